@@ -1,0 +1,1 @@
+//! ripstop check: an end-to-end check of a cluster's network.

@@ -1,0 +1,1 @@
+//! The controllers of the embedded control plane, each a client of the public API.

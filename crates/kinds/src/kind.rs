@@ -1,0 +1,107 @@
+//! What an entry of the table holds.
+
+use serde_json::Value;
+
+/// One kind in one version, as the API server serves it.
+pub struct Kind {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// API version, as in `v1`.
+    pub version: &'static str,
+    /// Kind, as in `Deployment`.
+    pub kind: &'static str,
+    /// Resource name, as in `deployments`.
+    pub plural: &'static str,
+    /// Singular resource name, as in `deployment`.
+    pub singular: &'static str,
+    /// Short names, as in `deploy`.
+    pub short_names: &'static [&'static str],
+    /// Categories, as in `all`.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Whether the kind has a `/status` subresource.
+    pub status: bool,
+    /// The `/scale` subresource, where the kind has one.
+    pub scale: Option<Scale>,
+    /// Whether `metadata.generation` counts changes of everything but metadata and status.
+    pub generation: bool,
+    /// Further subresources that the server implements by hand, as in `log`, `exec`, `binding`, `eviction`.
+    pub subresources: &'static [&'static str],
+    /// A round trip through the typed object: drops what the kind doesn't know, refuses wrong types.
+    pub decode: fn(Value) -> Result<Value, DecodeError>,
+    /// Fills in the API's documented defaults.
+    pub default: fn(&mut Value),
+    /// Checks a new object, or a changed one against the old; empty means valid.
+    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// The columns of `kubectl get`, after defaulting to Name and Age.
+    pub columns: &'static [Column],
+    /// The cells of one object, one for each column; `now` in seconds since the epoch, for ages.
+    pub row: fn(object: &Value, now: i64) -> Vec<Value>,
+    /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text.
+    pub fields: &'static [(&'static str, fn(&Value) -> String)],
+}
+
+/// Where a kind keeps its scale: JSON pointers into the object.
+pub struct Scale {
+    /// Desired replicas, as in `/spec/replicas`.
+    pub spec_replicas: &'static str,
+    /// Observed replicas, as in `/status/replicas`.
+    pub status_replicas: &'static str,
+    /// The label selector object, as in `/spec/selector`.
+    pub selector: &'static str,
+}
+
+/// A column of the server-side table (meta.k8s.io/v1 TableColumnDefinition).
+pub struct Column {
+    /// Heading, as in `Ready`.
+    pub name: &'static str,
+    /// OpenAPI type: `string`, `integer` or `date`.
+    pub kind: &'static str,
+    /// OpenAPI format, as in `name`; mostly empty.
+    pub format: &'static str,
+    /// 0 is always shown, 1 and above with `-o wide`.
+    pub priority: i32,
+    /// What the column tells.
+    pub description: &'static str,
+}
+
+/// The object can't be read as its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    /// Path of the field, as in `spec.replicas`.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// One thing wrong with an object, as in `Status.details.causes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// The kind of mistake.
+    pub reason: Reason,
+    /// Path of the field, as in `spec.template.metadata.labels`.
+    pub field: String,
+    /// The whole message as Kubernetes words it, as in `Required value: name or generateName is required`.
+    pub message: String,
+}
+
+/// Kubernetes' field error types (`field.ErrorType`), by their wire names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// `FieldValueRequired`.
+    Required,
+    /// `FieldValueInvalid`.
+    Invalid,
+    /// `FieldValueNotSupported`.
+    NotSupported,
+    /// `FieldValueDuplicate`.
+    Duplicate,
+    /// `FieldValueForbidden`.
+    Forbidden,
+    /// `FieldValueTooLong`.
+    TooLong,
+    /// `FieldValueNotFound`.
+    NotFound,
+}

@@ -1,0 +1,1 @@
+//! An nftables ruleset as types: its text form and its netlink encoding.

@@ -1,0 +1,1 @@
+//! The cluster's certificate authority: generated once, issues server and client certificates.

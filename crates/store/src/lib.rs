@@ -1,0 +1,1 @@
+//! A revisioned key space over redb: transactions, watch from a revision, compaction.

@@ -1,0 +1,1 @@
+//! Fixtures for tests: namespaces that clean up, conditions instead of sleeps.
