@@ -1,0 +1,13 @@
+//! Whole clusters, driven as a user drives them: the `ripstop` binary and plain `kubectl`.
+//!
+//! Each test starts a cluster of its own name ([`Cluster::up`]) and takes it out again when it ends, also
+//! when it fails. The binary is a release build, named by `RIPSTOP_BIN` (as `make test` sets it) or found
+//! under `target/release`; a test that can't find it fails and says how to build it.
+
+mod cluster;
+mod command;
+mod traces;
+
+pub use cluster::{Cluster, Options};
+pub use command::{Outcome, eventually, run};
+pub use traces::Traces;

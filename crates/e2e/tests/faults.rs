@@ -1,0 +1,263 @@
+//! What breaks, and what must not notice.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use e2e::{Cluster, Options, Traces, eventually};
+
+/// A download of one pod from another that takes some seconds, run by `kubectl exec`-free means: a process
+/// inside the pod, so that the kubelet's restart doesn't end it.
+fn start_download(cluster: &Cluster, client: &str, url: &str) {
+    let script = format!("(wget -qO- '{url}' | wc -c) >/tmp/size 2>/tmp/error; echo done >/tmp/done");
+    cluster
+        .exec(
+            client,
+            &[
+                "sh",
+                "-c",
+                &format!("rm -f /tmp/size /tmp/done; ({script}) </dev/null >/dev/null 2>&1 &"),
+            ],
+        )
+        .ok();
+}
+
+fn finished_download(cluster: &Cluster, client: &str) -> String {
+    eventually(Duration::from_secs(60), || {
+        let outcome = cluster.exec(client, &["cat", "/tmp/done"]);
+        if outcome.code == Some(0) {
+            Ok(())
+        } else {
+            Err(format!("{outcome:?}"))
+        }
+    });
+    cluster.exec(client, &["cat", "/tmp/size", "/tmp/error"]).ok()
+}
+
+fn kill(pid: i32) {
+    let status = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(status.success(), "{pid} could not be killed");
+}
+
+#[test]
+fn a_download_does_not_notice_that_agents_and_server_are_killed() {
+    let cluster = Cluster::up("e2e-kill", &Options::default());
+    cluster.deployment("web", 3);
+    let pods = cluster.pods("web");
+    let (client, server) = (&pods[0], &pods[1]);
+    assert_ne!(client.node, server.node);
+    // 40 chunks of 64 KiB, one every 200 ms: eight seconds.
+    let url = format!("http://{}:8080/?chunks=40&interval=200ms&size=2621440", server.ip);
+    for process in [
+        format!("agent {}", client.node),
+        format!("agent {}", server.node),
+        "server".to_owned(),
+    ] {
+        start_download(&cluster, &client.name, &url);
+        let before = cluster.pid(&process);
+        kill(before);
+        eventually(Duration::from_secs(20), || {
+            let now = cluster.pid(&process);
+            if now == before {
+                Err(format!("{process} is still {before}"))
+            } else {
+                Ok(())
+            }
+        });
+        cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
+        assert_eq!(
+            finished_download(&cluster, &client.name).trim(),
+            "2621440",
+            "{process} was killed"
+        );
+    }
+    let after = cluster.pods("web");
+    assert_eq!(
+        after.iter().map(|p| &p.name).collect::<Vec<_>>(),
+        pods.iter().map(|p| &p.name).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn pods_survive_a_killed_containerd() {
+    let cluster = Cluster::up("e2e-containerd", &Options { nodes: 1 });
+    cluster.deployment("web", 2);
+    let before = cluster.pods("web");
+    let pid = cluster.pid("containerd node-1");
+    kill(pid);
+    eventually(Duration::from_secs(20), || {
+        let now = cluster.pid("containerd node-1");
+        if now == pid {
+            Err("not restarted".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
+    eventually(Duration::from_secs(30), || {
+        let outcome = cluster.exec(&before[0].name, &["true"]);
+        if outcome.code == Some(0) {
+            Ok(())
+        } else {
+            Err(outcome.stderr)
+        }
+    });
+    let list = cluster.get(&["pods", "-l", "app=web"]);
+    for pod in list["items"].as_array().expect("items") {
+        assert_eq!(
+            pod.pointer("/status/containerStatuses/0/restartCount"),
+            Some(&0.into()),
+            "{pod}"
+        );
+    }
+    cluster.deployment("after", 1);
+}
+
+#[test]
+fn after_a_crash_of_everything_up_brings_the_same_cluster_back() {
+    let cluster = Cluster::up("e2e-crash", &Options { nodes: 2 });
+    cluster.deployment("web", 4);
+    cluster
+        .kubectl(&["create", "configmap", "kept", "--from-literal=a=b"])
+        .ok();
+    let uid = cluster.get(&["deployment", "web"])["metadata"]["uid"].clone();
+    let names: Vec<_> = cluster.pods("web").into_iter().map(|p| p.name).collect();
+    kill(cluster.pid("supervisor"));
+    cluster.ripstop(&["up", "--no-kubeconfig"]).ok();
+    assert_eq!(cluster.get(&["deployment", "web"])["metadata"]["uid"], uid);
+    assert_eq!(
+        cluster
+            .pods("web")
+            .into_iter()
+            .map(|p| p.name)
+            .collect::<Vec<_>>(),
+        names
+    );
+
+    // And as after a reboot: what `down --keep-data` leaves is what a disk keeps.
+    cluster.ripstop(&["down", "--keep-data"]).ok();
+    cluster.ripstop(&["up", "--no-kubeconfig"]).ok();
+    assert_eq!(cluster.get(&["configmap", "kept"])["data"]["a"], "b");
+    assert_eq!(cluster.get(&["deployment", "web"])["metadata"]["uid"], uid);
+    cluster
+        .kubectl(&["rollout", "status", "--timeout=60s", "deployment/web"])
+        .ok();
+    let again = cluster.ripstop(&["up", "--no-kubeconfig"]).ok();
+    assert!(again.contains("already running"), "{again}");
+}
+
+#[test]
+fn a_stopped_node_is_seen_as_gone_and_comes_back() {
+    let cluster = Cluster::up("e2e-node", &Options { nodes: 2 });
+    cluster.deployment("web", 2);
+    cluster.ripstop(&["node", "stop", "node-2"]).ok();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=condition=Ready=Unknown",
+            "node/node-2",
+            "--timeout=70s",
+        ])
+        .ok();
+    cluster.ripstop(&["node", "start", "node-2"]).ok();
+    cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
+    cluster
+        .kubectl(&["rollout", "status", "--timeout=60s", "deployment/web"])
+        .ok();
+    let pods = cluster.pods("web");
+    for client in &pods {
+        for server in &pods {
+            let url = format!("http://{}:8080/", server.ip);
+            eventually(Duration::from_secs(20), || {
+                let outcome = cluster.exec(&client.name, &["timeout", "5", "wget", "-qO-", &url]);
+                if outcome.code == Some(0) {
+                    Ok(())
+                } else {
+                    Err(format!("{outcome:?}"))
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn two_clusters_live_side_by_side() {
+    let first = Cluster::up("e2e-one", &Options { nodes: 1 });
+    let second = Cluster::up("e2e-two", &Options { nodes: 1 });
+    first.deployment("web", 1);
+    second.deployment("web", 1);
+    let name = first.name().to_owned();
+    drop(first);
+    Traces::of(&name).assert_none();
+    let pod = &second.pods("web")[0];
+    second
+        .exec(&pod.name, &["wget", "-qO-", &format!("http://{}:8080/", pod.ip)])
+        .ok();
+}
+
+#[test]
+fn check_proves_the_network_and_cleans_up() {
+    let cluster = Cluster::up("e2e-check", &Options::default());
+    let report = cluster.ripstop(&["check"]).ok();
+    assert!(report.contains('✓') && !report.contains('✗'), "{report}");
+    let json: serde_json::Value =
+        serde_json::from_str(&cluster.ripstop(&["check", "-o", "json"]).ok()).expect("JSON");
+    assert!(
+        json["rows"].as_array().is_some_and(|rows| rows.len() >= 5),
+        "{json}"
+    );
+
+    eventually(Duration::from_secs(30), || {
+        let left = cluster.kubectl(&["get", "namespaces", "-o", "name"]).ok();
+        if left.contains("ripstop-check") {
+            Err(left)
+        } else {
+            Ok(())
+        }
+    });
+}
+
+#[test]
+fn logs_follow_a_running_pod() {
+    let cluster = Cluster::up("e2e-logs", &Options { nodes: 1 });
+    let script = "i=0; while [ $i -lt 20 ]; do echo line-$i; i=$((i+1)); sleep 0.2; done";
+    cluster
+        .kubectl(&[
+            "run",
+            "talker",
+            "--image=localhost/ripstop/toolbox:1",
+            "--restart=Never",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+        .ok();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=jsonpath={.status.phase}=Running",
+            "pod/talker",
+            "--timeout=30s",
+        ])
+        .ok();
+    let follow: Child = cluster
+        .kubectl_command(&["logs", "-f", "talker"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    let output = follow.wait_with_output().expect("kubectl ends with the pod");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let want: Vec<String> = (0..20).map(|i| format!("line-{i}")).collect();
+    assert_eq!(text.lines().collect::<Vec<_>>(), want);
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            "pod/talker",
+            "--timeout=30s",
+        ])
+        .ok();
+}
