@@ -1,5 +1,7 @@
 //! What an entry of the table holds.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// One kind in one version, as the API server serves it.
@@ -28,9 +30,10 @@ pub struct Kind {
     pub generation: bool,
     /// Further subresources that the server implements by hand, as in `log`, `exec`, `binding`, `eviction`.
     pub subresources: &'static [&'static str],
-    /// A round trip through the typed object: drops what the kind doesn't know, refuses wrong types.
-    pub decode: fn(Value) -> Result<Value, DecodeError>,
-    /// Fills in the API's documented defaults.
+    /// A round trip through the typed object: drops (and names) what the kind doesn't know, refuses wrong
+    /// types, merges write-only fields, and writes quantities in their canonical form.
+    pub decode: fn(&Value) -> Result<Decoded, DecodeError>,
+    /// Fills in the API's documented defaults. Idempotent: run it on every create and update.
     pub default: fn(&mut Value),
     /// Checks a new object, or a changed one against the old; empty means valid.
     pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
@@ -39,8 +42,11 @@ pub struct Kind {
     /// The cells of one object, one for each column; `now` in seconds since the epoch, for ages.
     pub row: fn(object: &Value, now: i64) -> Vec<Value>,
     /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text.
-    pub fields: &'static [(&'static str, fn(&Value) -> String)],
+    pub fields: &'static [(&'static str, FieldText)],
 }
+
+/// Reads a selectable field's text from an object.
+pub type FieldText = fn(&Value) -> String;
 
 /// Where a kind keeps its scale: JSON pointers into the object.
 pub struct Scale {
@@ -66,6 +72,16 @@ pub struct Column {
     pub description: &'static str,
 }
 
+/// What [`Kind::decode`] read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// The object, with the fields of its kind only.
+    pub object: Value,
+    /// Paths of the fields that its kind doesn't have, as in `spec.template.spec.containers[0].imagee`:
+    /// `fieldValidation=Strict` refuses them (`strict decoding error: unknown field "…"`), `Warn` warns.
+    pub unknown: Vec<String>,
+}
+
 /// The object can't be read as its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -87,6 +103,12 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
 /// Kubernetes' field error types (`field.ErrorType`), by their wire names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -104,4 +126,22 @@ pub enum Reason {
     TooLong,
     /// `FieldValueNotFound`.
     NotFound,
+    /// `FieldValueTooMany`.
+    TooMany,
+}
+
+impl Reason {
+    /// The name on the wire, for `Status.details.causes[].reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Required => "FieldValueRequired",
+            Reason::Invalid => "FieldValueInvalid",
+            Reason::NotSupported => "FieldValueNotSupported",
+            Reason::Duplicate => "FieldValueDuplicate",
+            Reason::Forbidden => "FieldValueForbidden",
+            Reason::TooLong => "FieldValueTooLong",
+            Reason::NotFound => "FieldValueNotFound",
+            Reason::TooMany => "FieldValueTooMany",
+        }
+    }
 }

@@ -1,0 +1,32 @@
+//! ReplicaSet.
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
+
+use crate::columns;
+use crate::decode;
+use crate::kind::{Kind, Scale};
+
+pub(crate) const KIND: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    kind: "ReplicaSet",
+    plural: "replicasets",
+    singular: "replicaset",
+    short_names: &["rs"],
+    categories: &["all"],
+    namespaced: true,
+    status: true,
+    scale: Some(Scale {
+        spec_replicas: "/spec/replicas",
+        status_replicas: "/status/replicas",
+        selector: "/spec/selector",
+    }),
+    generation: true,
+    subresources: &[],
+    decode: decode::typed::<ReplicaSet>,
+    default: |_| {},
+    validate: |_, _| Vec::new(),
+    columns: &[columns::NAME, columns::AGE],
+    row: columns::name_and_age,
+    fields: &[],
+};

@@ -1,0 +1,1 @@
+//! Which lists merge, and by which key.
