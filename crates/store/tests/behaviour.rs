@@ -1,5 +1,7 @@
 //! What writers, readers and watches may rely on.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use store::{Change, Error, Options, Range, Store, Value};

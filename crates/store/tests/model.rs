@@ -1,5 +1,7 @@
 //! Random histories against a model that keeps every state there ever was.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
