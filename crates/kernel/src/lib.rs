@@ -1,1 +1,37 @@
-//! The one crate that touches the kernel: netlink, namespaces, mounts, cgroups, sysctls; observe, diff and apply.
+//! The one crate that touches the kernel: netlink, namespaces, mounts, cgroups, sysctls; observe,
+//! diff and apply.
+//!
+//! ```text
+//!   NodePlan ──┐
+//!              ├─ difference ──► writes      (Kernel::apply)
+//!   observe ───┘
+//! ```
+//!
+//! - [`NetNs`] opens, makes and enters network namespaces; [`Netlink`] is a connection into one,
+//!   with links, addresses, routes and neighbours as methods ([`link`], [`addr`], [`route`],
+//!   [`neigh`]).
+//! - What we own and may change: links named `rip-…`, routes of protocol [`route::PROTOCOL`],
+//!   neighbours on our links, the nft table `ripstop`. Everything else belongs to somebody else.
+
+#![allow(
+    unsafe_code,
+    reason = "this crate is where system calls without a safe wrapper may be made"
+)]
+
+pub mod addr;
+pub mod cgroup;
+mod context;
+mod error;
+pub mod link;
+pub mod mountinfo;
+pub mod mountns;
+pub mod neigh;
+pub mod netlink;
+pub mod netns;
+pub mod process;
+pub mod route;
+pub mod sysctl;
+
+pub use error::{Error, Result};
+pub use netlink::Netlink;
+pub use netns::{NetNs, NetNsGuard};

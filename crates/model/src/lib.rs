@@ -5,11 +5,15 @@
 //! the node's kernel  ──kernel────────► NodeFacts ┴─plan()──► NodePlan
 //! ```
 
+mod mac;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use mac::{MacAddr, ParseMacError};
 
 /// Everything about the cluster that one node's plan depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,139 @@
+//! What can go wrong with the kernel, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use netlink_packet_core::ErrorMessage;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the kernel couldn't be asked, or refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused a netlink request.
+    #[error("cannot {request}: {reason}")]
+    Refused {
+        /// What was asked for, as in `create bridge br0`.
+        request: String,
+        /// The error number.
+        errno: i32,
+        /// The kernel's own words where it has any, otherwise the error number's.
+        reason: String,
+    },
+    /// The netlink connection ended before the answer; its runtime was shut down or the socket broke.
+    #[error("cannot {request}: the netlink connection ended before the kernel answered")]
+    Disconnected {
+        /// What was asked for.
+        request: String,
+    },
+    /// A dump was disturbed by changes again and again.
+    #[error("cannot {request}: it changed while being read, each of several times; try again")]
+    Unsettled {
+        /// What was asked for.
+        request: String,
+    },
+    /// The kernel's answer couldn't be understood.
+    #[error("cannot {request}: the kernel's answer is malformed: {reason}")]
+    Malformed {
+        /// What was asked for.
+        request: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There's no link of that name in the namespace.
+    #[error("there is no link {0:?} in this network namespace")]
+    NoLink(String),
+    /// The pod's namespace already has an interface of that name which isn't ours.
+    #[error(
+        "{netns} already has an interface {interface:?} that Ripstop did not make; remove it, or choose another name"
+    )]
+    InterfaceTaken {
+        /// The namespace's path.
+        netns: String,
+        /// The interface's name.
+        interface: String,
+    },
+    /// No link carries the node's address.
+    #[error(
+        "no link of this network namespace carries the node address {0}; is it the node's InternalIP, and is its link up?"
+    )]
+    NoUplink(std::net::IpAddr),
+    /// A namespace couldn't be opened, made or entered.
+    #[error("cannot {action} network namespace {path}: {source}")]
+    Netns {
+        /// What was tried.
+        action: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A sysctl couldn't be read or written.
+    #[error("cannot {action} sysctl {key}: {source}")]
+    Sysctl {
+        /// `read` or `write`.
+        action: &'static str,
+        /// Its path below `/proc/sys`.
+        key: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A socket couldn't be made or used.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The error number, if the kernel gave one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Error::Refused { errno, .. } => Some(*errno),
+            Error::Netns { source, .. } | Error::Sysctl { source, .. } | Error::Io { source, .. } => {
+                source.raw_os_error()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the thing to create is there already.
+    pub fn is_exists(&self) -> bool {
+        self.errno() == Some(libc::EEXIST)
+    }
+
+    /// Whether the thing to read or remove isn't there.
+    pub fn is_not_found(&self) -> bool {
+        const GONE: [i32; 4] = [libc::ENOENT, libc::ENODEV, libc::ESRCH, libc::EADDRNOTAVAIL];
+        matches!(self, Error::NoLink(_)) || self.errno().is_some_and(|errno| GONE.contains(&errno))
+    }
+
+    /// A refusal, with the kernel's own words if the answer carries them.
+    pub(crate) fn refused(request: String, answer: &ErrorMessage) -> Error {
+        let errno = answer.raw_code().abs();
+        let words = extended_ack(&answer.header);
+        let number = io::Error::from_raw_os_error(errno);
+        let reason = words.map_or_else(|| number.to_string(), |words| format!("{words} ({number})"));
+        Error::Refused {
+            request,
+            errno,
+            reason,
+        }
+    }
+}
+
+/// The text (`NLMSGERR_ATTR_MSG`) among the attributes that follow the echoed request header.
+fn extended_ack(answer: &[u8]) -> Option<String> {
+    const HEADER: usize = 16;
+    const TEXT: u16 = 1;
+    let attributes = answer.get(HEADER..)?;
+    let (_, text) = nft::wire::attributes(attributes)
+        .flatten()
+        .find(|(kind, _)| *kind == TEXT)?;
+    let text = text.strip_suffix(&[0]).unwrap_or(text);
+    Some(String::from_utf8_lossy(text).into_owned())
+}
