@@ -1,5 +1,7 @@
 //! JSON patches: what is applied, and what a refusal says.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use patch::{PatchError, json as apply};
 use serde_json::{Value, json};
 

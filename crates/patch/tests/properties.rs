@@ -1,5 +1,7 @@
 //! What holds for every object and every patch.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! Strategic merge patches as kubectl sends them.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use patch::{PatchError, strategic};
 use rstest::rstest;
 use serde_json::{Value, json};
