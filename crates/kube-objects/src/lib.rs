@@ -1,1 +1,9 @@
-//! Kubernetes objects to and from the model.
+//! Kubernetes objects to and from the model: pure functions, no client.
+//!
+//! What a cluster's API holds isn't always what its conventions promise. A part of an object that
+//! can't be read is left out and named as a [`Problem`]; the rest of the object still counts, so
+//! that one odd node doesn't take the network of the others with it.
+
+mod node;
+
+pub use node::{Problem, node};
