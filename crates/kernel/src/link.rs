@@ -48,7 +48,8 @@ pub struct VethEnd<'a> {
     pub netns: Option<&'a NetNs>,
     /// Bridge that it becomes a port of, by index. Only for the near end.
     pub master: Option<u32>,
-    /// Whether it's set up at once.
+    /// Whether it's set up at once. Only for the near end: the kernel refuses to set up the far one
+    /// before the pair is whole.
     pub up: bool,
 }
 

@@ -1,1 +1,22 @@
 //! Fixtures for tests: namespaces that clean up, conditions instead of sleeps.
+//!
+//! ```text
+//!            TestNs "switch" ── bridge
+//!        ┌────────┼────────┐
+//!     node a   node b   node c      each a TestNs, with eth0 on the bridge
+//! ```
+//!
+//! Everything here panics with a clear message when it can't do its job: a test that can't run must
+//! fail, never pass silently.
+
+mod lan;
+mod netns;
+mod ping;
+mod talk;
+mod wait;
+
+pub use lan::{Lan, LanNode};
+pub use netns::{TestNs, unique};
+pub use ping::{Pong, ping};
+pub use talk::{Echo, ask};
+pub use wait::{eventually, eventually_async};

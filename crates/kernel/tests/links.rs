@@ -1,0 +1,214 @@
+//! The low level against a real kernel, in namespaces of the tests' own.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kernel::link::{LinkChange, VethEnd};
+use kernel::neigh::Neighbour;
+use kernel::route::{PROTOCOL, Route, RouteKind};
+use kernel::{NetNs, sysctl};
+use model::MacAddr;
+use testkit::{Lan, Pong, TestNs, ping};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_named_namespace_is_found_by_name_and_gone_after_delete() {
+    let name = testkit::unique("named");
+    let made = NetNs::create_named(&name).unwrap();
+    assert_eq!(NetNs::open_named(&name).unwrap(), made);
+    assert_ne!(NetNs::current().unwrap(), made);
+    assert!(NetNs::names().unwrap().contains(&name));
+    assert!(NetNs::create_named(&name).unwrap_err().is_exists());
+    assert!(NetNs::delete_named(&name).unwrap());
+    assert!(!NetNs::delete_named(&name).unwrap());
+    assert!(NetNs::open_named(&name).unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn the_guard_brings_the_thread_back() {
+    let other = NetNs::anonymous().unwrap();
+    let own = NetNs::current().unwrap();
+    let guard = other.enter().unwrap();
+    assert_eq!(NetNs::current().unwrap(), other);
+    drop(guard);
+    assert_eq!(NetNs::current().unwrap(), own);
+}
+
+#[tokio::test]
+async fn a_veth_pair_is_born_with_each_end_in_place() {
+    let (here, there) = (TestNs::new("here").await, TestNs::new("there").await);
+    let netlink = here.netlink();
+    let mac = MacAddr::local(7);
+    let near = VethEnd {
+        name: "near",
+        mtu: Some(1400),
+        ..VethEnd::default()
+    };
+    let far = VethEnd {
+        name: "eth0",
+        address: Some(mac),
+        mtu: Some(1400),
+        netns: Some(&there),
+        ..VethEnd::default()
+    };
+    netlink.add_veth(&near, &far).await.unwrap();
+    let near = netlink.link("near").await.unwrap().unwrap();
+    let far = there.netlink().link("eth0").await.unwrap().unwrap();
+    assert_eq!(
+        (near.kind.as_str(), near.mtu, near.up, near.peer),
+        ("veth", 1400, false, Some(far.index))
+    );
+    assert_eq!(
+        (far.mtu, far.up, far.peer, far.address),
+        (1400, false, Some(near.index), Some(mac))
+    );
+
+    let change = LinkChange {
+        alias: Some("for people"),
+        name: Some("other"),
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    netlink.set_link(near.index, &change).await.unwrap();
+    let near = netlink.link("other").await.unwrap().unwrap();
+    assert_eq!((near.alias.as_deref(), near.up), (Some("for people"), true));
+    assert!(netlink.delete_link("other").await.unwrap());
+    assert!(!netlink.delete_link("other").await.unwrap());
+    assert_eq!(there.netlink().link("eth0").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_refused_veth_leaves_nothing() {
+    let (here, there) = (TestNs::new("here").await, TestNs::new("there").await);
+    let (near, far) = (
+        VethEnd {
+            name: "a",
+            ..VethEnd::default()
+        },
+        VethEnd {
+            name: "lo",
+            netns: Some(&there),
+            ..VethEnd::default()
+        },
+    );
+    assert!(
+        here.netlink()
+            .add_veth(&near, &far)
+            .await
+            .unwrap_err()
+            .is_exists()
+    );
+    assert_eq!(here.netlink().link("a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn routes_and_neighbours_read_back_as_written() {
+    let lan = Lan::new(1).await;
+    let netlink = lan.nodes[0].netns.netlink();
+    let link = netlink.link_index("eth0").await.unwrap();
+    let routes = [
+        Route {
+            source: Some(ip("172.30.0.11")),
+            ..Route::via(net("10.244.1.0/24"), ip("172.30.0.12"), link)
+        },
+        Route::to_link(net("10.244.0.5/32"), link),
+        Route::unreachable(net("10.244.0.0/24")),
+        Route {
+            source: Some(ip("fd00:172:30::11")),
+            ..Route::via(net("fd00:10:244:1::/64"), ip("fd00:172:30::12"), link)
+        },
+        Route::to_link(net("fd00:10:244::5/128"), link),
+        Route::unreachable(net("fd00:10:244::/64")),
+        Route::default_via(ip("172.30.0.1"), link),
+        Route::default_via(ip("fd00:172:30::1"), link),
+    ];
+    for route in &routes {
+        netlink.replace_route(route).await.unwrap();
+        assert!(!netlink.add_route(route).await.unwrap(), "{route:?}");
+    }
+    let mut expected = routes.to_vec();
+    let mut found = netlink.own_routes().await.unwrap();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    assert!(
+        netlink
+            .routes()
+            .await
+            .unwrap()
+            .iter()
+            .any(|route| route.protocol != PROTOCOL)
+    );
+    assert_eq!(
+        ping(&lan.nodes[0].netns, ip("10.244.0.9"), 8).unwrap(),
+        Pong::Unreachable {
+            from: ip("10.244.0.9")
+        }
+    );
+    for route in &routes {
+        assert!(netlink.delete_route(route).await.unwrap(), "{route:?}");
+        assert!(!netlink.delete_route(route).await.unwrap(), "{route:?}");
+    }
+    assert!(found.iter().any(|route| route.kind == RouteKind::Unreachable));
+
+    for address in [ip("10.244.0.5"), ip("fd00:10:244::5")] {
+        let neighbour = Neighbour {
+            link,
+            address,
+            mac: MacAddr::local(1),
+        };
+        netlink.replace_neighbour(&neighbour).await.unwrap();
+        assert!(netlink.neighbours().await.unwrap().contains(&neighbour));
+        assert!(netlink.delete_neighbour(&neighbour).await.unwrap());
+        assert!(!netlink.delete_neighbour(&neighbour).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_a_lan_reach_each_other_in_both_families() {
+    let lan = Lan::new(2).await;
+    for address in lan.nodes[1].addresses() {
+        assert_eq!(
+            ping(&lan.nodes[0].netns, address, 1400).unwrap(),
+            Pong::Reply,
+            "{address}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sysctls_are_the_namespaces_own() {
+    let ns = TestNs::new("sysctl").await;
+    let forward = [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+    ];
+    let before = ns.within(|| sysctl::read("net/ipv4/ip_forward").unwrap());
+    assert_eq!(before.as_deref(), Some("0"));
+    assert_eq!(sysctl::write_in(&ns, &forward).unwrap(), 2);
+    assert_eq!(sysctl::write_in(&ns, &forward).unwrap(), 0);
+    assert_eq!(
+        ns.within(|| sysctl::read("net/ipv4/no_such_thing").unwrap()),
+        None
+    );
+}
+
+#[tokio::test]
+async fn refusals_carry_the_kernels_words() {
+    let ns = TestNs::new("refusal").await;
+    let error = ns
+        .netlink()
+        .replace_route(&Route::via(net("10.0.0.0/8"), ip("192.0.2.1"), 1))
+        .await
+        .unwrap_err();
+    insta::assert_snapshot!(error, @"cannot set route 10.0.0.0/8: Nexthop has invalid gateway (Network is unreachable (os error 101))");
+}

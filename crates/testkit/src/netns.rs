@@ -1,0 +1,75 @@
+//! Network namespaces for one test.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kernel::{NetNs, Netlink, netns};
+
+/// A name that no other test on this machine has: what it's for, the process, a counter.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "rt-{what}-{}-{}",
+        process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// A network namespace in `/run/netns` with loopback up; its name goes when this is dropped.
+#[derive(Debug)]
+pub struct TestNs {
+    name: String,
+    netns: NetNs,
+}
+
+impl TestNs {
+    /// Makes one; `what` becomes part of its name.
+    pub async fn new(what: &str) -> TestNs {
+        let name = unique(what);
+        let netns =
+            NetNs::create_named(&name).expect("making a network namespace (tests of the network need root)");
+        let ns = TestNs { name, netns };
+        ns.netlink().set_up("lo").await.expect("setting loopback up");
+        ns
+    }
+
+    /// Its name in `/run/netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its path.
+    pub fn path(&self) -> PathBuf {
+        netns::named(&self.name)
+    }
+
+    /// A connection into it.
+    pub fn netlink(&self) -> Netlink {
+        Netlink::open(&self.netns).expect("connecting to a namespace of the test's own")
+    }
+
+    /// Runs `work` on a thread inside it.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.netns
+            .run(work)
+            .expect("entering a namespace of the test's own")
+    }
+}
+
+impl Deref for TestNs {
+    type Target = NetNs;
+
+    fn deref(&self) -> &NetNs {
+        &self.netns
+    }
+}
+
+impl Drop for TestNs {
+    fn drop(&mut self) {
+        if let Err(error) = NetNs::delete_named(&self.name) {
+            eprintln!("left behind: {error}");
+        }
+    }
+}
