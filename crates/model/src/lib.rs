@@ -8,6 +8,7 @@
 mod mac;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -64,6 +65,41 @@ pub struct AttachmentId {
     pub interface: String,
 }
 
+/// What the names of our links on a node begin with. Nobody else's links may.
+pub const LINK_PREFIX: &str = "rip-";
+
+impl AttachmentId {
+    /// An attachment of that container and interface.
+    pub fn new(container: impl Into<String>, interface: impl Into<String>) -> AttachmentId {
+        AttachmentId {
+            container: container.into(),
+            interface: interface.into(),
+        }
+    }
+
+    /// The name of the node's end of the attachment's link: [`LINK_PREFIX`] and a digest, as names of
+    /// links have 15 characters at most. The same attachment always yields the same name.
+    pub fn host_link(&self) -> String {
+        const HEX_DIGITS: usize = 11;
+        let digest = format!("{:016x}", self.digest());
+        format!("{LINK_PREFIX}{}", &digest[..HEX_DIGITS])
+    }
+
+    /// A 64-bit digest (FNV-1a) that is the same in every process and version.
+    pub fn digest(&self) -> u64 {
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let bytes = self.container.bytes().chain([b'/']).chain(self.interface.bytes());
+        bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+    }
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.container, self.interface)
+    }
+}
+
 /// A pod's link and addresses on this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
@@ -71,7 +107,7 @@ pub struct Attachment {
     pub pod: PodRef,
     /// Path of the pod's network namespace.
     pub netns: String,
-    /// Name of the host's end of the veth pair.
+    /// Name of the host's end of the veth pair: [`AttachmentId::host_link`].
     pub host_link: String,
     /// Addresses, at most one a family.
     pub addresses: Vec<IpAddr>,
@@ -88,4 +124,27 @@ pub struct PodRef {
     pub name: String,
     /// UID; empty if the runtime didn't say.
     pub uid: String,
+}
+
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_links_fit_and_differ() {
+        let names = ["eth0", "eth1", "net1"]
+            .map(|interface| AttachmentId::new("0123456789abcdef", interface).host_link());
+        for name in &names {
+            assert!(name.len() <= 15 && name.starts_with(LINK_PREFIX), "{name}");
+        }
+        assert_ne!(names[0], names[1]);
+        // Written down: a new version must find what an old one made.
+        assert_eq!(AttachmentId::new("c1", "eth0").host_link(), "rip-9e27a0abdbb");
+    }
 }

@@ -1,3 +1,27 @@
 //! An nftables ruleset as types: its text form and its netlink encoding.
+//!
+//! ```text
+//!            ┌─ Display ──► what `nft list table` would print     (snapshots, people)
+//!   Table ───┤
+//!  +Elements └─ diff(observed) ──► Change … ──► Batch ──► bytes   (one atomic transaction)
+//!                    ▲
+//!   netlink dump ──► Observed
+//! ```
+//!
+//! A [`Table`] is the fixed part, its sets' elements come from many sources and are kept apart
+//! ([`Elements`]): a change of one element never touches a rule. Rules carry a digest of themselves
+//! in their user data, so a dump tells at once which chains are as they should be, without
+//! understanding the kernel's form of every expression.
+//!
+//! Nothing here talks to the kernel: crate `kernel` sends the bytes and reads the answers.
 
+mod expr;
+mod set;
+mod table;
+mod text;
 pub mod wire;
+
+pub use expr::{Expr, Field, Op, Value, Verdict};
+pub use set::{Elements, Key, KeyType, Set};
+pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Table, priority};
+pub use text::with_elements;

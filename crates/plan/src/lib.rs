@@ -1,1 +1,68 @@
-//! The pure planner: Snapshot and NodeFacts in, NodePlan out; and the tracer that walks a packet through a plan.
+//! The pure planner: [`Snapshot`] and [`NodeFacts`] in, [`NodePlan`] out; and the tracer that walks
+//! a packet through the plans of the nodes involved.
+//!
+//! ```text
+//!   Snapshot ─┐              ┌─► Display            what reviewers and snapshots read
+//!             ├─ plan() ─► NodePlan ─► NodePlan::diff   ─► crate kernel
+//!   NodeFacts ┘              └─► trace()            where a packet would go, and why
+//! ```
+//!
+//! [`plan`] is total: whatever the cluster's objects say there is a plan, and what couldn't be
+//! planned is a note in it. A [`NodePlan`] is a map of independent [`Part`]s, each a set of
+//! [`Object`]s that the kernel is to hold; the order of both is the order of writes.
+
+mod attachment;
+mod base;
+mod blocks;
+mod object;
+mod part;
+mod peer;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::{NodeFacts, Snapshot};
+
+pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
+pub use base::{TABLE, elements, table};
+pub use object::{Element, Identity, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Veth};
+pub use part::{Change, NodePlan, Part, PartId};
+
+use blocks::Blocks;
+
+/// What the kernel of the node that `facts` are about is to hold.
+pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
+    let blocks = Blocks::new(snapshot);
+    let mut parts = BTreeMap::from([(PartId::Base, base::base(&facts.name, snapshot, &blocks))]);
+    for (name, node) in snapshot.nodes.iter().filter(|(name, _)| **name != facts.name) {
+        parts.insert(PartId::Peer(name.clone()), peer::peer(name, node, facts, &blocks));
+    }
+    for (id, attachment) in &snapshot.attachments {
+        parts.insert(
+            PartId::Attachment(id.clone()),
+            attachment::attachment(id, attachment, facts),
+        );
+    }
+    let addresses = snapshot
+        .nodes
+        .get(&facts.name)
+        .map(|node| node.addresses.clone())
+        .unwrap_or_default();
+    NodePlan {
+        node: facts.name.clone(),
+        addresses,
+        uplink: facts.uplink.clone(),
+        parts,
+    }
+}
+
+/// One attachment's part alone: what ADD needs, without planning the whole node.
+pub fn plan_attachment(id: &model::AttachmentId, attachment: &model::Attachment, facts: &NodeFacts) -> Part {
+    attachment::attachment(id, attachment, facts)
+}
+
+/// The node's own address on its uplink, of the same family as `like`: the source of what the node
+/// sends to pods.
+fn own_address(facts: &NodeFacts, like: IpAddr) -> Option<IpAddr> {
+    base::same_family(facts.uplink.addresses.iter().map(|net| net.addr()), like)
+}

@@ -1,0 +1,160 @@
+//! What rules are made of.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// One match or statement of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Expr {
+    /// Goes on if a field of the packet compares so with a value.
+    Match {
+        /// What is compared.
+        field: Field,
+        /// How.
+        op: Op,
+        /// With what.
+        value: Value,
+    },
+    /// Goes on if a field of the packet is (or isn't) in a set of the table.
+    Lookup {
+        /// What is looked up.
+        field: Field,
+        /// `Eq`: it must be in the set; `Ne`: it must not.
+        op: Op,
+        /// The set's name.
+        set: String,
+    },
+    /// Counts packets and bytes.
+    Counter,
+    /// Gives the packet the address of the link that it leaves by.
+    Masquerade {
+        /// Whether the source port is picked at random: two connections that start at once don't
+        /// race for the same one.
+        fully_random: bool,
+    },
+    /// Decides.
+    Verdict(Verdict),
+}
+
+impl Expr {
+    /// `field == value`
+    pub fn eq(field: Field, value: impl Into<Value>) -> Expr {
+        Expr::Match {
+            field,
+            op: Op::Eq,
+            value: value.into(),
+        }
+    }
+
+    /// `field != value`
+    pub fn ne(field: Field, value: impl Into<Value>) -> Expr {
+        Expr::Match {
+            field,
+            op: Op::Ne,
+            value: value.into(),
+        }
+    }
+
+    /// `field @set`
+    pub fn within(field: Field, set: &str) -> Expr {
+        Expr::Lookup {
+            field,
+            op: Op::Eq,
+            set: set.to_owned(),
+        }
+    }
+
+    /// `field != @set`
+    pub fn outside(field: Field, set: &str) -> Expr {
+        Expr::Lookup {
+            field,
+            op: Op::Ne,
+            set: set.to_owned(),
+        }
+    }
+}
+
+/// A field of a packet, or something the kernel knows about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// Name of the link it came in by.
+    IifName,
+    /// Name of the link it leaves by.
+    OifName,
+    /// IPv4 source address; other packets don't match.
+    Ip4Source,
+    /// IPv4 destination address.
+    Ip4Destination,
+    /// IPv6 source address.
+    Ip6Source,
+    /// IPv6 destination address.
+    Ip6Destination,
+}
+
+impl Field {
+    /// As in `nft`'s language.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Field::IifName => "iifname",
+            Field::OifName => "oifname",
+            Field::Ip4Source => "ip saddr",
+            Field::Ip4Destination => "ip daddr",
+            Field::Ip6Source => "ip6 saddr",
+            Field::Ip6Destination => "ip6 daddr",
+        }
+    }
+}
+
+/// How to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Op {
+    /// Equal.
+    Eq,
+    /// Not equal.
+    Ne,
+}
+
+/// A value to compare with; it must fit the field.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// A link's name.
+    Name(String),
+    /// An address.
+    Address(IpAddr),
+    /// Any address of a block.
+    Net(IpNet),
+}
+
+impl From<&str> for Value {
+    fn from(name: &str) -> Value {
+        Value::Name(name.to_owned())
+    }
+}
+
+impl From<IpAddr> for Value {
+    fn from(address: IpAddr) -> Value {
+        Value::Address(address)
+    }
+}
+
+impl From<IpNet> for Value {
+    fn from(net: IpNet) -> Value {
+        Value::Net(net)
+    }
+}
+
+/// What becomes of the packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It passes this hook's chain.
+    Accept,
+    /// It's gone.
+    Drop,
+    /// Back to the chain that jumped here; the policy in a base chain.
+    Return,
+    /// On in another chain, then back.
+    Jump(String),
+    /// On in another chain.
+    Goto(String),
+}

@@ -1,0 +1,134 @@
+//! The text form: what `nft list table` would print.
+
+use std::fmt;
+
+use crate::{Base, Chain, Elements, Expr, Family, Op, Rule, Set, Table, Value, Verdict, priority};
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Family::Ip => f.write_str("ip"),
+            Family::Ip6 => f.write_str("ip6"),
+            Family::Inet => f.write_str("inet"),
+            Family::Other(number) => write!(f, "family{number}"),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_table(f, self, &Elements::new())
+    }
+}
+
+/// The table with its sets' elements in place.
+pub fn with_elements<'a>(table: &'a Table, elements: &'a Elements) -> impl fmt::Display + 'a {
+    fmt::from_fn(move |f| write_table(f, table, elements))
+}
+
+fn write_table(f: &mut fmt::Formatter<'_>, table: &Table, elements: &Elements) -> fmt::Result {
+    writeln!(f, "table {} {} {{", table.family, table.name)?;
+    for set in &table.sets {
+        write_set(f, set, elements)?;
+    }
+    for chain in &table.chains {
+        write!(f, "{chain}")?;
+    }
+    f.write_str("}")
+}
+
+fn write_set(f: &mut fmt::Formatter<'_>, set: &Set, elements: &Elements) -> fmt::Result {
+    writeln!(f, "\tset {} {{", set.name)?;
+    writeln!(f, "\t\ttype {}", set.key.name())?;
+    if set.interval {
+        writeln!(f, "\t\tflags interval")?;
+    }
+    let keys: Vec<String> = elements.of(&set.name).map(|key| key.to_string()).collect();
+    if !keys.is_empty() {
+        writeln!(f, "\t\telements = {{ {} }}", keys.join(", "))?;
+    }
+    writeln!(f, "\t}}")
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\tchain {} {{", self.name)?;
+        if let Some(base) = &self.base {
+            writeln!(f, "\t\t{base}")?;
+        }
+        for rule in &self.rules {
+            writeln!(f, "\t\t{rule}")?;
+        }
+        writeln!(f, "\t}}")
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, hook, policy) = (self.kind.name(), self.hook.name(), self.policy.name());
+        write!(f, "type {kind} hook {hook} priority ")?;
+        match self.priority {
+            priority::FILTER => f.write_str("filter")?,
+            priority::SRCNAT => f.write_str("srcnat")?,
+            priority::DSTNAT => f.write_str("dstnat")?,
+            other => write!(f, "{other}")?,
+        }
+        write!(f, "; policy {policy};")
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, expr) in self.exprs.iter().enumerate() {
+            write!(f, "{}{expr}", if i == 0 { "" } else { " " })?;
+        }
+        match &self.comment {
+            Some(comment) => write!(f, " comment {comment:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expr::Match { field, op, value } => write!(f, "{} {op}{value}", field.name()),
+            Expr::Lookup { field, op, set } => write!(f, "{} {op}@{set}", field.name()),
+            Expr::Counter => f.write_str("counter"),
+            Expr::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
+            Expr::Masquerade { fully_random: false } => f.write_str("masquerade"),
+            Expr::Verdict(verdict) => verdict.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Op::Eq => "",
+            Op::Ne => "!= ",
+        })
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Name(name) => write!(f, "{name:?}"),
+            Value::Address(address) => address.fmt(f),
+            Value::Net(net) => net.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
+            Verdict::Return => f.write_str("return"),
+            Verdict::Jump(chain) => write!(f, "jump {chain}"),
+            Verdict::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}

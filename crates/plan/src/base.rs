@@ -1,0 +1,167 @@
+//! What a node needs to forward at all: sysctls, our nft table, and a refusal for its own
+//! unassigned pod addresses.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::Snapshot;
+use nft::{
+    Base, Chain, ChainKind, Elements, Expr, Family, Field, Hook, Key, KeyType, Policy, Rule, Set, Table,
+    priority,
+};
+
+use crate::blocks::Blocks;
+use crate::{Element, NextHop, Object, Part, Route, Sysctl};
+
+/// Name of our nft table (family inet). Whatever is in it is ours; nothing outside it is.
+pub const TABLE: &str = "ripstop";
+
+/// The sets of our table, by family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetName {
+    /// Blocks of this node's own pods.
+    OwnPods,
+    /// Blocks of every node's pods.
+    Pods,
+    /// Every node's addresses.
+    Nodes,
+    /// Other destinations that must see pods' own addresses.
+    Direct,
+}
+
+impl SetName {
+    const ALL: [SetName; 4] = [SetName::OwnPods, SetName::Pods, SetName::Nodes, SetName::Direct];
+
+    /// The set's name in the table.
+    pub(crate) const fn of(self, v4: bool) -> &'static str {
+        match (self, v4) {
+            (SetName::OwnPods, true) => "own_pods4",
+            (SetName::OwnPods, false) => "own_pods6",
+            (SetName::Pods, true) => "pods4",
+            (SetName::Pods, false) => "pods6",
+            (SetName::Nodes, true) => "nodes4",
+            (SetName::Nodes, false) => "nodes6",
+            (SetName::Direct, true) => "direct4",
+            (SetName::Direct, false) => "direct6",
+        }
+    }
+
+    /// An element of the set of the net's family.
+    pub(crate) fn element(self, net: IpNet) -> Object {
+        let set = self.of(net.addr().is_ipv4()).to_owned();
+        Object::Element(Element {
+            set,
+            key: Key::from(net),
+        })
+    }
+}
+
+/// The base of a node's plan.
+pub(crate) fn base(name: &str, snapshot: &Snapshot, blocks: &Blocks<'_>) -> Part {
+    let mut part = Part {
+        title: name.to_owned(),
+        notes: blocks.conflicts.clone(),
+        ..Part::default()
+    };
+    part.objects.insert(Object::Table(table()));
+    for net in IpNet::aggregate(&snapshot.non_masquerade) {
+        part.objects.insert(SetName::Direct.element(net));
+    }
+    let Some(node) = snapshot.nodes.get(name) else {
+        part.notes.push(format!(
+            "node {name} is not in the cluster's list of nodes yet: no pod addresses are known"
+        ));
+        return part;
+    };
+    for address in &node.addresses {
+        part.objects.insert(SetName::Nodes.element(IpNet::from(*address)));
+    }
+    let own: Vec<IpNet> = blocks.of(name).collect();
+    for net in &own {
+        part.objects.insert(SetName::OwnPods.element(*net));
+        part.objects.insert(SetName::Pods.element(*net));
+        // Less specific than the pods' own routes: only unassigned addresses get here, and without
+        // it they'd leave by the default route and come back, until their hops are used up.
+        part.objects.insert(Object::Route(Route {
+            destination: *net,
+            to: NextHop::Unreachable,
+            source: None,
+        }));
+    }
+    part.objects.extend(forwarding(&own));
+    part
+}
+
+fn forwarding(own: &[IpNet]) -> Vec<Object> {
+    let mut sysctls = Vec::new();
+    if own.iter().any(|net| net.addr().is_ipv4()) {
+        sysctls.push(Object::Sysctl(Sysctl::new("net/ipv4/ip_forward", "1")));
+    }
+    if own.iter().any(|net| net.addr().is_ipv6()) {
+        sysctls.push(Object::Sysctl(Sysctl::new("net/ipv6/conf/all/forwarding", "1")));
+    }
+    sysctls
+}
+
+/// Our table, the same on every node: what differs is in its sets.
+pub fn table() -> Table {
+    let set = |name: SetName, v4| Set {
+        name: name.of(v4).to_owned(),
+        key: if v4 { KeyType::Ipv4 } else { KeyType::Ipv6 },
+        interval: name != SetName::Nodes,
+    };
+    let sets = [true, false]
+        .into_iter()
+        .flat_map(|v4| SetName::ALL.map(|name| set(name, v4)));
+    let postrouting = Chain {
+        name: "postrouting".to_owned(),
+        base: Some(Base {
+            kind: ChainKind::Nat,
+            hook: Hook::Postrouting,
+            priority: priority::SRCNAT,
+            policy: Policy::Accept,
+        }),
+        rules: vec![
+            masquerade(true, Field::Ip4Source, Field::Ip4Destination),
+            masquerade(false, Field::Ip6Source, Field::Ip6Destination),
+        ],
+    };
+    Table {
+        family: Family::Inet,
+        name: TABLE.to_owned(),
+        sets: sets.collect(),
+        chains: vec![postrouting],
+    }
+}
+
+/// What leaves the cluster takes the node's address: from this node's pods, to neither a pod nor a
+/// node nor a destination that is configured to see pods' own addresses. By whichever link it
+/// leaves, as a node may have more than one way out.
+fn masquerade(v4: bool, source: Field, destination: Field) -> Rule {
+    Rule {
+        exprs: vec![
+            Expr::within(source, SetName::OwnPods.of(v4)),
+            Expr::outside(destination, SetName::Pods.of(v4)),
+            Expr::outside(destination, SetName::Nodes.of(v4)),
+            Expr::outside(destination, SetName::Direct.of(v4)),
+            Expr::Masquerade { fully_random: true },
+        ],
+        comment: Some("pods to outside the cluster".to_owned()),
+    }
+}
+
+/// The elements that a plan's parts give to our table's sets.
+pub fn elements<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Elements {
+    let elements = objects.into_iter().filter_map(|object| match object {
+        Object::Element(element) => Some((element.set.as_str(), element.key)),
+        _ => None,
+    });
+    elements.collect()
+}
+
+/// The first of the addresses that is of the same family as `like`.
+pub(crate) fn same_family(addresses: impl IntoIterator<Item = IpAddr>, like: IpAddr) -> Option<IpAddr> {
+    addresses
+        .into_iter()
+        .find(|address| address.is_ipv4() == like.is_ipv4())
+}

@@ -1,0 +1,253 @@
+//! What a plan is made of: things that the kernel holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::MacAddr;
+use nft::{Key, Table};
+
+/// One thing the kernel is to hold. The order of the variants is the order of writes, so that a
+/// half-applied part is safe: translation and filters before links, links before the routes that
+/// lead traffic to them. Removal goes the other way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// A sysctl of the node's namespace.
+    Sysctl(Sysctl),
+    /// Our nft table, without its sets' elements.
+    Table(Table),
+    /// An element of a set of our table.
+    Element(Element),
+    /// A pod's link.
+    Veth(Veth),
+    /// A permanent neighbour.
+    Neighbour(Neighbour),
+    /// A route.
+    Route(Route),
+}
+
+/// Which thing an object is about: the kernel holds at most one object for each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// The sysctl of that path.
+    Sysctl(String),
+    /// Our table.
+    Table,
+    /// That element of that set.
+    Element(Element),
+    /// The link of that name.
+    Link(String),
+    /// That address on that link.
+    Neighbour(String, IpAddr),
+    /// The route to that destination.
+    Route(IpNet),
+}
+
+impl Object {
+    /// Which thing it is about.
+    pub fn identity(&self) -> Identity {
+        match self {
+            Object::Sysctl(sysctl) => Identity::Sysctl(sysctl.key.clone()),
+            Object::Table(_) => Identity::Table,
+            Object::Element(element) => Identity::Element(element.clone()),
+            Object::Veth(veth) => Identity::Link(veth.name.clone()),
+            Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
+            Object::Route(route) => Identity::Route(route.destination),
+        }
+    }
+}
+
+/// A sysctl and its value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sysctl {
+    /// Its path below `/proc/sys`.
+    pub key: String,
+    /// Its value, without a newline.
+    pub value: String,
+}
+
+impl Sysctl {
+    /// A sysctl with that value.
+    pub fn new(key: impl Into<String>, value: impl Into<String>) -> Sysctl {
+        Sysctl {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+}
+
+/// An element of a set of our table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Element {
+    /// The set's name.
+    pub set: String,
+    /// The element.
+    pub key: Key,
+}
+
+/// A pod's link: a veth pair from the node into the pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Veth {
+    /// Name of the node's end.
+    pub name: String,
+    /// Ethernet address of the node's end.
+    pub mac: MacAddr,
+    /// Largest packet, of both ends.
+    pub mtu: u32,
+    /// A note on the node's end that says whose it is.
+    pub alias: String,
+    /// Sysctls of the node's end.
+    pub sysctls: Vec<Sysctl>,
+    /// The pod's end and everything in the pod's namespace.
+    pub pod: PodEnd,
+}
+
+/// A pod's end of its link, and what else is written into the pod's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodEnd {
+    /// Path of the pod's namespace.
+    pub netns: String,
+    /// The link's name there.
+    pub name: String,
+    /// The link's Ethernet address there.
+    pub mac: MacAddr,
+    /// Sysctls, written before the link is made.
+    pub sysctls: Vec<Sysctl>,
+    /// Addresses.
+    pub addresses: Vec<IpNet>,
+    /// Permanent neighbours.
+    pub neighbours: Vec<Neighbour>,
+    /// Routes, in order.
+    pub routes: Vec<Route>,
+}
+
+/// A neighbour that never expires, so that nobody has to ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Neighbour {
+    /// Name of the link.
+    pub link: String,
+    /// IP address.
+    pub address: IpAddr,
+    /// Ethernet address.
+    pub mac: MacAddr,
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// What it matches.
+    pub destination: IpNet,
+    /// Where to.
+    pub to: NextHop,
+    /// The source address of what the node itself sends this way.
+    pub source: Option<IpAddr>,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NextHop {
+    /// The destination is on that link.
+    Link(String),
+    /// By a gateway on that link.
+    Via {
+        /// The gateway's address.
+        gateway: IpAddr,
+        /// Name of the link.
+        link: String,
+    },
+    /// Nowhere: the sender is told so.
+    Unreachable,
+}
+
+/// Objects by what they're about, in the order of writes.
+pub(crate) fn by_identity<'a>(
+    objects: impl IntoIterator<Item = &'a Object>,
+) -> BTreeMap<Identity, &'a Object> {
+    objects
+        .into_iter()
+        .map(|object| (object.identity(), object))
+        .collect()
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Sysctl(sysctl) => write!(f, "sysctl {sysctl}"),
+            Object::Table(table) => table.fmt(f),
+            Object::Element(element) => element.fmt(f),
+            Object::Veth(veth) => veth.fmt(f),
+            Object::Neighbour(neighbour) => neighbour.fmt(f),
+            Object::Route(route) => route.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.key, self.value)
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "element {} {}", self.set, self.key)
+    }
+}
+
+impl fmt::Display for Veth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "veth {} address {} mtu {} alias {:?}",
+            self.name, self.mac, self.mtu, self.alias
+        )?;
+        for sysctl in &self.sysctls {
+            writeln!(f, "  sysctl {sysctl}")?;
+        }
+        self.pod.fmt(f)
+    }
+}
+
+impl fmt::Display for PodEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  in {}", self.netns)?;
+        for sysctl in &self.sysctls {
+            writeln!(f, "    sysctl {sysctl}")?;
+        }
+        write!(f, "    peer {} address {}", self.name, self.mac)?;
+        for address in &self.addresses {
+            write!(f, "\n    address {address} dev {}", self.name)?;
+        }
+        for neighbour in &self.neighbours {
+            write!(f, "\n    {neighbour}")?;
+        }
+        for route in &self.routes {
+            write!(f, "\n    {route}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "neighbour {} lladdr {} dev {}",
+            self.address, self.mac, self.link
+        )
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.to {
+            NextHop::Unreachable => write!(f, "route unreachable {}", self.destination)?,
+            NextHop::Link(link) => write!(f, "route {} dev {link}", self.destination)?,
+            NextHop::Via { gateway, link } => {
+                write!(f, "route {} via {gateway} dev {link}", self.destination)?
+            }
+        }
+        self.source.map_or(Ok(()), |source| write!(f, " src {source}"))
+    }
+}

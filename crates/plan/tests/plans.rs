@@ -1,0 +1,188 @@
+//! Plans as text: what a reviewer reads.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::{Attachment, AttachmentId, Node, NodeFacts, PodRef, Snapshot, Uplink};
+use plan::{Change, NodePlan, PartId, plan};
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn node(addresses: &[&str], pod_cidrs: &[&str]) -> Node {
+    Node {
+        addresses: ips(addresses),
+        pod_cidrs: nets(pod_cidrs),
+    }
+}
+
+fn facts(name: &str, addresses: &[&str]) -> NodeFacts {
+    let uplink = Uplink {
+        name: "eth0".to_owned(),
+        mtu: 1500,
+        addresses: nets(addresses),
+    };
+    NodeFacts {
+        name: name.to_owned(),
+        uplink,
+    }
+}
+
+fn pod(name: &str, addresses: &[&str]) -> (AttachmentId, Attachment) {
+    let id = AttachmentId::new(format!("container-of-{name}"), "eth0");
+    let attachment = Attachment {
+        pod: PodRef {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            uid: String::new(),
+        },
+        netns: format!("/run/netns/{name}"),
+        host_link: id.host_link(),
+        addresses: ips(addresses),
+        mtu: 1500,
+    };
+    (id, attachment)
+}
+
+fn two_nodes() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot
+        .nodes
+        .insert("a".to_owned(), node(&["172.30.0.11"], &["10.244.0.0/24"]));
+    snapshot
+        .nodes
+        .insert("b".to_owned(), node(&["172.30.0.12"], &["10.244.1.0/24"]));
+    snapshot
+}
+
+fn facts_of_a() -> NodeFacts {
+    facts("a", &["172.30.0.11/24"])
+}
+
+#[test]
+fn ipv4_two_nodes_one_pod() {
+    let mut snapshot = two_nodes();
+    snapshot.non_masquerade = nets(&["192.168.0.0/16", "192.168.7.0/24"]);
+    snapshot.attachments.extend([pod("web", &["10.244.0.5"])]);
+    insta::assert_snapshot!(plan(&snapshot, &facts_of_a()));
+}
+
+#[test]
+fn ipv6_only() {
+    let mut snapshot = Snapshot::default();
+    snapshot
+        .nodes
+        .insert("a".to_owned(), node(&["fd00:172:30::11"], &["fd00:10:244::/64"]));
+    snapshot.nodes.insert(
+        "b".to_owned(),
+        node(&["fd00:172:30::12"], &["fd00:10:244:1::/64"]),
+    );
+    snapshot.attachments.extend([pod("web", &["fd00:10:244::5"])]);
+    insta::assert_snapshot!(plan(&snapshot, &facts("a", &["fd00:172:30::11/64"])));
+}
+
+#[test]
+fn dual_stack() {
+    let mut snapshot = Snapshot::default();
+    let a = node(
+        &["172.30.0.11", "fd00:172:30::11"],
+        &["10.244.0.0/24", "fd00:10:244::/64"],
+    );
+    let b = node(
+        &["172.30.0.12", "fd00:172:30::12"],
+        &["10.244.1.0/24", "fd00:10:244:1::/64"],
+    );
+    snapshot.nodes.extend([("a".to_owned(), a), ("b".to_owned(), b)]);
+    snapshot
+        .attachments
+        .extend([pod("web", &["10.244.0.5", "fd00:10:244::5"])]);
+    insta::assert_snapshot!(plan(
+        &snapshot,
+        &facts("a", &["172.30.0.11/24", "fd00:172:30::11/64"])
+    ));
+}
+
+#[test]
+fn a_node_beyond_the_link_is_refused_with_the_reason() {
+    let mut snapshot = two_nodes();
+    snapshot
+        .nodes
+        .insert("far".to_owned(), node(&["192.0.2.7"], &["10.244.2.0/24"]));
+    snapshot.nodes.insert(
+        "six".to_owned(),
+        node(&["172.30.0.14"], &["10.244.3.0/24", "fd00:10:244:3::/64"]),
+    );
+    let plan = plan(&snapshot, &facts_of_a());
+    insta::assert_snapshot!(plan.parts[&PartId::Peer("far".to_owned())]);
+    insta::assert_snapshot!(plan.parts[&PartId::Peer("six".to_owned())]);
+}
+
+#[test]
+fn overlapping_blocks_are_resolved_alike_everywhere() {
+    let mut snapshot = two_nodes();
+    snapshot.nodes.insert(
+        "c".to_owned(),
+        node(&["172.30.0.13"], &["10.244.0.128/25", "10.244.3.0/24"]),
+    );
+    snapshot
+        .nodes
+        .insert("d".to_owned(), node(&["172.30.0.14"], &["10.244.0.0/16"]));
+    let plan = plan(&snapshot, &facts_of_a());
+    insta::assert_snapshot!(plan.parts[&PartId::Base].notes.join("\n"));
+    insta::assert_snapshot!(plan.parts[&PartId::Peer("c".to_owned())]);
+}
+
+#[test]
+fn a_node_that_the_cluster_does_not_know_yet_still_has_a_plan() {
+    let plan = plan(&Snapshot::default(), &facts_of_a());
+    insta::assert_snapshot!(plan.parts[&PartId::Base].notes.join("\n"));
+}
+
+#[test]
+fn the_same_input_gives_the_same_plan_and_no_change() {
+    let snapshot = two_nodes();
+    let (one, two) = (plan(&snapshot, &facts_of_a()), plan(&snapshot, &facts_of_a()));
+    assert_eq!(one, two);
+    assert!(NodePlan::diff(&one, &two).is_empty());
+}
+
+#[test]
+fn changes_put_before_they_remove() {
+    let mut snapshot = two_nodes();
+    snapshot.attachments.extend([pod("old", &["10.244.0.5"])]);
+    let before = plan(&snapshot, &facts_of_a());
+    snapshot.attachments.clear();
+    snapshot.attachments.extend([pod("new", &["10.244.0.6"])]);
+    snapshot
+        .nodes
+        .insert("b".to_owned(), node(&["172.30.0.22"], &["10.244.1.0/24"]));
+    let changes = NodePlan::diff(&before, &plan(&snapshot, &facts_of_a()));
+    let text: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn an_address_that_moves_to_another_pod_is_not_removed() {
+    let mut snapshot = two_nodes();
+    snapshot.attachments.extend([pod("old", &["10.244.0.5"])]);
+    let before = plan(&snapshot, &facts_of_a());
+    snapshot.attachments.clear();
+    snapshot.attachments.extend([pod("new", &["10.244.0.5"])]);
+    let changes = NodePlan::diff(&before, &plan(&snapshot, &facts_of_a()));
+    let removed: Vec<String> = changes
+        .iter()
+        .filter(|change| matches!(change, Change::Remove { .. }))
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        !removed.iter().any(|text| text.starts_with("- route")),
+        "{removed:?}"
+    );
+}
