@@ -1,0 +1,238 @@
+//! `toolbox serve`: the listeners, the connections, and leaving politely.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use crate::answer::Identity;
+use crate::args::{self, Args};
+use crate::clock;
+use crate::converse::Server;
+use crate::drain::State;
+use crate::echo;
+use crate::failure::Failure;
+use crate::signals::Signals;
+
+const HELP: &str = "\
+Answers HTTP and echoes TCP and UDP until it is asked to end.
+
+Usage: toolbox serve [OPTIONS]
+
+  --http PORT|ADDRESS:PORT   where HTTP is answered [8080, IPv4 and IPv6]
+  --echo PORT|ADDRESS:PORT   where TCP and UDP are echoed [9000]
+  --drain DURATION           how long it goes on after SIGTERM [3s]
+  --delay DURATION           wait before every answer [0s]
+  --quiet                    don't print a line for each request
+
+GET /                        JSON: who asked whom for what
+    ?delay=500ms             wait first             ?load=200ms  burn a processor first
+    ?status=503              answer with a status   ?size=10MiB  that many bytes
+    ?chunks=10&interval=1s   a slow stream; with ?size=, of that size in all
+POST /                       the same, with `body_bytes` and the body's first 4 KiB
+GET /healthz, /readyz        200; POST /healthz?status=500 changes it;
+                             /readyz answers 503 once the server is draining
+
+On SIGTERM or SIGINT it answers for the time of --drain as before, finishes what
+is under way and exits with 0; a second signal ends it at once.
+";
+
+/// More connections than this at once are told to come back later.
+const MOST_CONNECTIONS: usize = 512;
+/// A connection's thread needs little; the default would be 2 MiB of it.
+const STACK: usize = 128 << 10;
+/// What a client is told that is one too many.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
+    Content-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Runs the server until it is asked to end.
+pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
+    let mut args = Args::new(words, HELP)?;
+    let http = args.option("--http", place)?.unwrap_or(anywhere(8080));
+    let echo = args.option("--echo", place)?.unwrap_or(anywhere(9000));
+    let drain = args.option("--drain", args::duration)?;
+    let drain = drain.unwrap_or(Duration::from_secs(3));
+    let state = Arc::new(State::default());
+    let server = Arc::new(Server {
+        state: Arc::clone(&state),
+        identity: identity(),
+        delay: args.option("--delay", args::duration)?.unwrap_or_default(),
+        quiet: args.switch("--quiet"),
+    });
+    args.rest(0, 0)?;
+
+    // Before any thread, so that all of them leave signals to this one.
+    let signals = Signals::block().map_err(|e| Failure::Other(format!("signals: {e}")))?;
+    let sockets = Sockets::open(http, echo)?;
+    say(&format!("listening {sockets}"));
+    let listeners = [sockets.http.as_raw_fd(), sockets.echo.as_raw_fd()];
+    sockets.serve(server);
+    let asked = listen_for_signals(signals);
+    end(&state, &asked, drain, &listeners);
+    Ok(())
+}
+
+/// The three sockets, bound.
+struct Sockets {
+    http: TcpListener,
+    echo: TcpListener,
+    udp: UdpSocket,
+}
+
+impl Sockets {
+    fn open(http: SocketAddr, echo: SocketAddr) -> Result<Self, Failure> {
+        let http = listen("HTTP", http, TcpListener::bind)?;
+        let tcp = listen("TCP echo", echo, TcpListener::bind)?;
+        // The port that was found, where any would do.
+        let udp = tcp.local_addr().unwrap_or(echo);
+        let udp = listen("UDP echo", udp, UdpSocket::bind)?;
+        Ok(Self { http, echo: tcp, udp })
+    }
+
+    /// Starts a thread for each.
+    fn serve(self, server: Arc<Server>) {
+        let state = Arc::clone(&server.state);
+        let (http_state, echo_state) = (Arc::clone(&state), state);
+        let Self { http, echo, udp } = self;
+        start(move || accept(&http, &http_state, FULL, move |s| server.converse(s)));
+        start(move || {
+            let state = Arc::clone(&echo_state);
+            accept(&echo, &echo_state, b"", move |s| echo::tcp(s, &state));
+        });
+        start(move || echo::udp(&udp));
+    }
+}
+
+impl fmt::Display for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |socket: &TcpListener| match socket.local_addr() {
+            Ok(address) => address.to_string(),
+            Err(e) => e.to_string(),
+        };
+        write!(f, "http={} echo={}", at(&self.http), at(&self.echo))
+    }
+}
+
+/// A message for every time that somebody asks this process to end.
+fn listen_for_signals(signals: Signals) -> mpsc::Receiver<()> {
+    let (sender, asked) = mpsc::channel();
+    start(move || {
+        loop {
+            signals.wait_for_end();
+            if sender.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    asked
+}
+
+/// Waits until asked to end, then leaves in the order that loses nothing.
+fn end(state: &State, asked: &mpsc::Receiver<()>, drain: Duration, sockets: &[i32]) {
+    if asked.recv().is_err() {
+        return;
+    }
+    say(&format!("draining: new requests are answered for {drain:?} more"));
+    state.drain();
+    let again = || say("asked twice: ending at once");
+    if asked.recv_timeout(drain).is_ok() {
+        return again();
+    }
+    state.close();
+    for socket in sockets {
+        // Wakes the thread that accepts, and refuses new connections.
+        let _ = nix::sys::socket::shutdown(*socket, nix::sys::socket::Shutdown::Both);
+    }
+    // A request that has just arrived is not under way for a moment.
+    let mut quiet = 0;
+    while quiet < 3 {
+        if asked.recv_timeout(Duration::from_millis(10)).is_ok() {
+            return again();
+        }
+        quiet = if state.idle() { quiet + 1 } else { 0 };
+    }
+    say("drained");
+}
+
+/// Prints a line with the time. Nobody reading it is no reason to fail.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{} {text}", clock::now());
+}
+
+fn start(run: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().stack_size(STACK).spawn(run);
+    // The first five threads of a process; without them there is no server.
+    thread.expect("the process may start threads");
+}
+
+fn identity() -> Identity {
+    let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let hostname = nix::unistd::gethostname().map_or_else(
+        |_| String::from("unknown"),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    let account = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+    Identity {
+        hostname,
+        node: var("NODE_NAME"),
+        pod: var("POD_NAME"),
+        namespace: var("POD_NAMESPACE").or_else(|| std::fs::read_to_string(account).ok()),
+    }
+}
+
+fn anywhere(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
+/// A port, or an address with a port.
+fn place(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse() {
+        return Ok(anywhere(port));
+    }
+    text.parse()
+        .map_err(|_| "neither a port nor an address with a port".to_owned())
+}
+
+/// Binds; where the machine has no IPv6, all of IPv4 stands for everything.
+fn listen<T>(what: &str, at: SocketAddr, bind: fn(SocketAddr) -> io::Result<T>) -> Result<T, Failure> {
+    let everywhere = at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let bound = match bind(at) {
+        Err(e) if everywhere && e.kind() != io::ErrorKind::AddrInUse => {
+            bind((Ipv4Addr::UNSPECIFIED, at.port()).into())
+        }
+        other => other,
+    };
+    bound.map_err(|e| Failure::Other(format!("can't listen for {what} on {at}: {e}")))
+}
+
+/// Takes connections in until the server closes, each on a thread of its own.
+fn accept<F>(listener: &TcpListener, state: &Arc<State>, refusal: &[u8], talk: F)
+where
+    F: Fn(TcpStream) + Send + Sync + 'static,
+{
+    let talk = Arc::new(talk);
+    loop {
+        let Ok((mut stream, _)) = listener.accept() else {
+            if state.closed() {
+                return;
+            }
+            // Out of descriptors or memory, or a client that left at once.
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        let Some(place) = state.admit(MOST_CONNECTIONS) else {
+            let _ = stream.set_write_timeout(Some(Duration::from_millis(10)));
+            let _ = stream.write_all(refusal);
+            continue;
+        };
+        let talk = Arc::clone(&talk);
+        // If no thread can be had, dropping the closure closes the connection.
+        let _ = thread::Builder::new().stack_size(STACK).spawn(move || {
+            talk(stream);
+            drop(place);
+        });
+    }
+}
