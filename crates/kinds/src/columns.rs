@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::json::text;
+use crate::json::{list, text};
 use crate::kind::Column;
 
 /// A column that `kubectl get` always shows.
@@ -65,6 +65,27 @@ pub(crate) fn seconds(timestamp: &str) -> Option<i64> {
         .map(jiff::Timestamp::as_second)
 }
 
+/// A text, or kubectl's `<none>` in place of an empty one.
+pub(crate) fn or_none(text: &str) -> Value {
+    if text.is_empty() {
+        "<none>".into()
+    } else {
+        text.into()
+    }
+}
+
+/// Names and images of a pod template's containers, for wide rows of workloads.
+pub(crate) fn containers(template: &Value) -> (Value, Value) {
+    let join = |field: &str| -> Value {
+        let texts: Vec<_> = list(template, "/spec/containers")
+            .iter()
+            .map(|c| text(c, field))
+            .collect();
+        texts.join(",").into()
+    };
+    (join("/name"), join("/image"))
+}
+
 /// Rows of kinds that have nothing to show but name and age.
 pub(crate) fn name_and_age(object: &Value, now: i64) -> Vec<Value> {
     vec![name(object), age(object, now)]
@@ -73,7 +94,7 @@ pub(crate) fn name_and_age(object: &Value, now: i64) -> Vec<Value> {
 /// A duration with two or three significant digits, by the rules of Kubernetes' `duration.HumanDuration`:
 /// `<invalid>` for times to come, seconds up to two minutes, minutes and seconds up to ten minutes, and so
 /// on to years.
-pub(crate) fn human_duration(seconds: i64) -> String {
+pub fn human_duration(seconds: i64) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
     const DAY: i64 = 24 * HOUR;

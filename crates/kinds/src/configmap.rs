@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::columns;
-use crate::decode;
+use crate::columns::{self, column};
+use crate::json::entries;
 use crate::kind::Kind;
+use crate::{config_validation, decode};
 
 pub(crate) const KIND: Kind = Kind {
     group: "",
@@ -21,8 +22,15 @@ pub(crate) const KIND: Kind = Kind {
     subresources: &[],
     decode: decode::typed::<ConfigMap>,
     default: |_| {},
-    validate: |_, _| Vec::new(),
-    columns: &[columns::NAME, columns::AGE],
-    row: columns::name_and_age,
+    validate: config_validation::config_map,
+    columns: &[
+        columns::NAME,
+        column("Data", "string", "The number of keys that hold data."),
+        columns::AGE,
+    ],
+    row: |map, now| {
+        let keys = entries(map, "/data").chain(entries(map, "/binaryData")).count();
+        vec![columns::name(map), keys.into(), columns::age(map, now)]
+    },
     fields: &[],
 };

@@ -1,10 +1,11 @@
 //! Pod.
 
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
 
-use crate::columns;
-use crate::decode;
-use crate::kind::Kind;
+use crate::json::{flag, set_default, set_default_text, text};
+use crate::kind::{DecodeError, Decoded, Kind};
+use crate::{admission, decode, pod_columns, pod_defaults, pod_quantities, pod_validation, qos};
 
 pub(crate) const KIND: Kind = Kind {
     group: "",
@@ -19,10 +20,49 @@ pub(crate) const KIND: Kind = Kind {
     scale: None,
     generation: true,
     subresources: &["binding", "eviction", "exec", "log"],
-    decode: decode::typed::<Pod>,
-    default: |_| {},
-    validate: |_, _| Vec::new(),
-    columns: &[columns::NAME, columns::AGE],
-    row: columns::name_and_age,
-    fields: &[],
+    decode: decode_pod,
+    default,
+    validate: pod_validation::validate,
+    columns: pod_columns::COLUMNS,
+    row: pod_columns::row,
+    fields: &[
+        ("spec.nodeName", |pod| text(pod, "/spec/nodeName").to_owned()),
+        ("spec.restartPolicy", |pod| {
+            text(pod, "/spec/restartPolicy").to_owned()
+        }),
+        ("spec.schedulerName", |pod| {
+            text(pod, "/spec/schedulerName").to_owned()
+        }),
+        ("spec.serviceAccountName", |pod| {
+            text(pod, "/spec/serviceAccountName").to_owned()
+        }),
+        ("spec.hostNetwork", |pod| {
+            flag(pod, "/spec/hostNetwork").to_string()
+        }),
+        ("status.phase", |pod| text(pod, "/status/phase").to_owned()),
+        ("status.podIP", |pod| text(pod, "/status/podIP").to_owned()),
+        ("status.nominatedNodeName", |pod| {
+            text(pod, "/status/nominatedNodeName").to_owned()
+        }),
+    ],
 };
+
+fn decode_pod(raw: &Value) -> Result<Decoded, DecodeError> {
+    let mut decoded = decode::typed::<Pod>(raw)?;
+    if let Some(spec) = decoded.object.get_mut("spec") {
+        pod_quantities::pod_spec(spec, "spec")?;
+    }
+    if let Some(status) = decoded.object.get_mut("status") {
+        pod_quantities::pod_status(status, "status")?;
+    }
+    Ok(decoded)
+}
+
+fn default(pod: &mut Value) {
+    pod_defaults::pod(pod);
+    admission::pod(pod);
+    let qos_class = qos::qos_class(pod);
+    set_default(pod, "status", json!({}));
+    set_default_text(&mut pod["status"], "phase", "Pending");
+    set_default_text(&mut pod["status"], "qosClass", qos_class);
+}

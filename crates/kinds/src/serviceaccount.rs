@@ -2,9 +2,8 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use crate::columns;
-use crate::decode;
 use crate::kind::Kind;
+use crate::{columns, decode, meta_validation};
 
 pub(crate) const KIND: Kind = Kind {
     group: "",
@@ -21,7 +20,7 @@ pub(crate) const KIND: Kind = Kind {
     subresources: &[],
     decode: decode::typed::<ServiceAccount>,
     default: |_| {},
-    validate: |_, _| Vec::new(),
+    validate: meta_validation::service_account,
     columns: &[columns::NAME, columns::AGE],
     row: columns::name_and_age,
     fields: &[],
