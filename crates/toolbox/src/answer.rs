@@ -229,7 +229,7 @@ fn describe(
         },
         (None, Some(size)) => Content::Pattern(size),
         (None, None) => {
-            let text = format!("{:#}\n", description(request, received, ends, identity));
+            let text = format!("{}\n", description(request, received, ends, identity));
             Content::Text("application/json", text)
         }
     };
