@@ -1,0 +1,171 @@
+//! Starts everything, as much as possible at the same time.
+//!
+//! ```text
+//! network ───────────┬─► server ──────────────────────┐
+//! certificates ──────┤                                 ├─► agent NODE
+//!                    └─► node NODE ─► containerd NODE ─┴─► images NODE
+//! ```
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::cgroup::Hierarchies;
+use kernel::netns;
+use kernel::process::Place;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::{API_PORT, Cluster, Node};
+use crate::protocol::NodeState;
+use crate::run::Supervisor;
+use crate::unit::{Unit, Wanted};
+use crate::{Error, Paths, credentials, fabric, files, images, node};
+
+/// How long a process may take until it answers.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// Ended this often before it answered: it won't.
+const MOST_FAILURES: u32 = 4;
+/// The server's own end: it finishes what it answers and closes the store.
+const SERVER_GRACE: Duration = Duration::from_secs(10);
+
+/// Starts the cluster; what runs already is taken over.
+pub(crate) async fn start(supervisor: &Arc<Supervisor>) -> Result<(), Error> {
+    let (cluster, paths, state) = (&supervisor.cluster, &supervisor.paths, &supervisor.state);
+    let (network, certificates) = tokio::join!(
+        state.step("network", fabric::build_switch(cluster)),
+        state.step("certificates", make_credentials(cluster.clone(), paths.clone())),
+    );
+    network?;
+    certificates?;
+    install_plugins(cluster, paths)?;
+    supervisor.look_after(server_unit(cluster, paths)?, supervisor.wanted.subscribe());
+
+    let archive = cluster.programs.images.clone();
+    let digest = tokio::task::spawn_blocking(move || images::digest(&archive))
+        .await
+        .expect("hashing doesn't panic")?;
+    let mut work = JoinSet::new();
+    let own = Arc::clone(supervisor);
+    work.spawn(async move { own.state.step("server", server_ready(&own)).await });
+    for node in cluster
+        .nodes
+        .iter()
+        .filter(|node| supervisor.node_state(&node.name) == NodeState::Running)
+    {
+        let (own, node, digest) = (Arc::clone(supervisor), node.clone(), digest.clone());
+        work.spawn(async move { start_node(&own, &node, &digest).await });
+    }
+    while let Some(result) = work.join_next().await {
+        result.expect("a step doesn't panic")?;
+    }
+    Ok(())
+}
+
+/// Starts a node; says that it is done when its containers can be started. The agent tells the
+/// API when the node is ready.
+pub(crate) async fn start_node(supervisor: &Arc<Supervisor>, node: &Node, digest: &str) -> Result<(), Error> {
+    let (cluster, paths, state) = (&supervisor.cluster, &supervisor.paths, &supervisor.state);
+    let name = &node.name;
+    let wanted = supervisor.node_wanted(name);
+    let power = node::power_on(cluster, paths, node, &supervisor.resolver);
+    let units = state.step(format!("node {name}"), power).await?;
+    let containerd = units.containerd.name.clone();
+    supervisor.look_after(units.containerd, wanted.subscribe());
+    let socket = paths.node(name).containerd_socket();
+    let ready = ready(supervisor, &containerd, || UnixStream::connect(&socket));
+    state.step(containerd.clone(), ready).await?;
+
+    // The agent asks containerd and the server from its first moment on: it isn't started before
+    // they answer, so that it need not ask twice.
+    let agent = async {
+        server_ready(supervisor).await?;
+        supervisor.look_after(units.agent, wanted.subscribe());
+        Ok(())
+    };
+    let load = images::ensure(cluster, paths, name, &cluster.programs.images, digest);
+    let load = state.step(format!("images {name}"), load);
+    tokio::try_join!(agent, load)?;
+    Ok(())
+}
+
+async fn make_credentials(cluster: Cluster, paths: Paths) -> Result<(), Error> {
+    let work = tokio::task::spawn_blocking(move || credentials::ensure(&cluster, &paths));
+    work.await.expect("making certificates doesn't panic")
+}
+
+/// Puts the CNI plugin where containerd looks for it, under both names that it answers to.
+fn install_plugins(cluster: &Cluster, paths: &Paths) -> Result<(), Error> {
+    for name in ["ripstop-cni", "loopback"] {
+        files::install(&cluster.programs.cni, &paths.cni_bin().join(name))?;
+    }
+    Ok(())
+}
+
+fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
+    let hierarchies = Hierarchies::detect().map_err(Error::system("control groups"))?;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let listen = SocketAddr::new(cluster.server_address(), API_PORT);
+    let args = [
+        "server".to_owned(),
+        format!("--listen={listen}"),
+        format!("--store={}", text(&paths.store())),
+        format!("--pki={}", text(&paths.pki())),
+        format!("--pod-cidr={}", cluster.ranges.pod_cidr),
+        format!("--service-cidr={}", cluster.ranges.service_cidr),
+    ];
+    Ok(Unit {
+        name: "server".to_owned(),
+        program: cluster.programs.ripstop.clone(),
+        args: args.into(),
+        place: Place {
+            netns: Some(netns::named(&cluster.name.switch_netns())),
+            mountns: None,
+            cgroup: Some(hierarchies.group(&cluster.name.cgroup()).child("control")),
+        },
+        log: paths.log("server"),
+        replace: false,
+        grace: SERVER_GRACE,
+    })
+}
+
+async fn server_ready(supervisor: &Arc<Supervisor>) -> Result<(), Error> {
+    let address = SocketAddr::new(supervisor.cluster.server_address(), API_PORT);
+    ready(supervisor, "server", || TcpStream::connect(address)).await
+}
+
+/// Waits until a process takes connections.
+async fn ready<T, F>(
+    supervisor: &Supervisor,
+    process: &str,
+    mut connect: impl FnMut() -> F,
+) -> Result<(), Error>
+where
+    F: Future<Output = std::io::Result<T>>,
+{
+    let deadline = Instant::now() + READY_LIMIT;
+    let before = supervisor.state.restarts(process);
+    loop {
+        // A refused connection comes back at once; one into nowhere would take minutes.
+        let attempt = tokio::time::timeout(Duration::from_millis(500), connect());
+        if matches!(attempt.await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let failures = supervisor.state.restarts(process) - before;
+        if failures >= MOST_FAILURES || Instant::now() > deadline {
+            return Err(Error::NotReady {
+                process: process.to_owned(),
+                log: supervisor.paths.log(process),
+            });
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A switch for the units of one node, or of all.
+pub(crate) fn wanted() -> watch::Sender<Wanted> {
+    watch::Sender::new(Wanted::Running)
+}
