@@ -27,6 +27,8 @@ use crate::process::ProcessId;
 
 /// How often is looked whether a group is empty.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often a group is made that vanishes meanwhile.
+const CREATE_TRIES: u32 = 100;
 /// The controllers of cgroup2 that containers are limited with.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"];
 
@@ -170,12 +172,23 @@ impl Group {
     /// When the kernel refuses it in any of them.
     pub fn create(&self) -> io::Result<()> {
         for hierarchy in &self.hierarchies {
-            let mut parent = hierarchy.root.clone();
-            for name in self.path.split('/') {
-                let dir = parent.join(name);
-                hierarchy.create_level(&dir, &parent)?;
-                parent = dir;
+            let mut tries = 0..CREATE_TRIES;
+            while let Err(error) = self.create_in(hierarchy) {
+                // Somebody else removed what leads to it, empty as it still was.
+                if error.kind() != io::ErrorKind::NotFound || tries.next().is_none() {
+                    return Err(error);
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn create_in(&self, hierarchy: &Hierarchy) -> io::Result<()> {
+        let mut parent = hierarchy.root.clone();
+        for name in self.path.split('/') {
+            let dir = parent.join(name);
+            hierarchy.create_level(&dir, &parent)?;
+            parent = dir;
         }
         Ok(())
     }
