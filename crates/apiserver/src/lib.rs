@@ -1,1 +1,48 @@
 //! The embedded, Kubernetes-compatible API server: generic and table-driven over the store.
+//!
+//! A request finds its way like this; nothing in it knows a kind by name except the few real special cases
+//! (namespaces, pods and their subresources):
+//!
+//! ```text
+//! serve (TLS, HTTP) ─┐
+//!                    ├─► server ─► path ─► authorize ─► resource ─► create · update · delete   ─► store
+//! client (in process)┘      │                              │          list · watch             ◄─ store
+//!                           ├─► discovery, openapi         ├─► scale, pods (binding, eviction)
+//!                           └─► health, version            ├─► review (who may do what)
+//!                                                          └─► kubelet (log, exec, attach, portforward)
+//! ```
+//!
+//! What a kind is, its decoding, defaults, validation and columns, is the table's business (crate `kinds`);
+//! objects are stored as the bytes that clients get, so reading and watching copy and never serialise.
+
+mod authorize;
+mod call;
+mod create;
+mod delete;
+mod discovery;
+mod error;
+mod identity;
+mod input;
+mod kubelet;
+mod list;
+mod negotiate;
+mod object;
+mod path;
+mod pods;
+mod present;
+mod reply;
+mod resource;
+mod review;
+mod scale;
+mod selector;
+mod serve;
+mod server;
+mod status;
+mod tls;
+mod update;
+mod watch;
+
+pub use error::Error;
+pub use identity::Identity;
+pub use server::{ApiServer, Config};
+pub use tls::{ClientTls, ServerTls};

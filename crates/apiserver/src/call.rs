@@ -1,0 +1,32 @@
+//! A request for a resource, understood.
+
+use kinds::Kind;
+
+use crate::identity::Identity;
+use crate::negotiate::Form;
+use crate::path::Query;
+use crate::status::{Failure, Subject};
+
+/// What a request is about.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) identity: Identity,
+    pub(crate) kind: &'static Kind,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
+    pub(crate) query: Query,
+    pub(crate) form: Form,
+    pub(crate) dry_run: bool,
+}
+
+impl Call {
+    /// The object's name; the route guarantees one where this is asked.
+    pub(crate) fn name(&self) -> Result<&str, Failure> {
+        self.name.as_deref().ok_or_else(Failure::method_not_allowed)
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject::of(self.kind, self.name.as_deref().unwrap_or_default())
+    }
+}

@@ -1,0 +1,173 @@
+//! Creating objects.
+
+use bytes::Bytes;
+use kinds::Kind;
+use rand::Rng;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::object::{self, text};
+use crate::server::ApiServer;
+use crate::status::{Failure, Subject};
+use crate::{authorize, delete};
+
+/// How long a name made from `generateName` may be.
+const MAX_GENERATED: usize = 63;
+/// How many random characters it ends with.
+const RANDOM: usize = 5;
+/// How often another random name is tried.
+const TRIES: usize = 8;
+
+/// Creates an object of the call's kind and returns it as stored.
+pub(crate) async fn create(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+    let kind = call.kind;
+    check_place(call, &object)?;
+    strip(kind, &mut object);
+    let generated = text(&object, "/metadata/name").is_empty();
+    let base = text(&object, "/metadata/generateName").to_owned();
+    let metadata = object::metadata(&mut object);
+    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".into(), object::now().into());
+    if kind.generation {
+        metadata.insert("generation".into(), 1.into());
+    }
+    if let Some(namespace) = &call.namespace {
+        metadata.insert("namespace".into(), namespace.as_str().into());
+    }
+    for _ in 0..TRIES {
+        if generated && !base.is_empty() {
+            object::metadata(&mut object).insert("name".into(), random_name(&base).into());
+        }
+        match create_named(server, call, object.clone()).await {
+            Err(failure) if generated && failure.reason == "AlreadyExists" => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Failure::already_exists(Subject::of(kind, &base)))
+}
+
+async fn create_named(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+    let kind = call.kind;
+    let name = text(&object, "/metadata/name").to_owned();
+    authorize::created_name(&call.identity, kind, &name)?;
+    if let Some(namespace) = &call.namespace {
+        check_namespace(server, Subject::of(kind, &name), namespace)?;
+    }
+    begin(kind, &mut object);
+    (kind.default)(&mut object);
+    let errors = (kind.validate)(&object, None);
+    if !errors.is_empty() {
+        return Err(Failure::invalid(kind.kind, kind.group, &name, &errors));
+    }
+    if name.is_empty() || name.contains('/') {
+        return Err(Failure::bad_request("metadata.name can't be part of a path"));
+    }
+    let key = object::key(kind, call.namespace.as_deref(), &name);
+    let subject = Subject::of(kind, &name);
+    if call.dry_run {
+        if server.store.get(&key)?.is_some() {
+            return Err(Failure::already_exists(subject));
+        }
+        return Ok(object.to_string().into());
+    }
+    match server.store.create(&key, object::encode(&object)).await {
+        Ok(entry) => Ok(entry.value),
+        Err(store::Error::Exists) => Err(Failure::already_exists(subject)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The object must belong where it is sent to, and be new.
+fn check_place(call: &Call, object: &Value) -> Result<(), Failure> {
+    let found = text(object, "/metadata/namespace");
+    if !found.is_empty() && Some(found) != call.namespace.as_deref() {
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if call.kind.namespaced && call.namespace.is_none() {
+        return Err(Failure::bad_request(
+            "an empty namespace may not be set during creation",
+        ));
+    }
+    if !text(object, "/metadata/resourceVersion").is_empty() {
+        return Err(Failure::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    Ok(())
+}
+
+/// Takes away what only the server sets.
+fn strip(kind: &Kind, object: &mut Value) {
+    let metadata = object::metadata(object);
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+        "selfLink",
+    ] {
+        metadata.remove(field);
+    }
+    if kind.status {
+        object::assign(object, "status", None);
+    }
+}
+
+/// What Kubernetes' strategies and admission set on new objects, beyond defaults.
+fn begin(kind: &Kind, object: &mut Value) {
+    match (kind.group, kind.plural) {
+        ("", "namespaces") => {
+            let name = text(object, "/metadata/name").to_owned();
+            let metadata = &mut object["metadata"];
+            object::child(metadata, "labels").insert("kubernetes.io/metadata.name".into(), name.into());
+            let finalizers = object::child(object, "spec").entry("finalizers");
+            finalizers.or_insert_with(|| json!([delete::NAMESPACE_FINALIZER]));
+            object::child(object, "status").insert("phase".into(), "Active".into());
+        }
+        ("", "pods") => {
+            object::child(object, "status").insert("phase".into(), "Pending".into());
+        }
+        _ => {}
+    }
+}
+
+/// Nothing is created in a namespace that isn't there, or is about to go.
+fn check_namespace(server: &ApiServer, subject: Subject<'_>, namespace: &str) -> Result<(), Failure> {
+    let namespaces = server.namespaces();
+    let subject_namespace = Subject::of(namespaces, namespace);
+    let entry = server.store.get(&object::key(namespaces, None, namespace))?;
+    let entry = entry.ok_or_else(|| Failure::not_found(subject_namespace))?;
+    let found = object::parse(&entry.value)?;
+    if text(&found, "/metadata/deletionTimestamp").is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::terminating(subject, namespace))
+    }
+}
+
+/// A name made from `generateName`, as Kubernetes makes them: without vowels, so that no words appear.
+fn random_name(base: &str) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let keep = (0..=base.len().min(MAX_GENERATED - RANDOM))
+        .rev()
+        .find(|&end| base.is_char_boundary(end))
+        .unwrap_or(0);
+    let mut random = rand::rng();
+    let tail = (0..RANDOM).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())]));
+    base[..keep].chars().chain(tail).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_keep_their_base_and_fit() {
+        let name = random_name("web-");
+        assert!(name.starts_with("web-") && name.len() == 9, "{name}");
+        assert_eq!(random_name(&"x".repeat(80)).len(), 63);
+    }
+}

@@ -1,0 +1,309 @@
+//! Discovery: which groups, versions and resources there are, one document at a time or all at once.
+
+use kinds::Kind;
+use serde_json::{Value, json};
+
+use crate::review::{REVIEWS, Review};
+
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// A resource as discovery shows it, stored or not.
+struct Resource {
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    kind: &'static str,
+    namespaced: bool,
+    verbs: &'static [&'static str],
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    subresources: Vec<Subresource>,
+}
+
+struct Subresource {
+    name: &'static str,
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+}
+
+impl Resource {
+    fn of_kind(kind: &'static Kind) -> Resource {
+        let names = kind.subresources.iter().copied();
+        let own = names.chain(kind.status.then_some("status"));
+        let mut subresources: Vec<_> = own
+            .chain(kind.scale.is_some().then_some("scale"))
+            .map(|name| Subresource::of_kind(kind, name))
+            .collect();
+        subresources.sort_by_key(|subresource| subresource.name);
+        Resource {
+            group: kind.group,
+            version: kind.version,
+            plural: kind.plural,
+            singular: kind.singular,
+            kind: kind.kind,
+            namespaced: kind.namespaced,
+            verbs: &VERBS,
+            short_names: kind.short_names,
+            categories: kind.categories,
+            subresources,
+        }
+    }
+
+    fn of_review(review: &'static Review) -> Resource {
+        Resource {
+            group: review.group,
+            version: "v1",
+            plural: review.plural,
+            singular: review.singular,
+            kind: review.kind,
+            namespaced: review.namespaced,
+            verbs: &["create"],
+            short_names: &[],
+            categories: &[],
+            subresources: Vec::new(),
+        }
+    }
+
+    fn group_version(&self) -> String {
+        group_version(self.group, self.version)
+    }
+}
+
+impl Subresource {
+    /// A subresource speaks its parent's kind, unless it is one of these.
+    fn of_kind(kind: &'static Kind, name: &'static str) -> Subresource {
+        let (group, version, spoken, verbs): (_, _, _, &[&str]) = match (kind.plural, name) {
+            (_, "scale") => ("autoscaling", "v1", "Scale", &["get", "patch", "update"]),
+            ("pods", "attach") => ("", "v1", "PodAttachOptions", &["create", "get"]),
+            ("pods", "exec") => ("", "v1", "PodExecOptions", &["create", "get"]),
+            ("pods", "portforward") => ("", "v1", "PodPortForwardOptions", &["create", "get"]),
+            ("pods", "binding") => ("", "v1", "Binding", &["create"]),
+            ("pods", "eviction") => ("policy", "v1", "Eviction", &["create"]),
+            ("pods", "log") => ("", "v1", "Pod", &["get"]),
+            ("namespaces", "finalize") => ("", "v1", "Namespace", &["update"]),
+            _ => (kind.group, kind.version, kind.kind, &["get", "patch", "update"]),
+        };
+        Subresource {
+            name,
+            group,
+            version,
+            kind: spoken,
+            verbs,
+        }
+    }
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
+}
+
+fn resources() -> impl Iterator<Item = Resource> {
+    let stored = kinds::all().iter().map(Resource::of_kind);
+    stored.chain(REVIEWS.iter().map(Resource::of_review))
+}
+
+/// Groups in order of appearance, each with its versions, preferred first.
+fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for resource in resources() {
+        match groups.iter_mut().find(|(group, _)| *group == resource.group) {
+            Some((_, versions)) if versions.contains(&resource.version) => {}
+            Some((_, versions)) => versions.push(resource.version),
+            None => groups.push((resource.group, vec![resource.version])),
+        }
+    }
+    groups
+}
+
+/// `/api`.
+pub(crate) fn core_versions() -> Value {
+    json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
+}
+
+/// `/apis`.
+pub(crate) fn group_list() -> Value {
+    let groups: Vec<_> = groups()
+        .iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, versions)| group_document(group, versions))
+        .collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+/// `/apis/GROUP`.
+pub(crate) fn group(name: &str) -> Option<Value> {
+    let groups = groups();
+    let (group, versions) = groups
+        .iter()
+        .find(|(group, _)| *group == name && !name.is_empty())?;
+    let mut document = group_document(group, versions);
+    document["kind"] = "APIGroup".into();
+    document["apiVersion"] = "v1".into();
+    Some(document)
+}
+
+fn group_document(group: &str, versions: &[&str]) -> Value {
+    let versions: Vec<_> = versions
+        .iter()
+        .map(|version| json!({ "groupVersion": group_version(group, version), "version": version }))
+        .collect();
+    json!({ "name": group, "versions": versions, "preferredVersion": versions[0] })
+}
+
+/// `/api/v1` and `/apis/GROUP/VERSION`.
+pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
+    let mut entries = Vec::new();
+    for resource in resources().filter(|r| r.group == group && r.version == version) {
+        let mut entry = json!({
+            "name": resource.plural,
+            "singularName": resource.singular,
+            "namespaced": resource.namespaced,
+            "kind": resource.kind,
+            "verbs": resource.verbs,
+        });
+        if !resource.short_names.is_empty() {
+            entry["shortNames"] = json!(resource.short_names);
+        }
+        if !resource.categories.is_empty() {
+            entry["categories"] = json!(resource.categories);
+        }
+        entries.push(entry);
+        entries.extend(resource.subresources.iter().map(|sub| sub_entry(&resource, sub)));
+    }
+    (!entries.is_empty()).then(|| {
+        json!({
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": group_version(group, version),
+            "resources": entries,
+        })
+    })
+}
+
+fn sub_entry(resource: &Resource, sub: &Subresource) -> Value {
+    let mut entry = json!({
+        "name": format!("{}/{}", resource.plural, sub.name),
+        "singularName": "",
+        "namespaced": resource.namespaced,
+        "kind": sub.kind,
+        "verbs": sub.verbs,
+    });
+    if group_version(sub.group, sub.version) != resource.group_version() {
+        entry["group"] = sub.group.into();
+        entry["version"] = sub.version.into();
+    }
+    entry
+}
+
+/// Everything below `/api` or `/apis` in one document of `apidiscovery.k8s.io`.
+pub(crate) fn aggregated(core: bool, version: &str) -> Value {
+    let items: Vec<_> = groups()
+        .iter()
+        .filter(|(group, _)| group.is_empty() == core)
+        .map(|(group, versions)| {
+            let versions: Vec<_> = versions.iter().map(|v| aggregated_version(group, v)).collect();
+            json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions })
+        })
+        .collect();
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    })
+}
+
+fn aggregated_version(group: &str, version: &str) -> Value {
+    let resources: Vec<_> = resources()
+        .filter(|r| r.group == group && r.version == version)
+        .map(|resource| aggregated_resource(&resource))
+        .collect();
+    json!({ "version": version, "freshness": "Current", "resources": resources })
+}
+
+fn aggregated_resource(resource: &Resource) -> Value {
+    let mut entry = json!({
+        "resource": resource.plural,
+        "responseKind": { "group": resource.group, "version": resource.version, "kind": resource.kind },
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular,
+        "verbs": resource.verbs,
+    });
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        entry["categories"] = json!(resource.categories);
+    }
+    let subresources: Vec<_> = resource
+        .subresources
+        .iter()
+        .map(|sub| {
+            json!({
+                "subresource": sub.name,
+                "responseKind": { "group": sub.group, "version": sub.version, "kind": sub.kind },
+                "verbs": sub.verbs,
+            })
+        })
+        .collect();
+    if !subresources.is_empty() {
+        entry["subresources"] = subresources.into();
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_discovered_in_both_forms() {
+        let aggregated = [aggregated(true, "v2"), aggregated(false, "v2")];
+        for kind in kinds::all() {
+            let list = resource_list(kind.group, kind.version).unwrap();
+            let plain = list["resources"].as_array().unwrap();
+            assert!(plain.iter().any(|r| r["name"] == kind.plural), "{}", kind.plural);
+            let groups = aggregated
+                .iter()
+                .flat_map(|list| list["items"].as_array().unwrap());
+            let found = groups
+                .filter(|group| group["metadata"]["name"] == kind.group)
+                .flat_map(|group| group["versions"].as_array().unwrap())
+                .flat_map(|version| version["resources"].as_array().unwrap())
+                .any(|resource| resource["resource"] == kind.plural);
+            assert!(found, "{}", kind.plural);
+        }
+    }
+
+    #[test]
+    fn a_subresource_says_which_kind_it_speaks() {
+        let apps = resource_list("apps", "v1").unwrap();
+        let resources = apps["resources"].as_array().unwrap();
+        let scale = resources
+            .iter()
+            .find(|r| r["name"] == "deployments/scale")
+            .unwrap();
+        assert_eq!(
+            (&scale["group"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("Scale"))
+        );
+        assert!(resource_list("apps", "v2").is_none());
+        assert!(group("").is_none() && group("apps").is_some());
+    }
+}

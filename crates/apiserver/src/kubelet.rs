@@ -1,0 +1,386 @@
+//! What the kubelet of a pod's node does: logs, exec, attach and port-forward.
+//!
+//! The server authenticates and authorises, finds the node, and passes the stream through:
+//!
+//! ```text
+//! kubectl ══TLS, HTTP/1.1 Upgrade══► server ══TLS with the kubelet client's certificate══► kubelet
+//!          stdin= stdout= …                    input= output= …
+//! ```
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::object::{self, list, text};
+use crate::reply::{self, Body, Request, Response};
+use crate::server::ApiServer;
+use crate::status::Failure;
+use crate::tls::ClientTls;
+
+/// The kubelet's port, where a node doesn't say otherwise.
+const PORT: u16 = 10250;
+/// How long connecting to a kubelet may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of a kubelet's error text is passed on.
+const MAX_ERROR: usize = 16 << 10;
+/// The WebSocket protocol of exec and attach that kubelets here speak.
+const WEBSOCKET: &str = "v4.channel.k8s.io";
+
+/// How to reach kubelets.
+pub(crate) struct Kubelets {
+    tls: TlsConnector,
+}
+
+/// A pod, and how to reach the kubelet that runs it.
+struct Place {
+    pod: Value,
+    address: IpAddr,
+    port: u16,
+}
+
+impl Kubelets {
+    pub(crate) fn new(tls: &ClientTls) -> Result<Kubelets, Error> {
+        let config = tls.config()?;
+        Ok(Kubelets {
+            tls: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// A connection that carries one request.
+    async fn connect(&self, address: IpAddr, port: u16) -> Result<SendRequest<Body>, Failure> {
+        let connecting = async {
+            let stream = TcpStream::connect((address, port)).await?;
+            stream.set_nodelay(true)?;
+            self.tls.connect(ServerName::from(address), stream).await
+        };
+        let unreachable = |why: &dyn std::fmt::Display| {
+            Failure::internal(format!(
+                "error dialing backend: the kubelet at {address}:{port}: {why}"
+            ))
+        };
+        let stream = match tokio::time::timeout(PATIENCE, connecting).await {
+            Ok(stream) => stream.map_err(|error| unreachable(&error))?,
+            Err(_) => return Err(unreachable(&"connecting took too long")),
+        };
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "connection to a kubelet");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn send(&self, place: &Place, request: Request) -> Result<http::Response<Incoming>, Failure> {
+        let mut sender = self.connect(place.address, place.port).await?;
+        sender.send_request(request).await.map_err(|error| {
+            Failure::internal(format!(
+                "error dialing backend: the kubelet at {}:{}: {error}",
+                place.address, place.port
+            ))
+        })
+    }
+}
+
+fn kubelets(server: &ApiServer) -> Result<&Kubelets, Failure> {
+    let kubelets = server.kubelets.as_ref();
+    kubelets.ok_or_else(|| Failure::internal("the server has no credentials for kubelets"))
+}
+
+/// `GET pods/NAME/log`.
+pub(crate) async fn log(server: &ApiServer, call: &Call) -> Result<Response, Failure> {
+    let Some(place) = place(server, call)? else {
+        // Kubernetes: a pod without a node has an empty log.
+        return Ok(reply::bytes(StatusCode::OK, "text/plain", ""));
+    };
+    let container = container(&place.pod, call)?;
+    let path = log_path(call, &container)?;
+    let request = outward(&place, http::Method::GET, &path, HeaderMap::new())?;
+    let response = kubelets(server)?.send(&place, request).await?;
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
+    }
+    let mut answer = reply::bytes(StatusCode::OK, "text/plain", "");
+    *answer.body_mut() = response.into_body().map_err(Into::into).boxed_unsync();
+    Ok(answer)
+}
+
+fn log_path(call: &Call, container: &str) -> Result<String, Failure> {
+    let parameters = [
+        "follow",
+        "limitBytes",
+        "previous",
+        "sinceSeconds",
+        "sinceTime",
+        "stream",
+        "tailLines",
+        "timestamps",
+    ];
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for name in parameters {
+        if let Some(value) = call.query.get(name) {
+            query.append_pair(name, value);
+        }
+    }
+    Ok(format!(
+        "/containerLogs/{}/{container}?{}",
+        pod_path(call)?,
+        query.finish()
+    ))
+}
+
+/// `exec`, `attach` and `portforward`: an upgraded connection, passed through byte for byte.
+pub(crate) async fn stream(
+    server: &ApiServer,
+    call: &Call,
+    subresource: &str,
+    mut request: Request,
+) -> Result<Response, Failure> {
+    check_upgrade(request.headers(), subresource)?;
+    let place = place(server, call)?.ok_or_else(|| {
+        let name = call.name.as_deref().unwrap_or_default();
+        Failure::bad_request(format!("pod {name} does not have a host assigned"))
+    })?;
+    let path = stream_path(&place.pod, call, subresource)?;
+    let headers = upgrade_headers(request.headers());
+    let outgoing = outward(&place, request.method().clone(), &path, headers)?;
+    let near = hyper::upgrade::on(&mut request);
+    let mut response = kubelets(server)?.send(&place, outgoing).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(response).await);
+    }
+    let far = hyper::upgrade::on(&mut response);
+    let stopping = server.stopping.clone();
+    tokio::spawn(async move {
+        let tunnel = async {
+            let (near, far) = tokio::try_join!(near, far).map_err(std::io::Error::other)?;
+            let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
+            tokio::io::copy_bidirectional(&mut near, &mut far).await
+        };
+        tokio::select! {
+            outcome = tunnel => if let Err(error) = outcome {
+                tracing::debug!(%error, "stream to a kubelet");
+            },
+            () = stopping.cancelled() => {}
+        }
+    });
+    let mut answer = http::Response::new(reply::full(""));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = upgrade_headers(response.headers());
+    Ok(answer)
+}
+
+/// Where the call's pod runs; `None` when it isn't bound to a node.
+fn place(server: &ApiServer, call: &Call) -> Result<Option<Place>, Failure> {
+    let key = object::key(call.kind, call.namespace.as_deref(), call.name()?);
+    let entry = server.store.get(&key)?;
+    let entry = entry.ok_or_else(|| Failure::not_found(call.subject()))?;
+    let pod = object::parse(&entry.value)?;
+    let name = text(&pod, "/spec/nodeName");
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let node = server
+        .node(name)?
+        .ok_or_else(|| Failure::internal(format!("the pod's node {name:?} does not exist")))?;
+    let address = list(&node, "/status/addresses")
+        .iter()
+        .filter(|address| text(address, "/type") == "InternalIP")
+        .find_map(|address| text(address, "/address").parse().ok())
+        .ok_or_else(|| Failure::internal(format!("the node {name:?} has no InternalIP address")))?;
+    let port = node
+        .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+        .and_then(Value::as_u64)
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+        .unwrap_or(PORT);
+    Ok(Some(Place { pod, address, port }))
+}
+
+fn pod_path(call: &Call) -> Result<String, Failure> {
+    let namespace = call.namespace.as_deref().unwrap_or_default();
+    Ok(format!("{namespace}/{}", call.name()?))
+}
+
+/// The container that the call means: the one it names, or the pod's only one.
+fn container(pod: &Value, call: &Call) -> Result<String, Failure> {
+    let names = |field: &str| -> Vec<&str> {
+        list(pod, field)
+            .iter()
+            .map(|container| text(container, "/name"))
+            .collect()
+    };
+    let (containers, init) = (names("/spec/containers"), names("/spec/initContainers"));
+    let pod_name = text(pod, "/metadata/name");
+    match (call.query.get("container"), &containers[..]) {
+        (Some(name), _) => {
+            let known = containers.contains(&name)
+                || init.contains(&name)
+                || names("/spec/ephemeralContainers").contains(&name);
+            if known {
+                return Ok(name.to_owned());
+            }
+            let message = format!("container {name} is not valid for pod {pod_name}");
+            Err(Failure::bad_request(message))
+        }
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => {
+            let mut message = format!(
+                "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+                containers.join(" ")
+            );
+            if !init.is_empty() {
+                message += &format!(" or one of the init containers: [{}]", init.join(" "));
+            }
+            Err(Failure::bad_request(message))
+        }
+    }
+}
+
+/// The kubelet's path for a stream: its parameters have other names than the API's.
+fn stream_path(pod: &Value, call: &Call, subresource: &str) -> Result<String, Failure> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if subresource == "portforward" {
+        for port in call.query.all("ports").flat_map(|ports| ports.split(',')) {
+            query.append_pair("port", port);
+        }
+        return Ok(format!("/portForward/{}?{}", pod_path(call)?, query.finish()));
+    }
+    let container = container(pod, call)?;
+    for command in call.query.all("command") {
+        query.append_pair("command", command);
+    }
+    let mut streams = 0;
+    for (name, kubelets) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ] {
+        if call.query.flag(name) {
+            query.append_pair(kubelets, "1");
+            streams += usize::from(name != "tty");
+        }
+    }
+    if streams == 0 {
+        return Err(Failure::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
+    }
+    Ok(format!(
+        "/{subresource}/{}/{container}?{}",
+        pod_path(call)?,
+        query.finish()
+    ))
+}
+
+/// Whether the upgrade is one that kubelets speak. Newer WebSocket protocols are refused without an upgrade:
+/// clients that have them then fall back to SPDY.
+fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> {
+    let upgrade = values(headers, &header::UPGRADE).collect::<Vec<_>>();
+    if upgrade
+        .iter()
+        .any(|protocol| protocol.eq_ignore_ascii_case("SPDY/3.1"))
+    {
+        return Ok(());
+    }
+    if !upgrade
+        .iter()
+        .any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    {
+        return Err(Failure::bad_request("Upgrade request required"));
+    }
+    let offered: Vec<_> = values(headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+    let spoken = if subresource == "portforward" {
+        offered
+            .iter()
+            .any(|protocol| *protocol == WEBSOCKET || *protocol == "portforward.k8s.io")
+    } else {
+        offered.contains(&WEBSOCKET)
+    };
+    if spoken {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!(
+        "unable to upgrade: unsupported WebSocket subprotocols [{}]; supported are SPDY/3.1, and {WEBSOCKET} over WebSocket",
+        offered.join(" ")
+    )))
+}
+
+/// A header's values, split at commas.
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|value| !value.is_empty())
+}
+
+/// The headers that an upgrade is made of, in both directions.
+fn upgrade_headers(headers: &HeaderMap) -> HeaderMap {
+    let stream_protocol = HeaderName::from_static("x-stream-protocol-version");
+    let accepted = HeaderName::from_static("x-accepted-stream-protocol-versions");
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        let wanted = *name == header::CONNECTION
+            || *name == header::UPGRADE
+            || *name == stream_protocol
+            || *name == accepted
+            || name.as_str().starts_with("sec-websocket-");
+        if wanted {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// A request to a kubelet.
+fn outward(place: &Place, method: http::Method, path: &str, headers: HeaderMap) -> Result<Request, Failure> {
+    let host = match place.address {
+        IpAddr::V4(address) => format!("{address}:{}", place.port),
+        IpAddr::V6(address) => format!("[{address}]:{}", place.port),
+    };
+    let mut request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host)
+        .body(reply::full(""))
+        .map_err(Failure::internal)?;
+    request.headers_mut().extend(headers);
+    Ok(request)
+}
+
+/// A kubelet's refusal, as the API's.
+async fn refusal(response: http::Response<Incoming>) -> Failure {
+    let code = response.status();
+    let body = http_body_util::Limited::new(response.into_body(), MAX_ERROR);
+    let why = match body.collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+        Err(_) => String::new(),
+    };
+    let why = match why.as_str() {
+        "" => format!("the kubelet answered {code}"),
+        why => why.to_owned(),
+    };
+    match code {
+        StatusCode::BAD_REQUEST => Failure::bad_request(why),
+        StatusCode::NOT_FOUND => Failure::new(code, "NotFound", why),
+        StatusCode::FORBIDDEN => Failure::new(code, "Forbidden", why),
+        _ => Failure::internal(why),
+    }
+}

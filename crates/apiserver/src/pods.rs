@@ -1,0 +1,82 @@
+//! What can be done to pods alone: binding them to a node, and evicting them.
+
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::delete;
+use crate::object::{self, list, text};
+use crate::reply::{Request, Response};
+use crate::resource;
+use crate::server::ApiServer;
+use crate::status::{Failure, Subject};
+use crate::update::{self, Part};
+
+/// Binds a pod to a node: the scheduler's decision.
+pub(crate) async fn bind(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
+    let binding = resource::read(request).await?;
+    update::check_name(call.name()?, call.namespace.as_deref(), &binding)?;
+    let node = text(&binding, "/target/name");
+    if node.is_empty() || !matches!(text(&binding, "/target/kind"), "" | "Node") {
+        let error = kinds::FieldError {
+            reason: kinds::Reason::Required,
+            field: "target.name".into(),
+            message: "Required value: the target must be a Node".into(),
+        };
+        return Err(Failure::invalid("Binding", "", call.name()?, &[error]));
+    }
+    let target = resource::target(call, Part::Server)?;
+    update::update(server, target, |pod| bound(call, &binding, node, pod)).await?;
+    Ok(resource::created(call.subject()))
+}
+
+/// The pod, bound.
+fn bound(call: &Call, binding: &Value, node: &str, pod: &Value) -> Result<Value, Failure> {
+    let name = call.name()?;
+    let subject = Subject {
+        resource: "pods/binding",
+        ..call.subject()
+    };
+    if !text(pod, "/metadata/deletionTimestamp").is_empty() {
+        let why = format!("pod {name} is being deleted, cannot be assigned to a host");
+        return Err(Failure::conflict(subject, &why));
+    }
+    let current = text(pod, "/spec/nodeName");
+    if !current.is_empty() {
+        let why = format!("pod {name} is already assigned to node {current:?}");
+        return Err(Failure::conflict(subject, &why));
+    }
+    let uid = text(binding, "/metadata/uid");
+    if !uid.is_empty() && uid != text(pod, "/metadata/uid") {
+        return Err(delete::uid_conflict(subject, uid, text(pod, "/metadata/uid")));
+    }
+    let mut pod = pod.clone();
+    // Who else changed the pod meanwhile doesn't matter to the scheduler's choice, unless it was bound.
+    object::metadata(&mut pod).remove("resourceVersion");
+    if let Some(annotations) = binding
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+    {
+        object::child(&mut pod["metadata"], "annotations").extend(annotations.clone());
+    }
+    object::child(&mut pod, "spec").insert("nodeName".into(), node.into());
+    let mut conditions = list(&pod, "/status/conditions").to_vec();
+    conditions.retain(|condition| text(condition, "/type") != "PodScheduled");
+    conditions.push(json!({
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": object::now(),
+    }));
+    object::child(&mut pod, "status").insert("conditions".into(), conditions.into());
+    Ok(pod)
+}
+
+/// Evicts a pod: a deletion that asks first whether the pod may be spared. There are no disruption budgets
+/// yet, so it always may.
+pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
+    let eviction = resource::read(request).await?;
+    update::check_name(call.name()?, call.namespace.as_deref(), &eviction)?;
+    let options = eviction.get("deleteOptions").unwrap_or(&Value::Null);
+    let mut options = delete::Options::from_body(options)?;
+    options.dry_run |= call.dry_run;
+    let namespace = call.namespace.as_deref();
+    delete::delete(server, call.kind, namespace, call.name()?, &options).await?;
+    Ok(resource::created(call.subject()))
+}

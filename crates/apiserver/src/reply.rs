@@ -1,0 +1,69 @@
+//! Responses.
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+
+use crate::status::Failure;
+
+/// Errors of bodies, whoever makes them.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A request's or response's body.
+pub(crate) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+/// A request.
+pub(crate) type Request = http::Request<Body>;
+/// A response.
+pub(crate) type Response = http::Response<Body>;
+
+/// A body that is there already.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A response of any type.
+pub(crate) fn bytes(code: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
+    response
+}
+
+/// JSON that is serialised already.
+pub(crate) fn json_bytes(code: StatusCode, json: impl Into<Bytes>) -> Response {
+    bytes(code, "application/json", json)
+}
+
+/// A JSON value.
+pub(crate) fn json(code: StatusCode, value: &Value) -> Response {
+    json_bytes(code, value.to_string())
+}
+
+impl From<Failure> for Response {
+    fn from(failure: Failure) -> Self {
+        let mut response = json(failure.code, &failure.status());
+        let retry = failure.details.get("retryAfterSeconds").and_then(Value::as_u64);
+        if let Some(seconds) = retry {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// Adds `Warning` headers, as kubectl prints them.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        let printable: String = quoted.chars().filter(|c| !c.is_control()).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{printable}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}

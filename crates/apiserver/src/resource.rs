@@ -1,0 +1,338 @@
+//! Requests for resources: from a path and a method to a call, and from there to whoever does it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::authorize::{self, Action};
+use crate::call::Call;
+use crate::delete::{self, Outcome};
+use crate::identity::Identity;
+use crate::input::{self, FieldValidation};
+use crate::path::{Query, ResourcePath};
+use crate::reply::{self, Request, Response};
+use crate::selector::Selection;
+use crate::server::ApiServer;
+use crate::status::{self, Failure, Subject};
+use crate::update::{Part, Target};
+use crate::{create, kubelet, list, negotiate, object, pods, present, review, scale, update, watch};
+
+/// Kubernetes' name for what a method does to a path.
+fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Failure> {
+    Ok(match (method, &path.name) {
+        (&Method::GET, _) if path.subresource.is_none() && query.flag("watch") => "watch",
+        (&Method::GET, Some(_)) => "get",
+        (&Method::GET, None) => "list",
+        (&Method::POST, _) => "create",
+        (&Method::PUT, Some(_)) => "update",
+        (&Method::PATCH, Some(_)) => "patch",
+        (&Method::DELETE, Some(_)) => "delete",
+        (&Method::DELETE, None) => "deletecollection",
+        _ => return Err(Failure::method_not_allowed()),
+    })
+}
+
+/// Answers a request for a resource.
+pub(crate) async fn handle(
+    server: &Arc<ApiServer>,
+    identity: Identity,
+    path: ResourcePath,
+    request: Request,
+) -> Result<Response, Failure> {
+    let query = Query::parse(request.uri().query());
+    let verb = verb(request.method(), &path, &query)?;
+    let kind = kinds::find(&path.group, &path.version, &path.resource);
+    let selected = kind.and_then(|kind| Selection::parse(kind, &query).ok());
+    let selected = selected.as_ref().and_then(Selection::name);
+    let action = Action {
+        verb,
+        group: &path.group,
+        resource: &path.resource,
+        subresource: path.subresource.as_deref().unwrap_or_default(),
+        namespace: path.namespace.as_deref().unwrap_or_default(),
+        name: path.name.as_deref().or(selected).unwrap_or_default(),
+        path: "",
+    };
+    authorize::check(server, &identity, &action)?;
+    let Some(kind) = kind else {
+        return review::handle(server, &identity, &path, request).await;
+    };
+    // All namespaces at once are listed and watched; single objects live at one place only.
+    let placed = path.namespace.is_some() == kind.namespaced;
+    let everywhere = path.namespace.is_none() && path.name.is_none();
+    if !placed && !everywhere {
+        return Err(Failure::no_such_path());
+    }
+    let call = Call {
+        identity,
+        kind,
+        namespace: path.namespace,
+        name: path.name,
+        subresource: path.subresource,
+        form: negotiate::form(request.headers(), &query)?,
+        dry_run: input::dry_run(&query)?,
+        query,
+    };
+    match call.subresource.as_deref() {
+        None => object_call(server, &call, verb, request).await,
+        Some(subresource) => subresource_call(server, &call, subresource, verb, request).await,
+    }
+}
+
+async fn object_call(
+    server: &Arc<ApiServer>,
+    call: &Call,
+    verb: &str,
+    request: Request,
+) -> Result<Response, Failure> {
+    match verb {
+        "get" => get(server, call),
+        "list" => Ok(reply::json_bytes(StatusCode::OK, list::list(server, call).await?)),
+        "watch" => watch::watch(server, call).await,
+        "create" if call.name.is_none() => post(server, call, request).await,
+        "update" => put(server, call, Part::Main, request).await,
+        "patch" => patch(server, call, Part::Main, request).await,
+        "delete" => delete_one(server, call, request).await,
+        "deletecollection" => delete_many(server, call, request).await,
+        _ => Err(Failure::method_not_allowed()),
+    }
+}
+
+async fn subresource_call(
+    server: &Arc<ApiServer>,
+    call: &Call,
+    subresource: &str,
+    verb: &str,
+    request: Request,
+) -> Result<Response, Failure> {
+    let kind = call.kind;
+    match (kind.plural, subresource, verb) {
+        (_, "status", "get") if kind.status => get(server, call),
+        (_, "status", "update") if kind.status => put(server, call, Part::Status, request).await,
+        (_, "status", "patch") if kind.status => patch(server, call, Part::Status, request).await,
+        (_, "scale", _) if kind.scale.is_some() => scale::handle(server, call, verb, request).await,
+        ("namespaces", "finalize", "update") => finalize(server, call, request).await,
+        ("pods", "binding", "create") => pods::bind(server, call, request).await,
+        ("pods", "eviction", "create") => pods::evict(server, call, request).await,
+        ("pods", "log", "get") => kubelet::log(server, call).await,
+        ("pods", "exec" | "attach" | "portforward", "get" | "create") => {
+            kubelet::stream(server, call, subresource, request).await
+        }
+        (_, "status", _) if kind.status => Err(Failure::method_not_allowed()),
+        ("namespaces", "finalize", _) => Err(Failure::method_not_allowed()),
+        ("pods", "binding" | "eviction" | "log" | "exec" | "attach" | "portforward", _) => {
+            Err(Failure::method_not_allowed())
+        }
+        _ => Err(Failure::no_such_path()),
+    }
+}
+
+fn get(server: &ApiServer, call: &Call) -> Result<Response, Failure> {
+    let key = object::key(call.kind, call.namespace.as_deref(), call.name()?);
+    let entry = server.store.get(&key)?;
+    let entry = entry.ok_or_else(|| Failure::not_found(call.subject()))?;
+    reply_one(call, StatusCode::OK, entry.value, &[])
+}
+
+/// A response with one object in the form that the call wants.
+pub(crate) fn reply_one(
+    call: &Call,
+    code: StatusCode,
+    object: Bytes,
+    warnings: &[String],
+) -> Result<Response, Failure> {
+    let object = present::one(call.kind, call.form, object)?;
+    let mut response = reply::json_bytes(code, object);
+    reply::warn(&mut response, warnings);
+    Ok(response)
+}
+
+async fn post(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
+    let validation = FieldValidation::parse(&call.query)?;
+    let raw = read(request).await?;
+    let mut warnings = Vec::new();
+    let object = input::typed(call.kind, raw, validation, &mut warnings)?;
+    let stored = create::create(server, call, object).await?;
+    reply_one(call, StatusCode::CREATED, stored, &warnings)
+}
+
+async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
+    let validation = FieldValidation::parse(&call.query)?;
+    let raw = read(request).await?;
+    let mut warnings = Vec::new();
+    let wanted = input::typed(call.kind, raw, validation, &mut warnings)?;
+    update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
+    let stored = update::update(server, target(call, part)?, |_| Ok(wanted.clone())).await?;
+    reply_one(call, StatusCode::OK, stored, &warnings)
+}
+
+pub(crate) fn target(call: &Call, part: Part) -> Result<Target<'_>, Failure> {
+    Ok(Target {
+        kind: call.kind,
+        namespace: call.namespace.as_deref(),
+        name: call.name()?,
+        part,
+        dry_run: call.dry_run,
+    })
+}
+
+async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
+    let validation = FieldValidation::parse(&call.query)?;
+    let patch = Patch::read(request).await?;
+    let mut warnings = Vec::new();
+    let stored = update::update(server, target(call, part)?, |current| {
+        let patched = patch.apply(current)?;
+        update::check_name(call.name()?, call.namespace.as_deref(), &patched)?;
+        warnings.clear();
+        let strict = validation == FieldValidation::Strict;
+        let tolerance = if strict { FieldValidation::Warn } else { validation };
+        let mut wanted = input::typed(call.kind, patched, tolerance, &mut warnings)?;
+        if strict && !warnings.is_empty() {
+            return Err(patch.refusal(&warnings));
+        }
+        // Only a version that the patch itself brings is insisted on.
+        if wanted["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"] {
+            object::metadata(&mut wanted).remove("resourceVersion");
+        }
+        Ok(wanted)
+    })
+    .await?;
+    reply_one(call, StatusCode::OK, stored, &warnings)
+}
+
+/// A patch, of one of three types.
+pub(crate) struct Patch {
+    apply: fn(&Value, &Value) -> Result<Value, patch::PatchError>,
+    document: Value,
+}
+
+impl Patch {
+    pub(crate) async fn read(request: Request) -> Result<Patch, Failure> {
+        let (head, body) = request.into_parts();
+        let apply: fn(&Value, &Value) -> _ = match input::media_type(&head.headers) {
+            "application/json-patch+json" => patch::json,
+            "application/merge-patch+json" => |object, patch| Ok(patch::merge(object, patch)),
+            "application/strategic-merge-patch+json" => patch::strategic,
+            other => {
+                return Err(Failure::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format ({other}) - accepted media types include: \
+                     application/json-patch+json, application/merge-patch+json, \
+                     application/strategic-merge-patch+json"
+                )));
+            }
+        };
+        let document = input::parse_json(&input::read(body).await?)?;
+        Ok(Patch { apply, document })
+    }
+
+    pub(crate) fn apply(&self, object: &Value) -> Result<Value, Failure> {
+        (self.apply)(object, &self.document).map_err(|error| match error {
+            patch::PatchError::Malformed(why) => Failure::bad_request(why),
+            patch::PatchError::Unprocessable(why) => Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                format!("the server rejected our request due to an error in our request: {why}"),
+            ),
+        })
+    }
+
+    /// What Kubernetes says of a patch that sets unknown fields, when they aren't tolerated.
+    fn refusal(&self, unknown: &[String]) -> Failure {
+        let error = kinds::FieldError {
+            reason: kinds::Reason::Invalid,
+            field: "patch".into(),
+            message: format!(
+                "Invalid value: {:?}: strict decoding error: {}",
+                self.document.to_string(),
+                unknown.join(", ")
+            ),
+        };
+        Failure::invalid("", "", "", &[error])
+    }
+}
+
+/// The request's body as JSON or YAML.
+pub(crate) async fn read(request: Request) -> Result<Value, Failure> {
+    let (head, body) = request.into_parts();
+    input::parse(&head.headers, &input::read(body).await?)
+}
+
+/// A deletion's options: the body may be missing.
+async fn delete_options(call: &Call, request: Request) -> Result<delete::Options, Failure> {
+    let (head, body) = request.into_parts();
+    let body = input::read(body).await?;
+    let options = if body.is_empty() {
+        Value::Null
+    } else {
+        input::parse(&head.headers, &body)?
+    };
+    delete::Options::from_body(&options)?.or_query(&call.query)
+}
+
+async fn delete_one(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
+    let options = delete_options(call, request).await?;
+    let (namespace, name) = (call.namespace.as_deref(), call.name()?);
+    match delete::delete(server, call.kind, namespace, name, &options).await? {
+        // Kubernetes answers with the object for these kinds, with a status for the others.
+        Outcome::Gone(object) if !matches!(call.kind.plural, "pods" | "namespaces") => {
+            let object = object::parse(&object)?;
+            let uid = object::text(&object, "/metadata/uid");
+            let status = status::success(call.subject(), Some(uid));
+            Ok(reply::json(StatusCode::OK, &status))
+        }
+        outcome => reply_one(call, StatusCode::OK, outcome.into_bytes(), &[]),
+    }
+}
+
+async fn delete_many(server: &Arc<ApiServer>, call: &Call, request: Request) -> Result<Response, Failure> {
+    if call.kind.namespaced && call.namespace.is_none() {
+        return Err(Failure::method_not_allowed());
+    }
+    let options = delete_options(call, request).await?;
+    let selection = Selection::parse(call.kind, &call.query)?;
+    let (page, metadata) = list::page(server, call, &selection).await?;
+    let mut deleted = Vec::with_capacity(page.entries.len());
+    for entry in page.entries {
+        let name = entry.key.rsplit('/').next().unwrap_or_default();
+        let namespace = call.namespace.as_deref();
+        match delete::delete(server, call.kind, namespace, name, &options).await {
+            Ok(outcome) => deleted.push(outcome.into_bytes()),
+            // Somebody else deleted it meanwhile.
+            Err(failure) if failure.code == StatusCode::NOT_FOUND => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let list = present::many(call.kind, call.form, &metadata, deleted.iter())?;
+    Ok(reply::json_bytes(StatusCode::OK, list))
+}
+
+/// The namespace controller's last word: `spec.finalizers` of a namespace, and nothing else.
+async fn finalize(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
+    let raw = read(request).await?;
+    let wanted = input::typed(call.kind, raw, FieldValidation::Ignore, &mut Vec::new())?;
+    update::check_name(call.name()?, None, &wanted)?;
+    let stored = update::update(server, target(call, Part::Server)?, |current| {
+        let mut object = current.clone();
+        let metadata = object::metadata(&mut object);
+        match wanted["metadata"].get("resourceVersion") {
+            Some(version) => metadata.insert("resourceVersion".into(), version.clone()),
+            None => metadata.remove("resourceVersion"),
+        };
+        object::child(&mut object, "spec");
+        object::assign(
+            &mut object["spec"],
+            "finalizers",
+            wanted.pointer("/spec/finalizers"),
+        );
+        Ok(object)
+    })
+    .await?;
+    reply_one(call, StatusCode::OK, stored, &[])
+}
+
+/// The `Status` that creating a subresource such as a binding answers with.
+pub(crate) fn created(subject: Subject<'_>) -> Response {
+    reply::json(StatusCode::CREATED, &status::success(subject, None))
+}

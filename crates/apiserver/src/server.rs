@@ -1,0 +1,260 @@
+//! The server: what it is made of, and how a request finds its way.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use kinds::Kind;
+use serde_json::{Value, json};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::authorize::{self, Action};
+use crate::call::Call;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::kubelet::Kubelets;
+use crate::negotiate::{self, DiscoveryForm, Form};
+use crate::path::{Query, Route};
+use crate::reply::{self, Request, Response};
+use crate::status::Failure;
+use crate::tls::ClientTls;
+use crate::{create, discovery, object, resource};
+
+/// What the server needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The store's file; made when it isn't there.
+    pub store: PathBuf,
+    /// The credentials for kubelets' APIs: logs, exec and the like are refused without.
+    pub kubelet_client: Option<ClientTls>,
+}
+
+/// Namespaces that every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// The API server: generic over the table of kinds, with the store behind it.
+pub struct ApiServer {
+    pub(crate) store: Store,
+    pub(crate) kubelets: Option<Kubelets>,
+    /// Cancelled when the server shuts down: watches and streams end then.
+    pub(crate) stopping: CancellationToken,
+    openapi_json: OnceLock<Bytes>,
+    openapi_protobuf: OnceLock<Bytes>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// Opens the store and prepares to serve it. [`ApiServer::ensure_namespaces`] completes a new cluster.
+    pub fn open(config: Config) -> Result<Arc<ApiServer>, Error> {
+        let store = Store::open(&config.store, store::Options::default()).map_err(|source| Error::Store {
+            path: config.store.clone(),
+            source,
+        })?;
+        let kubelets = config.kubelet_client.as_ref().map(Kubelets::new).transpose()?;
+        Ok(Arc::new(ApiServer {
+            store,
+            kubelets,
+            stopping: CancellationToken::new(),
+            openapi_json: OnceLock::new(),
+            openapi_protobuf: OnceLock::new(),
+        }))
+    }
+
+    /// Creates the namespaces that every cluster has, where they are missing. [`ApiServer::serve`] does so
+    /// before it accepts connections.
+    pub async fn ensure_namespaces(&self) -> Result<(), Error> {
+        for name in NAMESPACES {
+            let call = Call {
+                identity: Identity::new("system:apiserver", ["system:masters"]),
+                kind: self.namespaces(),
+                namespace: None,
+                name: None,
+                subresource: None,
+                query: Query::default(),
+                form: Form::Objects,
+                dry_run: false,
+            };
+            let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+            match create::create(self, &call, namespace).await {
+                Ok(_) => {}
+                Err(failure) if failure.reason == "AlreadyExists" => {}
+                Err(failure) => return Err(Error::Namespace(name, failure.message)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A client within this process: its requests go to the handler directly, in the name of `identity`.
+    pub fn client(self: &Arc<Self>, identity: Identity) -> kube::Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (server, identity) = (server.clone(), identity.clone());
+            async move {
+                let request = request.map(|body| {
+                    use http_body_util::BodyExt;
+                    body.map_err(Into::into).boxed_unsync()
+                });
+                Ok::<_, std::convert::Infallible>(server.handle(Some(identity), request).await)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Answers a request, whoever sent it. `None` is somebody without a certificate.
+    pub(crate) async fn handle(self: Arc<Self>, identity: Option<Identity>, request: Request) -> Response {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let user = identity.as_ref().map(|identity| identity.user.clone());
+        let response = self
+            .answer(identity, request)
+            .await
+            .unwrap_or_else(Response::from);
+        tracing::debug!(%method, path, user, status = response.status().as_u16(), "request");
+        response
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        identity: Option<Identity>,
+        request: Request,
+    ) -> Result<Response, Failure> {
+        let route = Route::parse(request.uri().path());
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        // Health and version tell nothing that isn't meant for everybody.
+        match (&route, read) {
+            (Route::Health, true) => return Ok(reply::bytes(StatusCode::OK, "text/plain", "ok")),
+            (Route::Version, true) => return Ok(reply::json(StatusCode::OK, &version())),
+            _ => {}
+        }
+        let identity = identity.ok_or_else(Failure::unauthorized)?;
+        if let Route::Resource(path) = route {
+            return resource::handle(&self, identity, path, request).await;
+        }
+        let action = Action {
+            verb: match *request.method() {
+                Method::POST => "post",
+                Method::PUT => "put",
+                Method::PATCH => "patch",
+                Method::DELETE => "delete",
+                _ => "get",
+            },
+            path: request.uri().path(),
+            ..Action::default()
+        };
+        authorize::check(&self, &identity, &action)?;
+        if !read {
+            return Err(Failure::method_not_allowed());
+        }
+        self.document(route, request.headers())
+    }
+
+    /// Documents about the API itself.
+    fn document(&self, route: Route, headers: &HeaderMap) -> Result<Response, Failure> {
+        let document = match &route {
+            Route::CoreVersions | Route::Groups => return self.root(&route, headers),
+            Route::Group(group) => discovery::group(group),
+            Route::Resources { group, version } => discovery::resource_list(group, version),
+            Route::OpenApiV2 if negotiate::wants_openapi_protobuf(headers) => {
+                let document = self
+                    .openapi_protobuf
+                    .get_or_init(|| openapi::v2_protobuf().into());
+                let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+                return Ok(tagged(headers, content_type, document.clone()));
+            }
+            Route::OpenApiV2 => {
+                let document = self.openapi_json.get_or_init(|| openapi::v2_json().into());
+                return Ok(tagged(headers, "application/json", document.clone()));
+            }
+            Route::OpenApiV3Root => return Ok(tagged(headers, "application/json", openapi::v3_root())),
+            Route::OpenApiV3(path) => {
+                let document = openapi::v3(path).ok_or_else(Failure::no_such_path)?;
+                return Ok(tagged(headers, "application/json", document));
+            }
+            Route::Health | Route::Version | Route::Resource(_) | Route::Unknown => None,
+        };
+        let document = document.ok_or_else(Failure::no_such_path)?;
+        Ok(tagged(headers, "application/json", document.to_string()))
+    }
+
+    /// `/api` and `/apis`: an index, or everything below it.
+    fn root(&self, route: &Route, headers: &HeaderMap) -> Result<Response, Failure> {
+        let core = *route == Route::CoreVersions;
+        let (content_type, document) = match negotiate::discovery(headers)? {
+            DiscoveryForm::Aggregated(version) => (
+                match version {
+                    "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                    _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+                },
+                discovery::aggregated(core, version),
+            ),
+            DiscoveryForm::Plain if core => ("application/json", discovery::core_versions()),
+            DiscoveryForm::Plain => ("application/json", discovery::group_list()),
+        };
+        let mut response = tagged(headers, content_type, document.to_string());
+        response
+            .headers_mut()
+            .insert(header::VARY, HeaderValue::from_static("Accept"));
+        Ok(response)
+    }
+
+    /// The kinds that the server itself deals with.
+    pub(crate) fn namespaces(&self) -> &'static Kind {
+        kinds::find("", "v1", "namespaces").expect("the table has Namespace")
+    }
+
+    pub(crate) fn pods(&self) -> &'static Kind {
+        kinds::find("", "v1", "pods").expect("the table has Pod")
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Result<Option<Value>, Failure> {
+        let nodes = kinds::find("", "v1", "nodes").expect("the table has Node");
+        let entry = self.store.get(&object::key(nodes, None, name))?;
+        entry.map(|entry| object::parse(&entry.value)).transpose()
+    }
+}
+
+/// A document with its tag; only the tag for a client that has it already.
+fn tagged(headers: &HeaderMap, content_type: &'static str, document: impl Into<Bytes>) -> Response {
+    let document = document.into();
+    let mut hasher = DefaultHasher::new();
+    (content_type, &document).hash(&mut hasher);
+    let tag = format!("\"{:016X}\"", hasher.finish());
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|tags| tags.contains(&tag)));
+    let mut response = if known {
+        reply::bytes(StatusCode::NOT_MODIFIED, content_type, Bytes::new())
+    } else {
+        reply::bytes(StatusCode::OK, content_type, document)
+    };
+    let tag = HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes make a header");
+    response.headers_mut().insert(header::ETAG, tag);
+    response
+}
+
+fn version() -> Value {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1",
+        "minor": "36",
+        "gitVersion": "v1.36.0+ripstop",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("linux/{architecture}"),
+    })
+}

@@ -1,0 +1,196 @@
+//! Changing objects: read, change, compare, swap; whole objects or one part of them.
+
+use bytes::Bytes;
+use kinds::Kind;
+use serde_json::Value;
+
+use crate::delete;
+use crate::object::{self, assign, text};
+use crate::server::ApiServer;
+use crate::status::{Failure, Subject};
+
+/// How often a change without a resource version is tried again when others interfere.
+const TRIES: usize = 32;
+
+/// The part of an object that a change may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status, where the kind has a status subresource.
+    Main,
+    /// The status alone.
+    Status,
+    /// What the server itself changes: taken as it is, without validation.
+    Server,
+}
+
+/// Which object to change, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) kind: &'static Kind,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) name: &'a str,
+    pub(crate) part: Part,
+    pub(crate) dry_run: bool,
+}
+
+impl Target<'_> {
+    fn subject(&self) -> Subject<'_> {
+        Subject::of(self.kind, self.name)
+    }
+}
+
+/// Changes an object and returns it as stored. `change` makes the wanted object from the current one; it is
+/// called again when somebody else was faster, unless the object it makes insists on a resource version.
+pub(crate) async fn update(
+    server: &ApiServer,
+    target: Target<'_>,
+    mut change: impl FnMut(&Value) -> Result<Value, Failure>,
+) -> Result<Bytes, Failure> {
+    let key = object::key(target.kind, target.namespace, target.name);
+    for _ in 0..TRIES {
+        let entry = server
+            .store
+            .get(&key)?
+            .ok_or_else(|| Failure::not_found(target.subject()))?;
+        let current = object::parse(&entry.value)?;
+        let wanted = change(&current)?;
+        let insists = check_preconditions(&target, &current, &wanted, entry.revision)?;
+        let new = prepare(&target, &current, wanted)?;
+        if new == current {
+            return Ok(entry.value);
+        }
+        if target.dry_run {
+            return Ok(new.to_string().into());
+        }
+        let value = object::encode(&new);
+        let outcome = if delete::is_finished(target.kind, &new) {
+            server.store.delete(&key, value, entry.revision).await
+        } else {
+            server.store.update(&key, value, entry.revision).await
+        };
+        match outcome {
+            Ok(entry) => return Ok(entry.value),
+            Err(store::Error::Conflict { .. }) if !insists => {}
+            Err(store::Error::NotFound) if !insists => {}
+            Err(store::Error::Conflict { .. }) => return Err(Failure::modified(target.subject())),
+            Err(store::Error::NotFound) => return Err(Failure::not_found(target.subject())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::modified(target.subject()))
+}
+
+/// Whether the wanted object names the resource version it was made from; it must be the current one then,
+/// and the uid as well.
+fn check_preconditions(
+    target: &Target<'_>,
+    current: &Value,
+    wanted: &Value,
+    revision: u64,
+) -> Result<bool, Failure> {
+    let (uid, found) = (text(wanted, "/metadata/uid"), text(current, "/metadata/uid"));
+    if !uid.is_empty() && uid != found {
+        return Err(delete::uid_conflict(target.subject(), uid, found));
+    }
+    let version = text(wanted, "/metadata/resourceVersion");
+    if version.is_empty() || version == "0" {
+        return Ok(false);
+    }
+    match version.parse::<u64>() {
+        Ok(version) if version == revision => Ok(true),
+        Ok(_) => Err(Failure::modified(target.subject())),
+        Err(_) => Err(Failure::invalid(
+            target.kind.kind,
+            target.kind.group,
+            target.name,
+            &[kinds::FieldError {
+                reason: kinds::Reason::Invalid,
+                field: "metadata.resourceVersion".into(),
+                message: format!("Invalid value: {version:?}: must be a number"),
+            }],
+        )),
+    }
+}
+
+/// The object to store: the allowed part of the wanted one, the rest of the current one, checked.
+fn prepare(target: &Target<'_>, current: &Value, mut wanted: Value) -> Result<Value, Failure> {
+    let kind = target.kind;
+    match target.part {
+        Part::Main if kind.status => assign(&mut wanted, "status", current.get("status")),
+        Part::Main | Part::Server => {}
+        Part::Status => {
+            let mut with_status = current.clone();
+            assign(&mut with_status, "status", wanted.get("status"));
+            wanted = with_status;
+        }
+    }
+    keep_system_fields(current, &mut wanted);
+    if target.part == Part::Server {
+        return Ok(wanted);
+    }
+    (kind.default)(&mut wanted);
+    let errors = (kind.validate)(&wanted, Some(current));
+    if !errors.is_empty() {
+        return Err(Failure::invalid(kind.kind, kind.group, target.name, &errors));
+    }
+    if kind.generation && !same_specification(current, &wanted) {
+        next_generation(&mut wanted);
+    }
+    Ok(wanted)
+}
+
+/// What no update changes.
+fn keep_system_fields(current: &Value, wanted: &mut Value) {
+    let metadata = object::metadata(wanted);
+    metadata.remove("managedFields");
+    metadata.remove("selfLink");
+    let metadata = &mut wanted["metadata"];
+    for field in [
+        "name",
+        "namespace",
+        "generateName",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        assign(metadata, field, current["metadata"].get(field));
+    }
+}
+
+/// Counts a change of what is wanted.
+pub(crate) fn next_generation(object: &mut Value) {
+    let metadata = object::metadata(object);
+    let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(0);
+    metadata.insert("generation".into(), (generation + 1).into());
+}
+
+/// Whether two states of an object agree in everything but metadata and status.
+fn same_specification(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return a == b;
+    };
+    let counts = |field: &&String| !matches!(field.as_str(), "metadata" | "status");
+    a.keys().filter(counts).all(|field| a.get(field) == b.get(field))
+        && b.keys().filter(counts).all(|field| a.contains_key(field))
+}
+
+/// The object of a PUT must be the one that its path names.
+pub(crate) fn check_name(name: &str, namespace: Option<&str>, object: &Value) -> Result<(), Failure> {
+    let found = text(object, "/metadata/name");
+    if !found.is_empty() && found != name {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({found}) does not match the name on the URL ({name})"
+        )));
+    }
+    let found = text(object, "/metadata/namespace");
+    if !found.is_empty() && Some(found) != namespace {
+        return Err(Failure::bad_request(format!(
+            "the namespace of the object ({found}) does not match the namespace on the URL ({})",
+            namespace.unwrap_or_default()
+        )));
+    }
+    Ok(())
+}
