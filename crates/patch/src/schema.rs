@@ -138,6 +138,11 @@ pub fn find(name: &str) -> Option<&'static Type> {
         .map(|index| &TYPES[index])
 }
 
+/// Every type that the table knows, ordered by name.
+pub fn types() -> &'static [Type] {
+    TYPES
+}
+
 /// The OpenAPI definition name of a kind, as in `io.k8s.api.apps.v1.Deployment`: the group's first label
 /// (`core` where it is empty), version and kind.
 pub fn definition_name(group: &str, version: &str, kind: &str) -> String {

@@ -1,0 +1,296 @@
+//! Schemas of all types, by definition name, in OpenAPI v3's form.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kinds::Kind;
+use patch::schema::{self, Field, List};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::types;
+
+/// Where v3 documents keep their schemas.
+pub(crate) const V3_PREFIX: &str = "#/components/schemas/";
+
+pub(crate) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub(crate) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(crate) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+
+/// Schemas by definition name.
+pub(crate) type Definitions = BTreeMap<String, Value>;
+
+/// The definition name of a kind, as in `io.k8s.api.apps.v1.Deployment`.
+pub(crate) fn name(kind: &Kind) -> String {
+    schema::definition_name(kind.group, kind.version, kind.kind)
+}
+
+/// A group, version and kind as OpenAPI extensions say it.
+pub(crate) fn group_version_kind(group: &str, version: &str, kind: &str) -> Value {
+    json!({"group": group, "kind": kind, "version": version})
+}
+
+/// All schemas, with Kubernetes' extensions.
+pub(crate) fn all() -> Definitions {
+    let mut settings = SchemaSettings::openapi3();
+    settings.transforms.clear();
+    let mut generator = settings.into_generator();
+    types::add_all(&mut generator);
+    let mut definitions: Definitions = generator.take_definitions(false).into_iter().collect();
+    for kind in kinds::all() {
+        definitions.insert(format!("{}List", name(kind)), list_schema(kind));
+    }
+    for (name, definition) in &mut definitions {
+        polish(name, definition);
+    }
+    for (name, group_version_kinds) in identities() {
+        if let Some(definition) = definitions.get_mut(&name) {
+            definition["x-kubernetes-group-version-kind"] = group_version_kinds.into();
+        }
+    }
+    definitions
+}
+
+/// The names in a value's references and in those of what they refer to.
+pub(crate) fn reachable(value: &Value, definitions: &Definitions) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut values = vec![value];
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Object(map) => {
+                if let Some(name) = map
+                    .get("$ref")
+                    .and_then(Value::as_str)
+                    .and_then(|r| r.strip_prefix(V3_PREFIX))
+                    && found.insert(name.to_owned())
+                {
+                    values.extend(definitions.get(name));
+                }
+                values.extend(map.values());
+            }
+            Value::Array(list) => values.extend(list),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Which kinds a definition is the schema of.
+fn identities() -> BTreeMap<String, Vec<Value>> {
+    let mut identities: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut add = |definition: String, group: &str, version: &str, kind: &str| {
+        let list = identities.entry(definition).or_default();
+        let this = group_version_kind(group, version, kind);
+        if !list.contains(&this) {
+            list.push(this);
+        }
+    };
+    for kind in kinds::all() {
+        add(name(kind), kind.group, kind.version, kind.kind);
+        add(
+            format!("{}List", name(kind)),
+            kind.group,
+            kind.version,
+            &format!("{}List", kind.kind),
+        );
+        add(
+            DELETE_OPTIONS.to_owned(),
+            kind.group,
+            kind.version,
+            "DeleteOptions",
+        );
+    }
+    add(STATUS.to_owned(), "", "v1", "Status");
+    add("io.k8s.api.core.v1.Binding".to_owned(), "", "v1", "Binding");
+    add(
+        "io.k8s.api.autoscaling.v1.Scale".to_owned(),
+        "autoscaling",
+        "v1",
+        "Scale",
+    );
+    add(
+        "io.k8s.api.policy.v1.Eviction".to_owned(),
+        "policy",
+        "v1",
+        "Eviction",
+    );
+    identities
+}
+
+fn list_schema(kind: &Kind) -> Value {
+    let reference = |name: &str| format!("{V3_PREFIX}{name}");
+    json!({
+        "description": format!("{}List is a list of {}.", kind.kind, kind.plural),
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {
+                "description": "The version of the API that this list is written in.",
+                "type": "string",
+            },
+            "items": {
+                "description": format!("The {}.", kind.plural),
+                "type": "array",
+                "items": {"$ref": reference(&name(kind))},
+            },
+            "kind": {"description": format!("{}List", kind.kind), "type": "string"},
+            "metadata": {
+                "description": "The list's version, and where to go on when it isn't whole.",
+                "$ref": reference(LIST_META),
+            },
+        },
+    })
+}
+
+/// Brings a generated schema into the form that Kubernetes publishes.
+fn polish(name: &str, definition: &mut Value) {
+    match name {
+        INT_OR_STRING => {
+            replace_type(definition, json!([{"type": "integer"}, {"type": "string"}]));
+            definition["format"] = "int-or-string".into();
+        }
+        QUANTITY => replace_type(definition, json!([{"type": "string"}, {"type": "number"}])),
+        _ => {}
+    }
+    let known = schema::find(name);
+    if known.is_some_and(|ty| ty.map_atomic) {
+        definition["x-kubernetes-map-type"] = "atomic".into();
+    }
+    for (field, property) in definition
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flatten()
+    {
+        wrap_references(property);
+        if let Some(facts) = known.and_then(|ty| ty.field(field)) {
+            extend(property, facts);
+        }
+    }
+}
+
+/// The crate says `x-kubernetes-int-or-string`, the way CRDs do; built-in types list the alternatives.
+fn replace_type(definition: &mut Value, alternatives: Value) {
+    if let Some(definition) = definition.as_object_mut() {
+        definition.remove("x-kubernetes-int-or-string");
+        definition.insert("oneOf".to_owned(), alternatives);
+    }
+}
+
+/// In OpenAPI v3 nothing may stand beside `$ref`, so a described reference is an `allOf` of one.
+fn wrap_references(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    if map.len() > 1
+        && let Some(reference) = map.remove("$ref")
+    {
+        map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+    }
+    for nested in ["items", "additionalProperties"] {
+        if let Some(nested) = map.get_mut(nested) {
+            wrap_references(nested);
+        }
+    }
+}
+
+/// What patches must know about a field.
+fn extend(property: &mut Value, facts: &Field) {
+    let Some(property) = property.as_object_mut() else {
+        return;
+    };
+    let mut add = |extension: &str, value: Value| property.insert(format!("x-kubernetes-{extension}"), value);
+    let strategy = match (facts.merges, facts.retain_keys) {
+        (true, true) => Some("merge,retainKeys"),
+        (true, false) => Some("merge"),
+        (false, true) => Some("retainKeys"),
+        (false, false) => None,
+    };
+    if let Some(strategy) = strategy {
+        add("patch-strategy", strategy.into());
+    }
+    if let Some(key) = facts.merge_key {
+        add("patch-merge-key", key.into());
+    }
+    match facts.list {
+        Some(List::Atomic) => _ = add("list-type", "atomic".into()),
+        Some(List::Set) => _ = add("list-type", "set".into()),
+        Some(List::Map(keys)) => {
+            add("list-type", "map".into());
+            add("list-map-keys", keys.into());
+        }
+        None => {}
+    }
+    if facts.map_atomic {
+        add("map-type", "atomic".into());
+    }
+}
+
+/// A copy of some definitions, as a JSON object.
+pub(crate) fn pick(definitions: &Definitions, names: &BTreeSet<String>) -> Map<String, Value> {
+    names
+        .iter()
+        .filter_map(|name| Some((name.clone(), definitions.get(name)?.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let definitions = all();
+        for (name, definition) in &definitions {
+            for target in reachable(definition, &definitions) {
+                assert!(definitions.contains_key(&target), "{name} refers to {target}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_fact_about_merging_is_published() {
+        let definitions = all();
+        for ty in schema::types() {
+            let definition = definitions
+                .get(ty.name)
+                .unwrap_or_else(|| panic!("no {}", ty.name));
+            for field in ty.fields {
+                let property = &definition["properties"][field.name];
+                assert!(property.is_object(), "{} has no field {}", ty.name, field.name);
+                let published = property["x-kubernetes-patch-merge-key"].as_str();
+                assert_eq!(published, field.merge_key, "{}.{}", ty.name, field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        for kind in kinds::all() {
+            let definitions = all();
+            let definition = &definitions[&name(kind)];
+            assert!(definition["description"].is_string(), "{}", kind.kind);
+            for (field, property) in definition["properties"].as_object().unwrap() {
+                assert!(property["description"].is_string(), "{}.{field}", kind.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn containers_say_how_they_merge() {
+        let definitions = all();
+        let containers = &definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+        assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+        assert_eq!(
+            containers["items"]["$ref"],
+            "#/components/schemas/io.k8s.api.core.v1.Container"
+        );
+        let template = &definitions["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["template"];
+        assert_eq!(
+            template["allOf"][0]["$ref"],
+            "#/components/schemas/io.k8s.api.core.v1.PodTemplateSpec"
+        );
+    }
+}
