@@ -1,3 +1,28 @@
-//! The node agent: watches the API, plans, applies; serves the CNI plugin; runs the kubelet part in embedded clusters.
+//! The node agent: watches the API, plans, applies; serves the CNI plugin; runs the kubelet part in
+//! embedded clusters.
+//!
+//! ```text
+//!   API ──cluster::follow──► Snapshot ─┐
+//!                                      ├─► network::Network ──► kernel
+//!   ripstop-cni ──network::Server──────┘        │ ready
+//!                                               ├──► conflist, for the container runtime
+//!                                               └──► kubelet, where the agent hosts it
+//! ```
+//!
+//! Everything it knows comes from the API, the kernel and its journal ([`ipam`]): an agent may be
+//! killed at any time, and the next one goes on without touching what is in place. While the API is
+//! away pods are attached and detached with what is known.
+//!
+//! The agent works on the network namespace that it is started in.
 
+mod backoff;
+mod clock;
+pub mod cluster;
+mod config;
+pub mod conflist;
 pub mod ipam;
+pub mod network;
+//mod run;
+
+pub use config::{AgentConfig, CniConfig, NetworkConfig};
+//pub use run::run;

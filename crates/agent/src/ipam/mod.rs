@@ -4,7 +4,7 @@
 //! # Rules
 //!
 //! - One address for each family that the node has a block of; blocks are used in their order.
-//! - The network's own address, the gateway after it and the broadcast address belong to no pod.
+//! - The network's own address, the broadcast address and the gateway belong to no pod.
 //! - An address that no pod has had comes first, then the one that was released longest ago, and
 //!   only after a cool-down: until then other nodes may still send there what was meant for the
 //!   pod that had it before.

@@ -238,7 +238,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What should happen, in the plainest words: one IPv4 block of 13 addresses.
+/// What should happen, in the plainest words: one IPv4 block of 14 addresses.
 #[derive(Debug, Clone, Default)]
 struct Naive {
     owners: BTreeMap<u8, Ipv4Addr>,
@@ -250,7 +250,7 @@ impl Naive {
         if let Some(address) = self.owners.get(&number) {
             return Some(*address);
         }
-        let all = (2..=14).map(|host| Ipv4Addr::new(10, 0, 0, host));
+        let all = (1..=14).map(|host| Ipv4Addr::new(10, 0, 0, host));
         let owned = |address: &Ipv4Addr| self.owners.values().any(|owned| owned == address);
         let used = |address: &Ipv4Addr| self.released.iter().any(|(_, released)| released == address);
         let fresh = all.clone().find(|address| !owned(address) && !used(address));

@@ -1,0 +1,420 @@
+//! The plugin's commands.
+//!
+//! ```text
+//! ADD   journal the address ──► kernel ──► result      DEL   kernel ──► journal the release
+//!              └───── undone if the kernel refuses ◄┘
+//! ```
+//!
+//! Every command may be repeated: ADD returns the addresses that the attachment has, DEL of what
+//! isn't there succeeds.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use cni::{AddResult, Call, Code, Command, Error, Interface, Ip, NetworkConfig, Route};
+use ipnet::IpNet;
+use kubelet::NetworkStatus as _;
+use model::{Attachment, AttachmentId, NodeFacts, PodRef, Uplink};
+use plan::{Change, Object, Part, PartId, PodEnd, Veth, plan_attachment};
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::counters::count;
+use super::{DataPlane, Network, blocking};
+use crate::clock;
+use crate::ipam::{self, Added};
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Answer {
+    /// For the plugin.
+    pub outcome: Result<Option<Value>, Error>,
+    /// What to detach again if the plugin can't be told: whoever called it takes it for not
+    /// attached, and may have asked for its removal already.
+    pub undo: Option<AttachmentId>,
+}
+
+impl<D: DataPlane> Network<D> {
+    /// Serves one call of the plugin.
+    pub async fn serve(&self, call: &Call, config: &NetworkConfig) -> Answer {
+        let mut undo = None;
+        let outcome = match call.validate().and_then(|()| config.validate(call.command)) {
+            Err(error) => Err(error),
+            Ok(version) => match call.command {
+                Command::Add => self.add(call).await.and_then(|(added, result)| {
+                    undo = added;
+                    result
+                        .render_after(version, config.prev_result.as_ref())
+                        .map(Some)
+                }),
+                Command::Del => self.del(&id(call), call.netns.as_deref()).await.map(|()| None),
+                Command::Check => self.check(call, config).await.map(|()| None),
+                Command::Status => self.status().map(|()| None),
+                Command::Gc => self.gc(config).await.map(|()| None),
+                // The plugin answers this one itself.
+                Command::Version => Ok(None),
+            },
+        };
+        if let Err(error) = &outcome {
+            count(&self.counters.failures, 1);
+            warn!(command = %call.command, container = call.container_id, pod = %pod(call), %error, "a call of the CNI plugin failed");
+        }
+        Answer { outcome, undo }
+    }
+
+    /// Attaches. Returns the attachment's id if it is new.
+    async fn add(&self, call: &Call) -> Result<(Option<AttachmentId>, AddResult), Error> {
+        let id = id(call);
+        let _held = self.attachments.hold(&id).await;
+        let facts = self.facts_if_ready()?;
+        if let Err(ipam::Error::NoAddress(_)) = self.address_for(&id) {
+            // Perhaps pods went without a word, as in a crash of the runtime.
+            self.release_vanished().await.map_err(failure)?;
+        }
+        let _shared = self.whole.read().await;
+        let added = self.allocate(call, &id, &facts).await?;
+        let attachment = added.attachment();
+        let part = plan_attachment(&id, attachment, &facts);
+        let is_new = matches!(added, Added::New(_));
+        match self.kernel.apply(&puts(&id, &part)).await {
+            Ok(writes) => count(&self.counters.kernel_writes, writes),
+            Err(error) => {
+                self.undo_add(&id, &part, is_new).await;
+                return Err(refusal(&error, &id));
+            }
+        }
+        let result = result(&part);
+        let mut held = self.held();
+        held.attachments.insert(id.clone(), attachment.clone());
+        if let Some(plan) = &mut held.plan {
+            plan.parts.insert(PartId::Attachment(id.clone()), part);
+        }
+        drop(held);
+        count(&self.counters.adds, 1);
+        info!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "attached");
+        Ok((is_new.then_some(id), result))
+    }
+
+    /// What the kernel is like, once pods can be attached.
+    fn facts_if_ready(&self) -> Result<NodeFacts, Error> {
+        let not_yet = |reason: String| {
+            Error::new(
+                Code::TryAgainLater,
+                format!("the pod network isn't ready: {reason}"),
+            )
+        };
+        self.ready().map_err(not_yet)?;
+        self.held()
+            .facts
+            .clone()
+            .ok_or_else(|| not_yet("the agent is starting".to_owned()))
+    }
+
+    /// Whether there is an address for this attachment.
+    fn address_for(&self, id: &AttachmentId) -> Result<(), ipam::Error> {
+        if self.ipam.get(id).is_some() {
+            Ok(())
+        } else {
+            Ok(self.ipam.has_room(clock::since_boot())?)
+        }
+    }
+
+    async fn allocate(&self, call: &Call, id: &AttachmentId, facts: &NodeFacts) -> Result<Added, Error> {
+        let (ipam, id) = (self.ipam.clone(), id.clone());
+        let blank = Attachment {
+            pod: pod(call),
+            netns: call.netns.clone().unwrap_or_default(),
+            host_link: id.host_link(),
+            addresses: Vec::new(),
+            mtu: self.settings.mtu.unwrap_or(facts.uplink.mtu),
+        };
+        let make = move |addresses| Attachment { addresses, ..blank };
+        let added = blocking(move || ipam.add(&id, clock::since_boot(), make))
+            .await
+            .map_err(failure)?;
+        added.map_err(|error| failure(error.into()))
+    }
+
+    /// Takes an ADD back that the kernel refused. What can't be taken back stays in the journal:
+    /// the runtime's DEL comes, and the address is nobody else's until then.
+    async fn undo_add(&self, id: &AttachmentId, part: &Part, is_new: bool) {
+        if !is_new {
+            return;
+        }
+        let undone = match self.kernel.apply(&removals(id, part)).await {
+            Ok(writes) => {
+                count(&self.counters.kernel_writes, writes);
+                self.release(id).await.map(drop)
+            }
+            Err(error) => Err(refusal(&error, id)),
+        };
+        if let Err(error) = undone {
+            warn!(%id, %error, "a failed ADD couldn't be undone: its DEL will");
+        }
+    }
+
+    /// Detaches; what isn't there any more is no error.
+    pub(super) async fn del(&self, id: &AttachmentId, netns: Option<&str>) -> Result<(), Error> {
+        let _held = self.attachments.hold(id).await;
+        let _shared = self.whole.read().await;
+        let attachment = self.ipam.get(id).unwrap_or_else(|| unknown(id, netns));
+        let facts = self
+            .held()
+            .facts
+            .clone()
+            .unwrap_or_else(|| no_facts(&self.settings.node));
+        let part = plan_attachment(id, &attachment, &facts);
+        let writes = self
+            .kernel
+            .apply(&removals(id, &part))
+            .await
+            .map_err(|error| refusal(&error, id))?;
+        count(&self.counters.kernel_writes, writes);
+        let released = self.release(id).await?;
+        let mut held = self.held();
+        held.attachments.remove(id);
+        if let Some(plan) = &mut held.plan {
+            plan.parts.remove(&PartId::Attachment(id.clone()));
+        }
+        drop(held);
+        count(&self.counters.dels, 1);
+        if let Some(attachment) = released {
+            info!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "detached");
+        }
+        Ok(())
+    }
+
+    async fn release(&self, id: &AttachmentId) -> Result<Option<Attachment>, Error> {
+        let (ipam, id) = (self.ipam.clone(), id.clone());
+        let released = blocking(move || ipam.release(&id, clock::since_boot()))
+            .await
+            .map_err(failure)?;
+        released.map_err(|error| failure(error.into()))
+    }
+
+    /// Whether the attachment is as ADD left it.
+    async fn check(&self, call: &Call, config: &NetworkConfig) -> Result<(), Error> {
+        let id = id(call);
+        let _held = self.attachments.hold(&id).await;
+        let _shared = self.whole.read().await;
+        let attachment = self.ipam.get(&id).ok_or_else(|| {
+            Error::new(
+                Code::UnknownContainer,
+                format!(
+                    "container {} has no interface {} of ours",
+                    id.container, id.interface
+                ),
+            )
+        })?;
+        let previous = config.prev_result.as_ref().ok_or_else(|| {
+            Error::new(
+                Code::InvalidConfig,
+                "CHECK needs the result of ADD as prevResult in the network configuration",
+            )
+        })?;
+        compare(&attachment, &AddResult::parse(previous)?)?;
+        let facts = self.facts_if_ready()?;
+        let part = plan_attachment(&id, &attachment, &facts);
+        let missing = self
+            .kernel
+            .missing(&part)
+            .await
+            .map_err(|error| refusal(&error, &id))?;
+        if !missing.is_empty() {
+            return Err(Error::new(
+                Code::CheckFailed,
+                format!(
+                    "the network of pod {} isn't as it was made: delete the pod to have it made anew",
+                    attachment.pod
+                ),
+            )
+            .with_details(missing.join("; ")));
+        }
+        count(&self.counters.checks, 1);
+        Ok(())
+    }
+
+    /// Whether ADD would work.
+    fn status(&self) -> Result<(), Error> {
+        let unavailable =
+            |reason: String| Error::new(Code::NotAvailable, format!("no pod can be attached: {reason}"));
+        self.ready().map_err(unavailable)?;
+        self.ipam
+            .has_room(clock::since_boot())
+            .map_err(|error| unavailable(error.to_string()))
+    }
+
+    /// Detaches what the runtime no longer knows.
+    async fn gc(&self, config: &NetworkConfig) -> Result<(), Error> {
+        let Some(valid) = &config.valid_attachments else {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "GC needs cni.dev/valid-attachments in the network configuration: without it everything would go",
+            ));
+        };
+        let keep: BTreeSet<AttachmentId> = valid
+            .iter()
+            .map(|valid| AttachmentId::new(&valid.container_id, &valid.ifname))
+            .collect();
+        let mut failed = Vec::new();
+        for id in self
+            .ipam
+            .attachments()
+            .into_keys()
+            .filter(|id| !keep.contains(id))
+        {
+            info!(%id, "the runtime doesn't know this attachment any more");
+            if let Err(error) = self.del(&id, None).await {
+                failed.push(format!("{id}: {error}"));
+            }
+        }
+        match failed.len() {
+            0 => Ok(()),
+            count => Err(
+                Error::new(Code::Io, format!("{count} attachments couldn't be removed"))
+                    .with_details(failed.join("; ")),
+            ),
+        }
+    }
+}
+
+fn id(call: &Call) -> AttachmentId {
+    AttachmentId::new(&call.container_id, &call.interface)
+}
+
+fn pod(call: &Call) -> PodRef {
+    PodRef {
+        namespace: call.arg("K8S_POD_NAMESPACE").to_owned(),
+        name: call.arg("K8S_POD_NAME").to_owned(),
+        uid: call.arg("K8S_POD_UID").to_owned(),
+    }
+}
+
+/// What can be said about an attachment that the journal doesn't have: its link's name.
+fn unknown(id: &AttachmentId, netns: Option<&str>) -> Attachment {
+    Attachment {
+        pod: PodRef::default(),
+        netns: netns.unwrap_or_default().to_owned(),
+        host_link: id.host_link(),
+        addresses: Vec::new(),
+        mtu: 0,
+    }
+}
+
+/// For removals before the uplink is known: what they remove doesn't depend on it.
+fn no_facts(node: &str) -> NodeFacts {
+    NodeFacts {
+        name: node.to_owned(),
+        uplink: Uplink {
+            name: String::new(),
+            mtu: 0,
+            addresses: Vec::new(),
+        },
+    }
+}
+
+fn puts(id: &AttachmentId, part: &Part) -> Vec<Change> {
+    let put = |object: &Object| Change::Put {
+        part: PartId::Attachment(id.clone()),
+        object: object.clone(),
+    };
+    part.objects.iter().map(put).collect()
+}
+
+fn removals(id: &AttachmentId, part: &Part) -> Vec<Change> {
+    let remove = |object: &Object| Change::Remove {
+        part: PartId::Attachment(id.clone()),
+        object: object.clone(),
+    };
+    part.objects.iter().rev().map(remove).collect()
+}
+
+/// What ADD tells the runtime: exactly what was planned.
+fn result(part: &Part) -> AddResult {
+    let veths = part.objects.iter().filter_map(|object| match object {
+        Object::Veth(veth) => Some(veth),
+        _ => None,
+    });
+    let mut result = AddResult::default();
+    for veth in veths {
+        add_link(&mut result, veth);
+    }
+    result
+}
+
+fn add_link(result: &mut AddResult, veth: &Veth) {
+    let pod: &PodEnd = &veth.pod;
+    result.interfaces.push(Interface {
+        name: veth.name.clone(),
+        mac: veth.mac.to_string(),
+        mtu: Some(veth.mtu),
+        sandbox: None,
+    });
+    let interface = Some(result.interfaces.len());
+    result.interfaces.push(Interface {
+        name: pod.name.clone(),
+        mac: pod.mac.to_string(),
+        mtu: Some(veth.mtu),
+        sandbox: Some(pod.netns.clone()),
+    });
+    let gateway = |address: &IpNet| {
+        let mut gateways = pod.neighbours.iter().map(|neighbour| neighbour.address);
+        gateways.find(|gateway| gateway.is_ipv4() == address.addr().is_ipv4())
+    };
+    result.ips.extend(pod.addresses.iter().map(|address| Ip {
+        interface,
+        address: *address,
+        gateway: gateway(address),
+    }));
+    result.routes.extend(pod.routes.iter().map(|route| {
+        let gw = match &route.to {
+            plan::NextHop::Via { gateway, .. } => Some(*gateway),
+            plan::NextHop::Link(_) | plan::NextHop::Unreachable => None,
+        };
+        Route {
+            dst: route.destination,
+            gw,
+        }
+    }));
+}
+
+/// Whether the runtime still has the addresses that we have for it.
+fn compare(attachment: &Attachment, previous: &AddResult) -> Result<(), Error> {
+    let told: BTreeSet<IpAddr> = previous.ips.iter().map(|ip| ip.address.addr()).collect();
+    match attachment
+        .addresses
+        .iter()
+        .find(|address| !told.contains(address))
+    {
+        None => Ok(()),
+        Some(address) => Err(Error::new(
+            Code::CheckFailed,
+            format!(
+                "pod {} has {address} here, and prevResult doesn't: delete the pod to have it made anew",
+                attachment.pod
+            ),
+        )),
+    }
+}
+
+/// A failure of ours, for the runtime.
+fn failure(error: super::Error) -> Error {
+    let code = match &error {
+        super::Error::Ipam(ipam::Error::NoAddress(_)) | super::Error::Ending => Code::TryAgainLater,
+        super::Error::Kernel(_) => Code::Kernel,
+        _ => Code::Io,
+    };
+    Error::new(code, error.to_string())
+}
+
+/// A refusal of the kernel's, for the runtime. A namespace that isn't there is a container that
+/// ended meanwhile.
+fn refusal(error: &kernel::Error, id: &AttachmentId) -> Error {
+    match error {
+        kernel::Error::Netns { .. } if error.is_not_found() => Error::new(
+            Code::UnknownContainer,
+            format!("container {} has ended: {error}", id.container),
+        ),
+        _ => Error::new(Code::Kernel, format!("{id}: {error}")),
+    }
+}

@@ -1,0 +1,222 @@
+//! The network part of the agent: keeps the kernel as the cluster wants it, and attaches pods.
+//!
+//! ```text
+//! snapshots ──► follow ──► plan ──► difference from the last plan ──► DataPlane
+//! plugin ──► server ──► attach: Ipam (journal) ──► one part of the plan ──► DataPlane
+//! ```
+//!
+//! - **At start** the kernel is read and only what differs is written: a restart on an unchanged
+//!   cluster writes nothing. After that a plan is compared with the last one.
+//! - **ADD and DEL** write one part of the plan, side by side; a change of the cluster waits for
+//!   those under way, and they for it.
+//! - **Ready** means: this node has blocks of pod addresses and the kernel holds the plan. What is
+//!   ready stays ready while the API is away.
+
+mod attach;
+mod counters;
+mod dataplane;
+mod follow;
+mod keyed;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::IpNet;
+use kubelet::NetworkStatus;
+use model::{Attachment, AttachmentId, NodeFacts};
+use plan::NodePlan;
+use tokio::sync::{RwLock, watch};
+
+use crate::config::AgentConfig;
+use crate::ipam::{self, Ipam};
+use crate::{clock, conflist};
+
+pub use counters::{Counters, Counts};
+pub use dataplane::DataPlane;
+pub use server::Server;
+
+use keyed::Keyed;
+
+/// Why the network part can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal of addresses.
+    #[error(transparent)]
+    Ipam(#[from] ipam::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The plugin's socket.
+    #[error("cannot listen for the CNI plugin on {path}: {source}", path = path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The boot's name.
+    #[error("cannot read which boot of the machine this is from /proc/sys/kernel/random/boot_id: {0}")]
+    Boot(std::io::Error),
+    /// The runtime's configuration.
+    #[error(transparent)]
+    Conflist(#[from] conflist::Error),
+    /// A blocking task ended before its work was done.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+/// What the network part needs of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name.
+    pub node: String,
+    /// Its addresses; if empty, those of its Node.
+    pub addresses: Vec<IpAddr>,
+    /// The largest packet of pods; the uplink's if none.
+    pub mtu: Option<u32>,
+    /// Where the journal is.
+    pub dir: PathBuf,
+    /// How long a released address waits.
+    pub reuse_after: std::time::Duration,
+}
+
+impl From<&AgentConfig> for Settings {
+    fn from(config: &AgentConfig) -> Settings {
+        Settings {
+            node: config.node_name.clone(),
+            addresses: config.node_ips.clone(),
+            mtu: config.network.mtu,
+            dir: config.cni_dir(),
+            reuse_after: config.reuse_after(),
+        }
+    }
+}
+
+/// The network part of one node.
+#[derive(Debug)]
+pub struct Network<D> {
+    settings: Settings,
+    kernel: D,
+    ipam: Arc<Ipam>,
+    held: Mutex<Held>,
+    /// Shared by calls about single attachments, held alone by what concerns the whole node.
+    whole: RwLock<()>,
+    attachments: Keyed<AttachmentId>,
+    ready: watch::Sender<Result<(), String>>,
+    counters: Counters,
+}
+
+/// What the kernel holds, as far as is known.
+#[derive(Debug, Default)]
+struct Held {
+    /// The plan that was written last; none before the first and after a failure, when the kernel
+    /// must be read again.
+    plan: Option<NodePlan>,
+    facts: Option<NodeFacts>,
+    /// The attachments whose links are in place.
+    attachments: BTreeMap<AttachmentId, Attachment>,
+}
+
+impl<D: DataPlane> Network<D> {
+    /// Takes the journal up and compares it with the kernel: attachments whose links are gone,
+    /// because their pods are or because an ADD was cut short, are released.
+    pub async fn start(settings: Settings, kernel: D) -> Result<Network<D>, Error> {
+        let boot = clock::boot_id().map_err(Error::Boot)?;
+        let (dir, reuse_after) = (settings.dir.clone(), settings.reuse_after);
+        let ipam = blocking(move || Ipam::open(&dir, &boot, reuse_after)).await??;
+        let network = Network {
+            settings,
+            kernel,
+            ipam: Arc::new(ipam),
+            held: Mutex::default(),
+            whole: RwLock::new(()),
+            attachments: Keyed::new(),
+            ready: watch::Sender::new(Err("the agent is starting".to_owned())),
+            counters: Counters::default(),
+        };
+        network.release_vanished().await?;
+        network.held().attachments = network.ipam.attachments();
+        Ok(network)
+    }
+
+    /// Counts of what was done.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The attachments of this node.
+    pub fn attachments(&self) -> BTreeMap<AttachmentId, Attachment> {
+        self.ipam.attachments()
+    }
+
+    /// How full this node's blocks are.
+    pub fn usage(&self) -> Vec<ipam::Usage> {
+        self.ipam.usage(clock::since_boot())
+    }
+
+    /// Readiness as it changes.
+    pub fn readiness(&self) -> watch::Receiver<Result<(), String>> {
+        self.ready.subscribe()
+    }
+
+    /// Sets readiness, and logs it when it changes.
+    fn set_ready(&self, state: Result<(), String>) {
+        self.ready.send_if_modified(|now| {
+            let changed = *now != state;
+            if changed {
+                match &state {
+                    Ok(()) => tracing::info!("the pod network is ready"),
+                    Err(reason) => tracing::warn!(reason, "the pod network isn't ready"),
+                }
+                *now = state;
+            }
+            changed
+        });
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: DataPlane> NetworkStatus for Network<D> {
+    fn ready(&self) -> Result<(), String> {
+        self.ready.borrow().clone()
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut receiver = self.ready.subscribe();
+        Box::pin(async move {
+            // The sender is `self`, so it outlives this future.
+            receiver.changed().await.ok();
+        })
+    }
+}
+
+/// Runs work that waits for the disk where that is allowed.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)
+}
+
+/// The blocks that a plan gives to this node: what is left of the Node's own after conflicts with
+/// other nodes' are settled.
+fn own_blocks(plan: &NodePlan) -> Vec<IpNet> {
+    let base = plan.parts.get(&plan::PartId::Base);
+    let objects = base.into_iter().flat_map(|part| &part.objects);
+    let blocks = objects.filter_map(|object| match object {
+        plan::Object::Route(plan::Route {
+            destination,
+            to: plan::NextHop::Unreachable,
+            ..
+        }) => Some(*destination),
+        _ => None,
+    });
+    blocks.collect()
+}

@@ -1,0 +1,550 @@
+//! The network part over a kernel that is played.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use cni::{Call, Code, Command, NetworkConfig};
+use model::{Node, Snapshot, Uplink};
+use plan::{Change, Identity, Object, Part};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+/// A kernel that holds what it is told to.
+#[derive(Debug, Clone, Default)]
+struct Fake(Arc<Mutex<Played>>);
+
+#[derive(Debug, Default)]
+struct Played {
+    objects: BTreeMap<Identity, Object>,
+    /// How many calls that write are refused from now on.
+    refuse: usize,
+}
+
+impl Fake {
+    fn played(&self) -> MutexGuard<'_, Played> {
+        self.0.lock().expect("no test panics with it")
+    }
+
+    fn attempt(&self) -> Result<MutexGuard<'_, Played>, kernel::Error> {
+        let mut played = self.played();
+        if played.refuse > 0 {
+            played.refuse -= 1;
+            return Err(kernel::Error::NoLink("refused".to_owned()));
+        }
+        Ok(played)
+    }
+
+    fn links(&self) -> BTreeSet<String> {
+        let played = self.played();
+        let links = played.objects.keys().filter_map(|identity| match identity {
+            Identity::Link(name) => Some(name.clone()),
+            _ => None,
+        });
+        links.collect()
+    }
+
+    /// As when a pod's namespace goes: its link, and what was on it.
+    fn lose_link(&self, name: &str) {
+        self.played().objects.retain(|identity, object| {
+            let by_link = matches!(object, Object::Route(plan::Route { to: plan::NextHop::Link(link), .. }) if link == name);
+            let on_link = matches!(identity, Identity::Link(link) | Identity::Neighbour(link, _) if link == name);
+            !by_link && !on_link
+        });
+    }
+}
+
+fn change(played: &mut Played, change: &Change) -> usize {
+    match change {
+        Change::Put { object, .. } => {
+            usize::from(played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object))
+        }
+        Change::Remove { object, .. } => usize::from(played.objects.remove(&object.identity()).is_some()),
+    }
+}
+
+impl DataPlane for Fake {
+    async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, kernel::Error> {
+        let addresses = addresses
+            .iter()
+            .map(|address| IpNet::new(*address, 24).expect("24 bits"))
+            .collect();
+        Ok(NodeFacts {
+            name: node.to_owned(),
+            uplink: Uplink {
+                name: "eth0".to_owned(),
+                mtu: 1500,
+                addresses,
+            },
+        })
+    }
+
+    async fn pod_links(&self) -> Result<BTreeSet<String>, kernel::Error> {
+        Ok(self.links())
+    }
+
+    async fn converge(&self, plan: &NodePlan) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        let wanted: BTreeMap<Identity, Object> = plan
+            .objects()
+            .map(|object| (object.identity(), object.clone()))
+            .collect();
+        let stale = played
+            .objects
+            .keys()
+            .filter(|identity| !wanted.contains_key(identity))
+            .count();
+        let new = wanted
+            .iter()
+            .filter(|(identity, object)| played.objects.get(identity) != Some(object))
+            .count();
+        played.objects = wanted;
+        Ok(stale + new)
+    }
+
+    async fn apply(&self, changes: &[Change]) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        Ok(changes.iter().map(|step| change(&mut played, step)).sum())
+    }
+
+    async fn missing(&self, part: &Part) -> Result<Vec<String>, kernel::Error> {
+        let played = self.played();
+        let missing = part
+            .objects
+            .iter()
+            .filter(|object| played.objects.get(&object.identity()) != Some(object));
+        Ok(missing.map(|object| format!("no {object}")).collect())
+    }
+}
+
+type Publisher = watch::Sender<Option<Arc<Snapshot>>>;
+
+/// A running network part; dropping it is `kill -9`, as far as the agent goes.
+struct Running {
+    network: Arc<Network<Fake>>,
+    snapshots: Publisher,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+fn cluster(blocks: &[&str]) -> Arc<Snapshot> {
+    let node = |address: &str, blocks: &[&str]| Node {
+        addresses: vec![address.parse().expect("an address")],
+        pod_cidrs: blocks
+            .iter()
+            .map(|block| block.parse().expect("a block"))
+            .collect(),
+    };
+    let nodes = [
+        ("a".to_owned(), node("172.30.0.11", blocks)),
+        ("b".to_owned(), node("172.30.0.12", &["10.244.2.0/24"])),
+    ];
+    Arc::new(Snapshot {
+        nodes: nodes.into(),
+        ..Snapshot::default()
+    })
+}
+
+async fn start(dir: &Path, kernel: &Fake) -> Running {
+    let settings = Settings {
+        node: "a".to_owned(),
+        addresses: Vec::new(),
+        mtu: None,
+        dir: dir.to_owned(),
+        reuse_after: Duration::ZERO,
+    };
+    let network = Arc::new(Network::start(settings, kernel.clone()).await.expect("it starts"));
+    let snapshots = Publisher::new(None);
+    let stop = CancellationToken::new();
+    let (follower, receiver, token) = (network.clone(), snapshots.subscribe(), stop.clone());
+    tokio::spawn(async move { follower.follow(receiver, token).await });
+    Running {
+        network,
+        snapshots,
+        _stop: stop.drop_guard(),
+    }
+}
+
+impl Running {
+    async fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshots.send_replace(Some(snapshot));
+        self.until(Result::is_ok).await;
+    }
+
+    async fn until(&self, wanted: impl FnMut(&Result<(), String>) -> bool) -> Result<(), String> {
+        let mut readiness = self.network.readiness();
+        let seen = tokio::time::timeout(Duration::from_secs(20), readiness.wait_for(wanted)).await;
+        seen.expect("in time").expect("open").clone()
+    }
+
+    async fn call(
+        &self,
+        command: Command,
+        container: &str,
+        more: Value,
+    ) -> Result<Option<Value>, cni::Error> {
+        let call = Call {
+            command,
+            container_id: container.to_owned(),
+            netns: Some(format!("/run/netns/{container}")),
+            interface: "eth0".to_owned(),
+            args: [
+                ("K8S_POD_NAMESPACE".to_owned(), "shop".to_owned()),
+                ("K8S_POD_NAME".to_owned(), container.to_owned()),
+            ]
+            .into(),
+        };
+        let mut config = json!({"cniVersion": "1.1.0", "name": "ripstop", "type": "ripstop-cni"});
+        for (key, value) in more.as_object().expect("an object") {
+            config[key] = value.clone();
+        }
+        let config = NetworkConfig::parse(config.to_string().as_bytes()).expect("a configuration");
+        self.network.serve(&call, &config).await.outcome
+    }
+
+    async fn add(&self, container: &str) -> Result<Value, cni::Error> {
+        self.call(Command::Add, container, json!({}))
+            .await
+            .map(|result| result.expect("ADD has a result"))
+    }
+
+    async fn address(&self, container: &str) -> String {
+        let result = self.add(container).await.expect("attached");
+        result["ips"][0]["address"]
+            .as_str()
+            .expect("an address")
+            .to_owned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.network
+            .attachments()
+            .into_keys()
+            .map(|id| id.container)
+            .collect()
+    }
+}
+
+async fn ready(dir: &Path, kernel: &Fake) -> Running {
+    let running = start(dir, kernel).await;
+    running.publish(cluster(&["10.244.1.0/24"])).await;
+    running
+}
+
+#[tokio::test]
+async fn an_add_says_what_was_planned() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = ready(dir.path(), &Fake::default()).await;
+    let result = running.add("web").await.expect("attached");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&result).expect("JSON"));
+}
+
+#[tokio::test]
+async fn adding_twice_returns_the_same_and_writes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = ready(dir.path(), &Fake::default()).await;
+    let first = running.add("web").await.expect("attached");
+    let writes = running.network.counters().counts().kernel_writes;
+    assert_eq!(running.add("web").await.expect("attached"), first);
+    assert_eq!(running.network.counters().counts().kernel_writes, writes);
+}
+
+#[tokio::test]
+async fn del_removes_what_add_made_and_may_be_repeated() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    let before = kernel.played().objects.clone();
+    running.add("web").await.expect("attached");
+    for _ in 0..2 {
+        running
+            .call(Command::Del, "web", json!({}))
+            .await
+            .expect("detached");
+    }
+    assert_eq!(kernel.played().objects, before);
+    assert!(running.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_on_an_unchanged_cluster_writes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let first = ready(dir.path(), &kernel).await;
+    let address = first.address("web").await;
+    drop(first);
+    let second = again(dir.path(), &kernel).await;
+    assert_eq!(second.network.counters().counts().kernel_writes, 0);
+    assert_eq!(second.address("web").await, address);
+    assert_eq!(second.network.counters().counts().kernel_writes, 0);
+}
+
+/// The journal's lock goes with the old agent's last task.
+async fn again(dir: &Path, kernel: &Fake) -> Running {
+    tokio::task::yield_now().await;
+    ready(dir, kernel).await
+}
+
+#[tokio::test]
+async fn at_start_attachments_without_links_are_released() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let first = ready(dir.path(), &kernel).await;
+    first.add("stays").await.expect("attached");
+    first.add("goes").await.expect("attached");
+    kernel.lose_link(&AttachmentId::new("goes", "eth0").host_link());
+    drop(first);
+    let second = again(dir.path(), &kernel).await;
+    assert_eq!(second.names(), ["stays"]);
+    assert_eq!(second.network.counters().counts().vanished, 1);
+}
+
+#[tokio::test]
+async fn a_refused_add_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    let before = kernel.played().objects.clone();
+    kernel.played().refuse = 1;
+    let error = running.add("web").await.expect_err("refused");
+    assert_eq!(error.code, Code::Kernel);
+    assert_eq!(kernel.played().objects, before);
+    assert!(running.names().is_empty());
+}
+
+#[tokio::test]
+async fn an_add_that_cannot_be_undone_keeps_its_address_until_its_del() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    kernel.played().refuse = 2;
+    running.add("web").await.expect_err("refused");
+    assert_eq!(running.names(), ["web"]);
+    running
+        .call(Command::Del, "web", json!({}))
+        .await
+        .expect("detached");
+    assert!(running.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_del_keeps_the_address() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    running.add("web").await.expect("attached");
+    kernel.played().refuse = 1;
+    running
+        .call(Command::Del, "web", json!({}))
+        .await
+        .expect_err("refused");
+    assert_eq!(running.names(), ["web"]);
+}
+
+#[tokio::test]
+async fn before_the_cluster_is_known_add_waits_and_del_works() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = start(dir.path(), &Fake::default()).await;
+    running
+        .until(|state| state.as_ref().is_err_and(|reason| reason.contains("the API")))
+        .await
+        .expect_err("unready");
+    assert_eq!(
+        running.add("web").await.expect_err("too early").code,
+        Code::TryAgainLater
+    );
+    let status = running
+        .call(Command::Status, "web", json!({}))
+        .await
+        .expect_err("too early");
+    assert_eq!(status.code, Code::NotAvailable);
+    assert!(status.msg.contains("the API hasn't said yet"), "{status}");
+    running
+        .call(Command::Del, "web", json!({}))
+        .await
+        .expect("nothing to do");
+}
+
+#[tokio::test]
+async fn a_node_without_blocks_says_what_it_waits_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = start(dir.path(), &Fake::default()).await;
+    running.snapshots.send_replace(Some(cluster(&[])));
+    running
+        .until(|state| {
+            state
+                .as_ref()
+                .is_err_and(|reason| reason.contains("spec.podCIDRs"))
+        })
+        .await
+        .expect_err("unready");
+    running.publish(cluster(&["10.244.1.0/24"])).await;
+    running
+        .call(Command::Status, "x", json!({}))
+        .await
+        .expect("ready");
+}
+
+#[tokio::test]
+async fn a_block_that_another_node_has_is_not_used() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = start(dir.path(), &Fake::default()).await;
+    let mut snapshot = Snapshot::clone(&cluster(&["10.244.1.0/24"]));
+    let theirs = snapshot.nodes["a"].clone();
+    snapshot.nodes.insert("0-first".to_owned(), theirs);
+    running.snapshots.send_replace(Some(Arc::new(snapshot)));
+    let reason = running
+        .until(|state| state.as_ref().is_err_and(|reason| reason.contains("overlap")))
+        .await;
+    assert!(reason.expect_err("unready").contains("0-first"));
+}
+
+#[tokio::test]
+async fn a_change_of_the_cluster_writes_the_difference_and_leaves_pods_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    running.add("web").await.expect("attached");
+    let writes = running.network.counters().counts().kernel_writes;
+    let mut snapshot = Snapshot::clone(&cluster(&["10.244.1.0/24"]));
+    snapshot.nodes.remove("b");
+    running.snapshots.send_replace(Some(Arc::new(snapshot)));
+    let seen = async {
+        while running.network.counters().counts().applies < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), seen)
+        .await
+        .expect("in time");
+    // Node b's route, its block and its address.
+    assert_eq!(running.network.counters().counts().kernel_writes - writes, 3);
+    assert_eq!(kernel.links().len(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_plan_is_tried_again_from_what_the_kernel_holds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    kernel.played().refuse = 2;
+    let running = ready(dir.path(), &kernel).await;
+    let counts = running.network.counters().counts();
+    assert_eq!((counts.apply_failures, counts.applies), (2, 1));
+}
+
+#[tokio::test]
+async fn check_finds_what_somebody_took_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    let result = running.add("web").await.expect("attached");
+    let previous = json!({"prevResult": result});
+    running
+        .call(Command::Check, "web", previous.clone())
+        .await
+        .expect("as it was made");
+
+    assert_eq!(
+        running
+            .call(Command::Check, "web", json!({}))
+            .await
+            .expect_err("no prevResult")
+            .code,
+        Code::InvalidConfig
+    );
+    let other = json!({"prevResult": {"cniVersion": "1.1.0", "ips": [{"address": "10.9.9.9/32"}]}});
+    assert_eq!(
+        running
+            .call(Command::Check, "web", other)
+            .await
+            .expect_err("another address")
+            .code,
+        Code::CheckFailed
+    );
+    assert_eq!(
+        running
+            .call(Command::Check, "who", previous.clone())
+            .await
+            .expect_err("unknown")
+            .code,
+        Code::UnknownContainer
+    );
+
+    kernel.lose_link(&AttachmentId::new("web", "eth0").host_link());
+    let error = running
+        .call(Command::Check, "web", previous)
+        .await
+        .expect_err("taken away");
+    assert_eq!(error.code, Code::CheckFailed);
+    assert!(error.details.contains("veth"), "{error}");
+}
+
+#[tokio::test]
+async fn gc_detaches_what_the_runtime_does_not_know() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = ready(dir.path(), &Fake::default()).await;
+    for container in ["one", "two", "three"] {
+        running.add(container).await.expect("attached");
+    }
+    let error = running
+        .call(Command::Gc, "x", json!({}))
+        .await
+        .expect_err("no list");
+    assert_eq!(error.code, Code::InvalidConfig);
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "two", "ifname": "eth0"}, {"containerID": "who", "ifname": "eth0"}]});
+    running.call(Command::Gc, "x", valid).await.expect("done");
+    assert_eq!(running.names(), ["two"]);
+}
+
+#[tokio::test]
+async fn a_full_node_says_so_and_looks_for_pods_that_went_without_a_word() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = start(dir.path(), &kernel).await;
+    running.publish(cluster(&["10.244.1.0/30"])).await;
+    running.add("one").await.expect("attached");
+    running.add("two").await.expect("attached");
+    let error = running.add("three").await.expect_err("full");
+    assert_eq!(error.code, Code::TryAgainLater);
+    assert_eq!(
+        error.msg,
+        "no free address in 10.244.1.0/30: 2 of 2 in use by shop/one, shop/two"
+    );
+    assert_eq!(
+        running
+            .call(Command::Status, "x", json!({}))
+            .await
+            .expect_err("full")
+            .code,
+        Code::NotAvailable
+    );
+
+    kernel.lose_link(&AttachmentId::new("one", "eth0").host_link());
+    running.add("three").await.expect("attached");
+    assert_eq!(running.names(), ["three", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_side_by_side_leave_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = Arc::new(ready(dir.path(), &kernel).await);
+    let before = kernel.played().objects.clone();
+    let tasks = (0..60).map(|number| {
+        let running = running.clone();
+        tokio::spawn(async move {
+            let container = format!("c{}", number % 20);
+            running.add(&container).await.expect("attached");
+            running
+                .call(Command::Del, &container, json!({}))
+                .await
+                .expect("detached");
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("no panic");
+    }
+    assert_eq!(kernel.played().objects, before);
+    assert!(running.names().is_empty());
+}

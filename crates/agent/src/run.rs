@@ -1,0 +1,148 @@
+//! Puts the parts together and keeps them going.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use model::Snapshot;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::cluster::{self, Latest, Memory};
+use crate::config::AgentConfig;
+use crate::conflist::Conflist;
+use crate::network::{Network, Server};
+
+/// How long the network may be unready before the runtime is told. A restart of the agent is
+/// shorter.
+const UNREADY_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the kubelet part waits for a network that was there before the agent's restart, so that
+/// the Node doesn't become NotReady in between.
+const READY_AGAIN: Duration = Duration::from_secs(2);
+
+/// Runs one node's agent until `shutdown`, in the network namespace of the calling process.
+///
+/// Pods and their traffic are left as they are at the end.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    config.validate()?;
+    let client = connect(&config).await?;
+    let kernel = kernel::Kernel::current().context("cannot reach the kernel's network")?;
+    let network = Arc::new(Network::start((&config).into(), kernel).await?);
+    let server = Server::bind(&config.socket())?;
+
+    let memory = Memory::new(&config.cni_dir(), &config.node_name);
+    let remembered = memory.recall();
+    let was_here = remembered.is_some();
+    let latest = Latest::new(remembered.map(|nodes| {
+        let non_masquerade = config.network.non_masquerade.clone();
+        Arc::new(Snapshot { nodes, non_masquerade, ..Snapshot::default() })
+    }));
+    let snapshots = latest.subscribe();
+    let non_masquerade = config.network.non_masquerade.clone();
+    info!(node = config.node_name, attachments = network.attachments().len(), remembered = was_here, "the agent starts");
+
+    // The end of any part is the end of all.
+    let all = shutdown.child_token();
+    let _cancel_all = all.clone().drop_guard();
+    let mut parts: JoinSet<(&str, anyhow::Result<()>)> = JoinSet::new();
+    let watch = cluster::follow(client.clone(), non_masquerade, memory, latest, all.clone());
+    parts.spawn(async { ("the watch of the API", { watch.await; Ok(()) }) });
+    let (follower, token) = (network.clone(), all.clone());
+    parts.spawn(async move { ("the network", { follower.follow(snapshots, token).await; Ok(()) }) });
+    let serve = server.serve(network.clone(), all.clone());
+    parts.spawn(async { ("the CNI server", { serve.await; Ok(()) }) });
+    let conflist = Conflist::new(&config.cni.conf_dir, &config.socket());
+    let announce = announce(conflist, network.readiness(), all.clone());
+    parts.spawn(async { ("the runtime's network configuration", { announce.await; Ok(()) }) });
+    if let Some(kubelet) = config.kubelet {
+        let (network, token) = (network.clone(), all.clone());
+        parts.spawn(async move {
+            if was_here {
+                wait_ready(network.readiness(), READY_AGAIN).await;
+            }
+            let ended = kubelet::run(kubelet, client, network, token).await;
+            ("the kubelet part", ended.map_err(anyhow::Error::from))
+        });
+    }
+    supervise(parts, &shutdown, &all).await
+}
+
+/// Waits for the first part to end, then ends the others.
+async fn supervise(
+    mut parts: JoinSet<(&str, anyhow::Result<()>)>,
+    shutdown: &CancellationToken,
+    all: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        let failed = match ended {
+            Ok((_, Ok(()))) if shutdown.is_cancelled() || all.is_cancelled() => continue,
+            Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
+            Ok((name, Err(failure))) => failure.context(format!("{name} failed")),
+            Err(panic) => anyhow::Error::from(panic).context("a part of the agent broke off"),
+        };
+        error!(error = format!("{failed:#}"), "the agent ends");
+        all.cancel();
+        if outcome.is_ok() {
+            outcome = Err(failed);
+        }
+    }
+    info!("the agent has ended: pods and their traffic are as they were");
+    outcome
+}
+
+async fn connect(config: &AgentConfig) -> anyhow::Result<Client> {
+    let api = match &config.kubeconfig {
+        Some(path) => {
+            let kubeconfig =
+                Kubeconfig::read_from(path).with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("kubeconfig {} leads to no API", path.display()))?
+        }
+        None => Config::incluster()
+            .context("no kubeconfig is configured, and this isn't a pod with a service account either")?,
+    };
+    Client::try_from(api).context("cannot make a client of the API")
+}
+
+/// Keeps the runtime's network configuration in place while the network is ready, and takes it away
+/// when it has been unready for [`UNREADY_GRACE`].
+async fn announce(conflist: Conflist, mut ready: watch::Receiver<Result<(), String>>, shutdown: CancellationToken) {
+    let mut unready_since: Option<Instant> = None;
+    loop {
+        let is_ready = ready.borrow_and_update().is_ok();
+        let outcome = if is_ready {
+            unready_since = None;
+            conflist.place()
+        } else if unready_since.get_or_insert_with(Instant::now).elapsed() >= UNREADY_GRACE {
+            conflist.remove()
+        } else {
+            Ok(false)
+        };
+        let path = conflist.path();
+        match outcome {
+            Ok(true) if is_ready => info!(path = %path.display(), "the container runtime may attach pods"),
+            Ok(true) => warn!(path = %path.display(), "the container runtime may attach no pods until the network is ready"),
+            Ok(false) => {}
+            Err(error) => warn!(%error, "trying again"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = ready.changed() => if changed.is_err() { return },
+            // Somebody else may have removed or written it, too.
+            () = tokio::time::sleep(UNREADY_GRACE) => {}
+        }
+    }
+}
+
+async fn wait_ready(mut ready: watch::Receiver<Result<(), String>>, patience: Duration) {
+    if tokio::time::timeout(patience, ready.wait_for(Result::is_ok)).await.is_err() {
+        warn!("the network isn't ready again yet: the Node will show it");
+    }
+}
