@@ -1,6 +1,7 @@
 //! `toolbox get`: fetches URLs and prints what they answer.
 
 use std::io::{self, Read, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::failure::Failure;
 use crate::wire::Body;
 
 const HELP: &str = "\
-Fetches URLs over HTTP, one after the other, and prints what they answer.
+Fetches URLs over HTTP and prints what they answer, in the order given.
 
 Usage: toolbox get [OPTIONS] URL...
 
@@ -20,6 +21,7 @@ Usage: toolbox get [OPTIONS] URL...
   --header 'K: V'     send a header; may be given again
   --field NAME        print this field of the JSON that comes back, nothing else
   --status            print the HTTP status only; no status is a failure
+  --parallel          fetch all of them at once
   --json              print one line of JSON per URL, failures too:
                       {url, status, ms, bytes, body, error, code}
 
@@ -50,6 +52,7 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
     };
     let field = args.values("--field")?.pop();
     let (status_only, as_json) = (args.switch("--status"), args.switch("--json"));
+    let parallel = args.switch("--parallel");
     if let Some(bad) = options
         .headers
         .iter()
@@ -57,29 +60,54 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
     {
         return Err(Failure::Usage(format!("--header {bad:?}: not `Name: value`")));
     }
-    let mut failed = Ok(());
-    for text in args.rest(1, usize::MAX)? {
-        let url = Url::parse(&text)?;
-        let begin = Instant::now();
-        let fetched = fetch(&url, &options);
-        let outcome = if as_json {
-            print(&format!("{}\n", account(&text, &fetched, begin.elapsed())));
+    let urls = args.rest(1, usize::MAX)?;
+    let parsed: Vec<Url> = urls
+        .iter()
+        .map(|text| Url::parse(text))
+        .collect::<Result<_, _>>()?;
+    let report = |text: &str, (fetched, took): Fetched| {
+        if as_json {
+            print(&format!("{}\n", account(text, &fetched, took)));
             // An HTTP status is what was asked for here; having none is not.
-            fetched.map(drop).map_err(|e| Failure::Reported(e.code()))
-        } else {
-            fetched.and_then(|(status, body)| show(status, &body, status_only, field.as_deref()))
-        };
-        if let Err(failure) = outcome {
-            if !as_json {
-                eprintln!("toolbox: {text}: {failure}");
-            }
-            failed = failed.and(Err(Failure::Reported(failure.code())));
+            return fetched
+                .map(drop)
+                .map_err(|failure| Failure::Reported(failure.code()));
         }
+        let shown = fetched.and_then(|(status, body)| show(status, &body, status_only, field.as_deref()));
+        shown.map_err(|failure| {
+            eprintln!("toolbox: {text}: {failure}");
+            Failure::Reported(failure.code())
+        })
+    };
+    if !parallel {
+        let outcomes = urls
+            .iter()
+            .zip(&parsed)
+            .map(|(text, url)| report(text, fetch(url, &options)));
+        return outcomes.fold(Ok(()), Result::and);
     }
-    failed
+    thread::scope(|scope| {
+        let options = &options;
+        let start = |url| scope.spawn(move || fetch(url, options));
+        let running: Vec<_> = parsed.iter().map(start).collect();
+        let outcomes = urls.iter().zip(running).map(|(text, thread)| {
+            let panicked = |_| (Err(Failure::Other("a thread ended".into())), Duration::ZERO);
+            report(text, thread.join().unwrap_or_else(panicked))
+        });
+        outcomes.fold(Ok(()), Result::and)
+    })
 }
 
-fn fetch(url: &Url, options: &Options) -> Result<(u16, Vec<u8>), Failure> {
+/// Status and body, or why not, and how long that took.
+type Fetched = (Result<(u16, Vec<u8>), Failure>, Duration);
+
+fn fetch(url: &Url, options: &Options) -> Fetched {
+    let begin = Instant::now();
+    let fetched = exchange(url, options);
+    (fetched, begin.elapsed())
+}
+
+fn exchange(url: &Url, options: &Options) -> Result<(u16, Vec<u8>), Failure> {
     let begin = Instant::now();
     let mut client = Client::connect(url, options.timeout)?;
     let left = options.timeout.saturating_sub(begin.elapsed());

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
+use serde_json::json;
 
 use crate::args::{self, Args};
 use crate::client::{connect, resolve};
@@ -28,6 +29,7 @@ Usage: toolbox udp [OPTIONS] HOST PORT [TEXT]
   --tries N           how often to send it at most [3]
   --size BYTES|mtu    instead of TEXT, send that many bytes; `mtu` is the most
                       that fits one packet on the way there; prints the number
+  --json              print one line of JSON: {bytes, ms, error, code}
 ";
 
 /// Runs `toolbox tcp`.
@@ -74,42 +76,68 @@ pub(crate) fn udp(words: &[String]) -> Result<(), Failure> {
     let limit = args
         .option("--timeout", args::duration)?
         .unwrap_or(Duration::from_secs(1));
-    let tries = args.option("--tries", args::number::<u32>)?.unwrap_or(3);
+    let tries = args.option("--tries", args::number::<u32>)?.unwrap_or(3).max(1);
     let size = args.values("--size")?.pop();
+    let as_json = args.switch("--json");
     let rest = args.rest(2, 3)?;
-    let text = match (rest.get(2), &size) {
-        (Some(text), None) => Some(text),
-        (None, Some(_)) => None,
-        _ => return Err(Failure::Usage("either TEXT or --size".into())),
-    };
-    let to = resolve(&rest[0], port(&rest[1])?, limit)?[0];
-    let failed = |e: std::io::Error| Failure::from_io(&e, "waiting for the echo");
+    let text = rest.get(2);
+    if text.is_some() == size.is_some() {
+        return Err(Failure::Usage("either TEXT or --size".into()));
+    }
+    let port = port(&rest[1])?;
+    let begin = Instant::now();
+    let exchanged = resolve(&rest[0], port, limit).and_then(|found| {
+        let socket = socket_to(found[0])?;
+        let payload = payload(&socket, found[0], text.map(String::as_str), size.as_deref())?;
+        compare(&payload, &ask(&socket, &payload, limit, tries)?)?;
+        Ok(payload.len())
+    });
+    if as_json {
+        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        println!(
+            "{}",
+            match &exchanged {
+                Ok(bytes) => json!({"bytes": bytes, "ms": ms}),
+                Err(e) => json!({"ms": ms, "error": e.to_string(), "code": e.code()}),
+            }
+        );
+        return exchanged.map(drop).map_err(|e| Failure::Reported(e.code()));
+    }
+    let bytes = exchanged?;
+    match text {
+        Some(text) => println!("{text}"),
+        None => println!("{bytes}"),
+    }
+    Ok(())
+}
+
+fn socket_to(to: SocketAddr) -> Result<UdpSocket, Failure> {
     let from: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let socket = UdpSocket::bind(from).map_err(failed)?;
-    socket.connect(to).map_err(failed)?;
-    let payload = match (text, size.as_deref()) {
-        (Some(text), _) => text.clone().into_bytes(),
-        (None, size) => {
-            let n = match size {
-                Some("mtu") | None => mtu_payload(&socket, to)?,
-                Some(text) => args::size(text).map_err(|e| Failure::Usage(format!("--size: {e}")))?,
-            };
-            let n = usize::try_from(n.min(65_507)).unwrap_or(65_507);
-            let mut payload = vec![0; n];
-            pattern::fill(0, &mut payload);
-            payload
-        }
-    };
-    let echoed = ask(&socket, &payload, limit, tries.max(1))?;
-    compare(&payload, &echoed)?;
-    match text {
-        Some(text) => println!("{text}"),
-        None => println!("{}", payload.len()),
+    UdpSocket::bind(from)
+        .and_then(|socket| socket.connect(to).map(|()| socket))
+        .map_err(|e| Failure::from_io(&e, "finding a way there"))
+}
+
+fn payload(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    text: Option<&str>,
+    size: Option<&str>,
+) -> Result<Vec<u8>, Failure> {
+    if let Some(text) = text {
+        return Ok(text.as_bytes().to_vec());
     }
-    Ok(())
+    let bytes = match size {
+        Some("mtu") | None => mtu_payload(socket, to)?,
+        Some(text) => args::size(text).map_err(|e| Failure::Usage(format!("--size: {e}")))?,
+    };
+    // No datagram is larger.
+    let mut payload = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(65_507)];
+    pattern::fill(0, &mut payload);
+    Ok(payload)
 }
 
 /// Sends until something comes back.

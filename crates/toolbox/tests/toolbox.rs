@@ -103,6 +103,15 @@ fn get_prints_what_the_server_saw() {
     let posted = out(&["get", "--post", "hello", "--field", "body", &url]);
     assert_eq!(posted, "hello\n");
     let json: serde_json::Value = serde_json::from_str(&out(&["get", "--json", &url])).unwrap();
+    let both = out(&[
+        "get",
+        "--parallel",
+        "--field",
+        "path",
+        &server.url("/?delay=100ms"),
+        &url,
+    ]);
+    assert_eq!(both, "/\n/some/path\n");
     assert_eq!(
         (json["status"].as_u64(), json["body"]["path"].as_str()),
         (Some(200), Some("/some/path"))
@@ -147,6 +156,8 @@ fn bodies_arrive_whole_and_verified() {
     assert_eq!(other.status.code(), Some(9));
     let (host, port) = (server.echo.ip().to_string(), server.echo.port().to_string());
     assert_eq!(out(&["udp", "--size", "9000", &host, &port]), "9000\n");
+    let json = out(&["udp", "--json", "--size", "mtu", &host, &port]);
+    assert!(json.starts_with("{\"bytes\":65507,"), "{json}");
     assert_eq!(
         out(&["get", &server.url("/?chunks=2")]),
         "chunk 1 of 2\nchunk 2 of 2\n"
