@@ -114,10 +114,14 @@ impl Error {
 
     /// A refusal, with the kernel's own words if the answer carries them.
     pub(crate) fn refused(request: String, answer: &ErrorMessage) -> Error {
-        let errno = answer.raw_code().abs();
-        let words = extended_ack(&answer.header);
+        Error::refused_with(request, answer.raw_code().abs(), &answer.header)
+    }
+
+    /// A refusal by number; `answer` is what follows the number, with the kernel's own words if any.
+    pub(crate) fn refused_with(request: String, errno: i32, answer: &[u8]) -> Error {
         let number = io::Error::from_raw_os_error(errno);
-        let reason = words.map_or_else(|| number.to_string(), |words| format!("{words} ({number})"));
+        let reason =
+            extended_ack(answer).map_or_else(|| number.to_string(), |words| format!("{words} ({number})"));
         Error::Refused {
             request,
             errno,

@@ -19,19 +19,26 @@
 )]
 
 pub mod addr;
+mod apply;
+mod attach;
 pub mod cgroup;
 mod context;
 mod error;
+pub mod facts;
 pub mod link;
 pub mod mountinfo;
 pub mod mountns;
 pub mod neigh;
 pub mod netlink;
 pub mod netns;
+pub mod nftables;
+mod observe;
 pub mod process;
 pub mod route;
 pub mod sysctl;
+mod translate;
 
+pub use apply::{Applied, Kernel};
 pub use error::{Error, Result};
 pub use netlink::Netlink;
 pub use netns::{NetNs, NetNsGuard};

@@ -25,6 +25,8 @@ pub enum Expr {
         /// The set's name.
         set: String,
     },
+    /// Goes on if the packet belongs, or relates, to a connection that was let through before.
+    Established,
     /// Counts packets and bytes.
     Counter,
     /// Gives the packet the address of the link that it leaves by.

@@ -15,13 +15,22 @@
 //!
 //! Nothing here talks to the kernel: crate `kernel` sends the bytes and reads the answers.
 
+mod batch;
+mod change;
+mod diff;
 mod expr;
+mod lower;
+mod observed;
 mod set;
 mod table;
 mod text;
 pub mod wire;
 
+pub use batch::{Batch, Request, Sent};
+pub use change::{Change, Place};
+pub use diff::diff;
 pub use expr::{Expr, Field, Op, Value, Verdict};
+pub use observed::{Object, Observed, ObservedChain, ObservedRule, ObservedSet};
 pub use set::{Elements, Key, KeyType, Set};
 pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Table, priority};
 pub use text::with_elements;

@@ -52,7 +52,6 @@ impl KeyType {
     }
 
     /// An address from a key's bytes.
-    #[cfg(any())]
     pub(crate) fn address(self, bytes: &[u8]) -> Option<IpAddr> {
         match self {
             KeyType::Ipv4 => <[u8; 4]>::try_from(bytes)

@@ -46,7 +46,7 @@ pub struct Table {
     pub name: String,
     /// Sets; rules refer to them by name.
     pub sets: Vec<Set>,
-    /// Chains; a rule may only jump to a chain further up in this list.
+    /// Chains; rules may jump to any of them.
     pub chains: Vec<Chain>,
 }
 

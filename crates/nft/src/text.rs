@@ -94,6 +94,7 @@ impl fmt::Display for Expr {
         match self {
             Expr::Match { field, op, value } => write!(f, "{} {op}{value}", field.name()),
             Expr::Lookup { field, op, set } => write!(f, "{} {op}@{set}", field.name()),
+            Expr::Established => f.write_str("ct state established,related"),
             Expr::Counter => f.write_str("counter"),
             Expr::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
             Expr::Masquerade { fully_random: false } => f.write_str("masquerade"),

@@ -57,6 +57,11 @@ impl Attributes {
         self.bytes(kind | NESTED, &inner.0)
     }
 
+    /// The bytes written so far.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0

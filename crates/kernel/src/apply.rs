@@ -1,0 +1,333 @@
+//! Plans into the kernel.
+//!
+//! The first [`Kernel::apply`] reads what is there and writes the difference. Later ones compare
+//! with the last plan instead, so that their cost follows the change, not the cluster. Every write
+//! is idempotent, and a part whose writes failed is written whole the next time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nft::{Key, Place, Set};
+use plan::{Change, Element, Identity, NodePlan, Object, Part, PartId};
+
+use crate::nftables::Nft;
+use crate::observe::Observed;
+use crate::translate::Indexes;
+use crate::{NetNs, Netlink, Result, attach, sysctl};
+
+/// The kernel of one node: its network namespace.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(crate) netns: NetNs,
+    pub(crate) netlink: Netlink,
+    pub(crate) nft: Nft,
+    /// What was written, once everything was.
+    held: Option<NodePlan>,
+}
+
+/// What an apply did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// How many things were written or removed.
+    pub writes: usize,
+    /// Parts of which something could not be written, and why; they're tried again by the next apply.
+    pub failures: Vec<(PartId, crate::Error)>,
+    /// Something that should be gone isn't.
+    leftover: bool,
+}
+
+impl Applied {
+    fn note_removal(&mut self, part: &PartId, result: Result<bool>) {
+        self.leftover |= result.is_err();
+        self.note(part, result.map(usize::from));
+    }
+
+    fn note(&mut self, part: &PartId, result: Result<usize>) {
+        match result {
+            Ok(writes) => self.writes += writes,
+            Err(error) => self.failures.push((part.clone(), error)),
+        }
+    }
+}
+
+impl Kernel {
+    /// The kernel as the calling thread's namespace shows it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn current() -> Result<Kernel> {
+        Kernel::open(NetNs::current()?)
+    }
+
+    /// The kernel as the given namespace shows it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn open(netns: NetNs) -> Result<Kernel> {
+        let (netlink, nft) = (Netlink::open(&netns)?, Nft::open(&netns)?);
+        Ok(Kernel {
+            netns,
+            netlink,
+            nft,
+            held: None,
+        })
+    }
+
+    /// Makes the kernel hold what the plan says. One part's failure doesn't stop the others.
+    pub async fn apply(&mut self, plan: &NodePlan) -> Result<Applied> {
+        let applied = match self.held.take() {
+            Some(held) => self.apply_changes(&held, plan).await?,
+            None => self.apply_all(plan).await?,
+        };
+        let mut held = plan.clone();
+        for (part, _) in &applied.failures {
+            held.parts.remove(part);
+        }
+        // Without a base that is known to be right only a dump tells what's in our table.
+        let known = !applied.leftover && held.parts.contains_key(&PartId::Base);
+        self.held = known.then_some(held);
+        Ok(applied)
+    }
+
+    /// Forgets what was written: the next apply reads the kernel and repairs what others changed.
+    pub fn forget(&mut self) {
+        self.held = None;
+    }
+
+    /// Writes one part: what ADD does. If it fails, nothing that it made is left.
+    pub async fn apply_part(&mut self, id: &PartId, part: &Part) -> Result<usize> {
+        self.forget_part(id);
+        let mut indexes = Indexes::new(&self.netlink);
+        let mut writes = 0;
+        let mut born = Vec::new();
+        for object in &part.objects {
+            match self.put(object, &mut indexes, &mut born).await {
+                Ok(count) => writes += count,
+                Err(error) => {
+                    for link in born {
+                        let _ = self.netlink.delete_link(&link).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        if let Some(held) = &mut self.held {
+            held.parts.insert(id.clone(), part.clone());
+        }
+        Ok(writes)
+    }
+
+    /// Removes one part: what DEL does. What is gone already, the pod's namespace with everything
+    /// in it for one, doesn't matter.
+    pub async fn remove_part(&mut self, id: &PartId, part: &Part) -> Result<usize> {
+        self.forget_part(id);
+        let mut indexes = Indexes::new(&self.netlink);
+        let mut writes = 0;
+        for object in part.objects.iter().rev() {
+            writes += usize::from(self.remove(object, &mut indexes).await?);
+        }
+        Ok(writes)
+    }
+
+    fn forget_part(&mut self, id: &PartId) {
+        if let Some(held) = &mut self.held {
+            held.parts.remove(id);
+        }
+    }
+
+    async fn apply_all(&self, plan: &NodePlan) -> Result<Applied> {
+        let observed = Observed::read(&self.netlink).await?;
+        let mut indexes = Indexes::known(&self.netlink, &observed.links);
+        let mut applied = Applied::default();
+        for (id, part) in &plan.parts {
+            if part
+                .objects
+                .iter()
+                .any(|object| matches!(object, Object::Table(_)))
+            {
+                applied.note(id, self.whole_table(plan));
+            }
+            applied.note(id, self.complete(part, &observed, &mut indexes).await);
+        }
+        self.remove_surplus(plan, &observed, &mut applied, &mut indexes)
+            .await;
+        Ok(applied)
+    }
+
+    /// Writes what a part lacks.
+    async fn complete(&self, part: &Part, observed: &Observed, indexes: &mut Indexes<'_>) -> Result<usize> {
+        let mut writes = 0;
+        for object in &part.objects {
+            match object {
+                // Written before all parts, whole.
+                Object::Table(_) | Object::Element(_) => {}
+                object if observed.holds(object) => {}
+                object => writes += self.put(object, indexes, &mut Vec::new()).await?,
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Removes what is ours and in no part: routes, then neighbours, then links.
+    async fn remove_surplus(
+        &self,
+        plan: &NodePlan,
+        observed: &Observed,
+        applied: &mut Applied,
+        indexes: &mut Indexes<'_>,
+    ) {
+        let wanted: BTreeSet<Identity> = plan.objects().map(Object::identity).collect();
+        for object in observed
+            .objects
+            .iter()
+            .rev()
+            .filter(|object| !wanted.contains(&object.identity()))
+        {
+            applied.note_removal(&PartId::Base, self.remove(object, indexes).await);
+        }
+        for link in &observed.own_links {
+            if !wanted.contains(&Identity::Link(link.clone())) {
+                applied.note_removal(&PartId::Base, self.netlink.delete_link(link).await);
+            }
+        }
+    }
+
+    async fn apply_changes(&self, held: &NodePlan, plan: &NodePlan) -> Result<Applied> {
+        let mut applied = Applied::default();
+        let mut indexes = Indexes::new(&self.netlink);
+        let changes = NodePlan::diff(held, plan);
+        self.change_table(&changes, plan, &mut applied);
+        let mut failed: BTreeSet<PartId> = BTreeSet::new();
+        for change in &changes {
+            match change {
+                change if matches!(change.object(), Object::Table(_) | Object::Element(_)) => {}
+                // A link that failed makes its routes fail too: one failure a part is enough.
+                Change::Put { part, .. } if failed.contains(part) => {}
+                Change::Put { part, object } => {
+                    let result = self.put(object, &mut indexes, &mut Vec::new()).await;
+                    if result.is_err() {
+                        failed.insert(part.clone());
+                    }
+                    applied.note(part, result);
+                }
+                Change::Remove { part, object } => {
+                    applied.note_removal(part, self.remove(object, &mut indexes).await);
+                }
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Makes all changes of our table in one batch.
+    fn change_table(&self, changes: &[Change], plan: &NodePlan, applied: &mut Applied) {
+        if changes
+            .iter()
+            .any(|change| matches!(change.object(), Object::Table(_)))
+        {
+            return applied.note(&PartId::Base, self.whole_table(plan));
+        }
+        let elements = |put: bool| {
+            let wanted = changes
+                .iter()
+                .filter(move |change| matches!(change, Change::Put { .. }) == put);
+            wanted.filter_map(|change| match change.object() {
+                Object::Element(element) => Some(element),
+                _ => None,
+            })
+        };
+        let (removed, added) = (by_set(elements(false)), by_set(elements(true)));
+        let table = plan::table();
+        let set = |name: &str| table.sets.iter().find(|set| set.name == name).cloned();
+        let steps = |map: BTreeMap<String, Vec<Key>>, step: fn(Set, Vec<Key>) -> nft::Change| {
+            map.into_iter()
+                .filter_map(move |(name, keys)| Some(step(set(&name)?, keys)))
+                .collect::<Vec<_>>()
+        };
+        // Removals first: a new block may cover what an old one did. It's one batch, so nobody sees
+        // the moment between.
+        let mut batch = steps(removed, nft::Change::DeleteElements);
+        batch.extend(steps(added, nft::Change::AddElements));
+        let place = Place::new(table.family, &table.name);
+        applied.note(
+            &PartId::Base,
+            self.nft.change(&place, &batch).map(|()| batch.len()),
+        );
+    }
+
+    fn whole_table(&self, plan: &NodePlan) -> Result<usize> {
+        let mut writes = 0;
+        for object in plan.objects() {
+            if let Object::Table(table) = object {
+                writes += self.nft.apply(table, &plan::elements(plan.objects()))?.len();
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Writes an object, over whatever is there. Names of links that it made go to `born`.
+    async fn put(&self, object: &Object, indexes: &mut Indexes<'_>, born: &mut Vec<String>) -> Result<usize> {
+        match object {
+            Object::Sysctl(one) => sysctl::write_in(&self.netns, &[(&one.key, &one.value)]),
+            // Its elements come from all parts: `apply` writes it whole.
+            Object::Table(_) => Ok(0),
+            Object::Element(element) => self.change_element(element, nft::Change::AddElements),
+            Object::Veth(veth) => attach::ensure(self, veth, indexes, born).await,
+            Object::Neighbour(neighbour) => {
+                let neighbour = indexes.neighbour(neighbour).await?;
+                self.netlink.replace_neighbour(&neighbour).await.map(|()| 1)
+            }
+            Object::Route(route) => {
+                let route = indexes.route(route).await?;
+                self.netlink.replace_route(&route).await.map(|()| 1)
+            }
+        }
+    }
+
+    /// Removes exactly this object; false if it wasn't there.
+    async fn remove(&self, object: &Object, indexes: &mut Indexes<'_>) -> Result<bool> {
+        let result = match object {
+            // What the node's sysctls were before isn't ours to know.
+            Object::Sysctl(_) => Ok(false),
+            Object::Table(table) => self.nft.delete_table(&Place::new(table.family, &table.name)),
+            Object::Element(element) => self
+                .change_element(element, nft::Change::DeleteElements)
+                .map(|count| count > 0),
+            Object::Veth(veth) => {
+                indexes.forget(&veth.name);
+                self.netlink.delete_link(&veth.name).await
+            }
+            Object::Neighbour(neighbour) => match indexes.neighbour(neighbour).await {
+                Ok(neighbour) => self.netlink.delete_neighbour(&neighbour).await,
+                Err(error) => Err(error),
+            },
+            Object::Route(route) => match indexes.route(route).await {
+                Ok(route) => self.netlink.delete_route(&route).await,
+                Err(error) => Err(error),
+            },
+        };
+        match result {
+            Err(error) if error.is_not_found() => Ok(false),
+            result => result,
+        }
+    }
+
+    fn change_element(&self, element: &Element, change: fn(Set, Vec<Key>) -> nft::Change) -> Result<usize> {
+        let table = plan::table();
+        let Some(set) = table.sets.iter().find(|set| set.name == element.set) else {
+            return Ok(0);
+        };
+        let change = change(set.clone(), vec![element.key]);
+        self.nft
+            .change(&Place::new(table.family, &table.name), &[change])
+            .map(|()| 1)
+    }
+}
+
+fn by_set<'a>(elements: impl Iterator<Item = &'a Element>) -> BTreeMap<String, Vec<Key>> {
+    let mut sets: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+    for element in elements {
+        sets.entry(element.set.clone()).or_default().push(element.key);
+    }
+    sets
+}

@@ -1,0 +1,38 @@
+//! What a node's kernel is like, as far as its plan depends on it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::{NodeFacts, Uplink};
+
+use crate::link::Link;
+use crate::{Error, Netlink, Result};
+
+/// The facts about node `name`: its uplink is the link that carries `node_ip`.
+pub async fn facts(netlink: &Netlink, name: &str, node_ip: IpAddr) -> Result<NodeFacts> {
+    let addresses = netlink.addresses().await?;
+    let carrier = addresses.iter().find(|address| address.address.addr() == node_ip);
+    let index = carrier
+        .map(|address| address.link)
+        .ok_or(Error::NoUplink(node_ip))?;
+    let links = netlink.links().await?;
+    let link: &Link = links
+        .iter()
+        .find(|link| link.index == index)
+        .ok_or(Error::NoUplink(node_ip))?;
+    let on_link = addresses
+        .iter()
+        .filter(|address| address.link == index && address.global);
+    // The node's own address first: it's the source of what the node sends.
+    let mut addresses: Vec<IpNet> = on_link.map(|address| address.address).collect();
+    addresses.sort_by_key(|address| (address.addr() != node_ip, address.addr().is_ipv6()));
+    let uplink = Uplink {
+        name: link.name.clone(),
+        mtu: link.mtu,
+        addresses,
+    };
+    Ok(NodeFacts {
+        name: name.to_owned(),
+        uplink,
+    })
+}

@@ -1,0 +1,94 @@
+//! What the kernel holds that is ours.
+
+use std::collections::{BTreeSet, HashMap};
+
+use model::LINK_PREFIX;
+use plan::{NextHop, Object};
+
+use crate::link::Link;
+use crate::neigh::Neighbour;
+use crate::route::{Route, RouteKind};
+use crate::{Netlink, Result};
+
+/// What a node's namespace holds that is ours, but for our nft table (which its own diff observes)
+/// and the pods' ends of links (which are looked at one by one).
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    /// All links, everybody's.
+    pub(crate) links: Vec<Link>,
+    /// Names of our links.
+    pub(crate) own_links: Vec<String>,
+    /// Our routes, and neighbours on our links.
+    pub(crate) objects: BTreeSet<Object>,
+}
+
+impl Observed {
+    /// Reads the namespace that the connection leads into.
+    pub(crate) async fn read(netlink: &Netlink) -> Result<Observed> {
+        let links = netlink.links().await?;
+        let names: HashMap<u32, &str> = links
+            .iter()
+            .map(|link| (link.index, link.name.as_str()))
+            .collect();
+        let own_links = links
+            .iter()
+            .filter(|link| is_ours(link))
+            .map(|link| link.name.clone())
+            .collect();
+        let mut objects = BTreeSet::new();
+        for route in netlink.own_routes().await? {
+            objects.extend(planned_route(&route, &names).map(Object::Route));
+        }
+        for neighbour in netlink.neighbours().await? {
+            objects.extend(planned_neighbour(&neighbour, &names).map(Object::Neighbour));
+        }
+        Ok(Observed {
+            own_links,
+            objects,
+            links,
+        })
+    }
+
+    /// Whether the object is there exactly so. Sysctls and links look for themselves.
+    pub(crate) fn holds(&self, object: &Object) -> bool {
+        self.objects.contains(object)
+    }
+}
+
+/// Whether a link is one that this crate makes for pods.
+pub(crate) fn is_ours(link: &Link) -> bool {
+    link.kind == "veth" && link.name.starts_with(LINK_PREFIX)
+}
+
+fn planned_route(route: &Route, names: &HashMap<u32, &str>) -> Option<plan::Route> {
+    let link = || {
+        route
+            .link
+            .and_then(|link| names.get(&link))
+            .map(|name| (*name).to_owned())
+    };
+    let to = match (route.kind, route.gateway) {
+        (RouteKind::Unicast, Some(gateway)) => NextHop::Via {
+            gateway,
+            link: link()?,
+        },
+        (RouteKind::Unicast, None) => NextHop::Link(link()?),
+        _ => NextHop::Unreachable,
+    };
+    Some(plan::Route {
+        destination: route.destination,
+        to,
+        source: route.source,
+    })
+}
+
+fn planned_neighbour(neighbour: &Neighbour, names: &HashMap<u32, &str>) -> Option<plan::Neighbour> {
+    let link = names
+        .get(&neighbour.link)
+        .filter(|name| name.starts_with(LINK_PREFIX))?;
+    Some(plan::Neighbour {
+        link: (*link).to_owned(),
+        address: neighbour.address,
+        mac: neighbour.mac,
+    })
+}

@@ -1,0 +1,165 @@
+//! A cluster of nodes on a [`Lan`], each with its own kernel and pods.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kernel::{Applied, Kernel, NetNs, facts};
+use model::{Attachment, AttachmentId, Node, NodeFacts, PodRef, Snapshot};
+use plan::NodePlan;
+use testkit::{Lan, TestNs};
+
+/// Which families the pods have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stack {
+    V4,
+    V6,
+    Dual,
+}
+
+impl Stack {
+    fn has(self, address: &IpAddr) -> bool {
+        match self {
+            Stack::V4 => address.is_ipv4(),
+            Stack::V6 => address.is_ipv6(),
+            Stack::Dual => true,
+        }
+    }
+}
+
+/// A pod: a namespace attached to a node.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) netns: TestNs,
+    pub(crate) id: AttachmentId,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// A cluster.
+pub(crate) struct Cluster {
+    pub(crate) lan: Lan,
+    pub(crate) kernels: Vec<Kernel>,
+    pub(crate) facts: Vec<NodeFacts>,
+    pub(crate) snapshots: Vec<Snapshot>,
+    pub(crate) pods: Vec<Pod>,
+    stack: Stack,
+}
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+pub(crate) fn name(node: usize) -> String {
+    format!("node{node}")
+}
+
+impl Cluster {
+    /// A cluster whose nodes have no pods and nothing applied yet.
+    pub(crate) async fn new(count: u8, stack: Stack) -> Cluster {
+        let lan = Lan::new(count).await;
+        let mut nodes = std::collections::BTreeMap::new();
+        for (n, node) in lan.nodes.iter().enumerate() {
+            let blocks = [
+                net(&format!("10.244.{n}.0/24")),
+                net(&format!("fd00:10:244:{n}::/64")),
+            ];
+            let addresses = node
+                .addresses()
+                .into_iter()
+                .filter(|address| stack.has(address))
+                .collect();
+            let pod_cidrs = blocks
+                .into_iter()
+                .filter(|block| stack.has(&block.addr()))
+                .collect();
+            nodes.insert(name(n), Node { addresses, pod_cidrs });
+        }
+        let snapshot = Snapshot {
+            nodes,
+            ..Snapshot::default()
+        };
+        let (mut kernels, mut facts) = (Vec::new(), Vec::new());
+        for (n, node) in lan.nodes.iter().enumerate() {
+            kernels.push(Kernel::open(NetNs::open(node.netns.path()).unwrap()).unwrap());
+            let address = snapshot.nodes[&name(n)].addresses[0];
+            facts.push(
+                facts::facts(&node.netns.netlink(), &name(n), address)
+                    .await
+                    .unwrap(),
+            );
+        }
+        let snapshots = vec![snapshot; usize::from(count)];
+        Cluster {
+            lan,
+            kernels,
+            facts,
+            snapshots,
+            pods: Vec::new(),
+            stack,
+        }
+    }
+
+    /// A cluster with `pods` on every node, applied.
+    pub(crate) async fn running(count: u8, pods: usize, stack: Stack) -> Cluster {
+        let mut cluster = Cluster::new(count, stack).await;
+        for node in 0..usize::from(count) {
+            for _ in 0..pods {
+                cluster.add_pod(node).await;
+            }
+        }
+        for node in 0..usize::from(count) {
+            cluster.apply(node).await;
+        }
+        cluster
+    }
+
+    /// Puts a pod into a node's snapshot; returns its index.
+    pub(crate) async fn add_pod(&mut self, node: usize) -> usize {
+        let index = self.pods.len();
+        let netns = TestNs::new("pod").await;
+        let id = AttachmentId::new(netns.name(), "eth0");
+        let host = index + 2;
+        let addresses = [
+            ip(&format!("10.244.{node}.{host}")),
+            ip(&format!("fd00:10:244:{node}::{host:x}")),
+        ];
+        let addresses: Vec<IpAddr> = addresses
+            .into_iter()
+            .filter(|address| self.stack.has(address))
+            .collect();
+        let attachment = Attachment {
+            pod: PodRef {
+                namespace: "default".into(),
+                name: format!("pod{index}"),
+                uid: String::new(),
+            },
+            netns: netns.path().to_string_lossy().into_owned(),
+            host_link: id.host_link(),
+            addresses: addresses.clone(),
+            mtu: self.facts[node].uplink.mtu,
+        };
+        self.snapshots[node].attachments.insert(id.clone(), attachment);
+        self.pods.push(Pod { netns, id, addresses });
+        index
+    }
+
+    pub(crate) fn plan(&self, node: usize) -> NodePlan {
+        plan::plan(&self.snapshots[node], &self.facts[node])
+    }
+
+    /// Applies a node's plan, which must not fail.
+    pub(crate) async fn apply(&mut self, node: usize) -> Applied {
+        let plan = self.plan(node);
+        let applied = self.kernels[node].apply(&plan).await.unwrap();
+        assert!(applied.failures.is_empty(), "{:?}", applied.failures);
+        applied
+    }
+
+    /// A new agent on a node: it knows nothing of what was written.
+    pub(crate) fn restart_agent(&mut self, node: usize) {
+        self.kernels[node] = Kernel::open(NetNs::open(self.lan.nodes[node].netns.path()).unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,9 @@
+//! Plans in real kernels, with real packets: nodes on a bridge, pods on each.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+mod fixture;
+mod foreign;
+mod parts;
+mod restart;
+mod traffic;
