@@ -6,14 +6,14 @@ use std::{fs, io};
 use crate::ipam::Millis;
 
 /// A name that no other boot of any machine has.
-pub fn boot_id() -> io::Result<String> {
+pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
         .trim()
         .to_owned())
 }
 
 /// Milliseconds since the boot, suspended time included: nobody sets this clock.
-pub fn since_boot() -> Millis {
+pub(crate) fn since_boot() -> Millis {
     let uptime = fs::read_to_string("/proc/uptime").ok();
     let seconds: Option<f64> = uptime.and_then(|text| text.split_whitespace().next()?.parse().ok());
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

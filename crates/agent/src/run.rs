@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::cluster::{self, Latest, Memory};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
-use crate::network::{Network, Server};
+use crate::network::{Network, NodeKernel, Server};
 
 /// How long the network may be unready before the runtime is told. A restart of the agent is
 /// shorter.
@@ -31,7 +31,7 @@ const READY_AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.validate()?;
     let client = connect(&config).await?;
-    let kernel = kernel::Kernel::current().context("cannot reach the kernel's network")?;
+    let kernel = NodeKernel::current().context("cannot reach the kernel's network")?;
     let network = Arc::new(Network::start((&config).into(), kernel).await?);
     let server = Server::bind(&config.socket())?;
 

@@ -15,7 +15,7 @@ use cni::{AddResult, Call, Code, Command, Error, Interface, Ip, NetworkConfig, R
 use ipnet::IpNet;
 use kubelet::NetworkStatus as _;
 use model::{Attachment, AttachmentId, NodeFacts, PodRef, Uplink};
-use plan::{Change, Object, Part, PartId, PodEnd, Veth, plan_attachment};
+use plan::{Object, Part, PartId, PodEnd, Veth, plan_attachment};
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -76,7 +76,11 @@ impl<D: DataPlane> Network<D> {
         let attachment = added.attachment();
         let part = plan_attachment(&id, attachment, &facts);
         let is_new = matches!(added, Added::New(_));
-        match self.kernel.apply(&puts(&id, &part)).await {
+        match self
+            .kernel
+            .apply_part(&PartId::Attachment(id.clone()), &part)
+            .await
+        {
             Ok(writes) => count(&self.counters.kernel_writes, writes),
             Err(error) => {
                 self.undo_add(&id, &part, is_new).await;
@@ -84,12 +88,7 @@ impl<D: DataPlane> Network<D> {
             }
         }
         let result = result(&part);
-        let mut held = self.held();
-        held.attachments.insert(id.clone(), attachment.clone());
-        if let Some(plan) = &mut held.plan {
-            plan.parts.insert(PartId::Attachment(id.clone()), part);
-        }
-        drop(held);
+        self.held().attachments.insert(id.clone(), attachment.clone());
         count(&self.counters.adds, 1);
         info!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "attached");
         Ok((is_new.then_some(id), result))
@@ -141,7 +140,11 @@ impl<D: DataPlane> Network<D> {
         if !is_new {
             return;
         }
-        let undone = match self.kernel.apply(&removals(id, part)).await {
+        let undone = match self
+            .kernel
+            .remove_part(&PartId::Attachment(id.clone()), part)
+            .await
+        {
             Ok(writes) => {
                 count(&self.counters.kernel_writes, writes);
                 self.release(id).await.map(drop)
@@ -164,19 +167,14 @@ impl<D: DataPlane> Network<D> {
             .clone()
             .unwrap_or_else(|| no_facts(&self.settings.node));
         let part = plan_attachment(id, &attachment, &facts);
-        let writes = self
+        let removed = self
             .kernel
-            .apply(&removals(id, &part))
-            .await
-            .map_err(|error| refusal(&error, id))?;
+            .remove_part(&PartId::Attachment(id.clone()), &part)
+            .await;
+        let writes = removed.map_err(|error| refusal(&error, id))?;
         count(&self.counters.kernel_writes, writes);
         let released = self.release(id).await?;
-        let mut held = self.held();
-        held.attachments.remove(id);
-        if let Some(plan) = &mut held.plan {
-            plan.parts.remove(&PartId::Attachment(id.clone()));
-        }
-        drop(held);
+        self.held().attachments.remove(id);
         count(&self.counters.dels, 1);
         if let Some(attachment) = released {
             info!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "detached");
@@ -311,22 +309,6 @@ fn no_facts(node: &str) -> NodeFacts {
             addresses: Vec::new(),
         },
     }
-}
-
-fn puts(id: &AttachmentId, part: &Part) -> Vec<Change> {
-    let put = |object: &Object| Change::Put {
-        part: PartId::Attachment(id.clone()),
-        object: object.clone(),
-    };
-    part.objects.iter().map(put).collect()
-}
-
-fn removals(id: &AttachmentId, part: &Part) -> Vec<Change> {
-    let remove = |object: &Object| Change::Remove {
-        part: PartId::Attachment(id.clone()),
-        object: object.clone(),
-    };
-    part.objects.iter().rev().map(remove).collect()
 }
 
 /// What ADD tells the runtime: exactly what was planned.

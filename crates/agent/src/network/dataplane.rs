@@ -1,12 +1,13 @@
-//! What the network part wants of the kernel, as a trait: crate `kernel` does it, tests play it.
+//! What the network part wants of the kernel, as a trait: [`NodeKernel`](super::NodeKernel) does
+//! it, tests play it.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
 
-use kernel::Error;
+use kernel::{Applied, Error};
 use model::NodeFacts;
-use plan::{Change, NodePlan, Part};
+use plan::{NodePlan, Part, PartId};
 
 /// The kernel of one node.
 pub trait DataPlane: Send + Sync + 'static {
@@ -20,13 +21,15 @@ pub trait DataPlane: Send + Sync + 'static {
     /// The names of our pods' links that are there.
     fn pod_links(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
 
-    /// Makes the kernel hold the plan, whatever it holds now, and nothing else of ours. Says how
-    /// many writes that took.
-    fn converge(&self, plan: &NodePlan) -> impl Future<Output = Result<usize, Error>> + Send;
+    /// Makes the kernel hold the plan and nothing else of ours, writing only what differs.
+    fn apply(&self, plan: &NodePlan) -> impl Future<Output = Result<Applied, Error>> + Send;
 
-    /// Writes changes in their order. Writing what is there already and removing what isn't are no
-    /// errors. Says how many writes that took.
-    fn apply(&self, changes: &[Change]) -> impl Future<Output = Result<usize, Error>> + Send;
+    /// Writes one part, whole or not at all, and says how many writes that took. What is there
+    /// already isn't written again.
+    fn apply_part(&self, id: &PartId, part: &Part) -> impl Future<Output = Result<usize, Error>> + Send;
+
+    /// Removes one part. What isn't there is no error.
+    fn remove_part(&self, id: &PartId, part: &Part) -> impl Future<Output = Result<usize, Error>> + Send;
 
     /// What the kernel lacks of a part, or holds differently, for people; nothing if all is well.
     fn missing(&self, part: &Part) -> impl Future<Output = Result<Vec<String>, Error>> + Send;

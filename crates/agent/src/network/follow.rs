@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{NodeFacts, Snapshot};
+use ipnet::IpNet;
+use kernel::Applied;
+use model::{Node, NodeFacts, Snapshot};
 use plan::{NodePlan, PartId, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::counters::count;
-use super::{DataPlane, Error, Network, blocking, own_blocks};
+use super::{DataPlane, Error, Network, blocking};
 use crate::backoff::Backoff;
 use crate::clock;
 
@@ -21,6 +23,32 @@ const RETRY_LAST: Duration = Duration::from_secs(10);
 /// race with somebody else's change, which the next attempt settles.
 const FAILURES_ALLOWED: u32 = 3;
 
+/// What came of a snapshot.
+struct Taken {
+    /// Whether pods can be attached, or in one sentence why not.
+    state: Result<(), String>,
+    /// Parts of the plan that the kernel refused.
+    failures: Vec<(PartId, kernel::Error)>,
+}
+
+impl Taken {
+    fn unready(reason: String) -> Taken {
+        Taken {
+            state: Err(reason),
+            failures: Vec::new(),
+        }
+    }
+}
+
+/// Attempts in a row that failed.
+#[derive(Debug)]
+struct Trouble {
+    backoff: Backoff,
+    attempts: u32,
+    /// What was said about it, so as not to say it again.
+    said: String,
+}
+
 impl<D: DataPlane> Network<D> {
     /// Applies snapshots as they come, until `shutdown`. What fails is tried again.
     pub async fn follow(
@@ -28,43 +56,73 @@ impl<D: DataPlane> Network<D> {
         mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
         shutdown: CancellationToken,
     ) {
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
-        let mut failures = 0;
+        let mut trouble = Trouble {
+            backoff: Backoff::new(RETRY_FIRST, RETRY_LAST),
+            attempts: 0,
+            said: String::new(),
+        };
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let retry = match self.take(snapshot.as_deref()).await {
-                Ok(state) => {
-                    failures = 0;
-                    backoff.reset();
-                    self.set_ready(state);
-                    None
-                }
-                Err(error) => {
-                    failures += 1;
-                    count(&self.counters.apply_failures, 1);
-                    let pause = backoff.next();
-                    warn!(%error, ?pause, "the kernel isn't as planned; trying again");
-                    if failures >= FAILURES_ALLOWED || self.ready.borrow().is_err() {
-                        self.set_ready(Err(error.to_string()));
-                    }
-                    Some(pause)
-                }
-            };
+            let outcome = self.take(snapshot.as_deref()).await;
+            let retry = self.judge(outcome, &mut trouble);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = snapshots.changed() => if changed.is_err() {
-                    // Nobody publishes any more: the agent is ending.
-                    return;
-                },
+                // If nobody publishes any more the agent is ending.
+                changed = snapshots.changed() => if changed.is_err() { return },
                 () = pause(retry) => {}
             }
         }
     }
 
-    /// Applies one snapshot. Says whether pods can be attached now, or in one sentence why not.
-    async fn take(&self, snapshot: Option<&Snapshot>) -> Result<Result<(), String>, Error> {
+    /// Draws readiness from what came of a snapshot, and when to try again.
+    fn judge(&self, outcome: Result<Taken, Error>, trouble: &mut Trouble) -> Option<Duration> {
+        // The base is what every pod relies on; a peer or a pod that fails is its own trouble.
+        let (said, fatal, state) = match outcome {
+            Ok(taken) if taken.failures.is_empty() => {
+                trouble.attempts = 0;
+                trouble.said.clear();
+                trouble.backoff.reset();
+                self.set_ready(taken.state);
+                return None;
+            }
+            Ok(taken) => {
+                let texts: Vec<String> = taken
+                    .failures
+                    .iter()
+                    .map(|(part, error)| format!("{part}: {error}"))
+                    .collect();
+                let fatal = taken.failures.iter().any(|(part, _)| *part == PartId::Base);
+                (texts.join("; "), fatal, taken.state)
+            }
+            Err(error) => (error.to_string(), true, Ok(())),
+        };
+        trouble.attempts += 1;
+        count(&self.counters.apply_failures, 1);
+        let pause = trouble.backoff.next();
+        if trouble.said == said {
+            debug!(error = said, ?pause, "the kernel still isn't as planned");
+        } else {
+            warn!(
+                error = said,
+                ?pause,
+                "the kernel isn't as planned; trying until it is"
+            );
+        }
+        if !fatal {
+            self.set_ready(state);
+        } else if trouble.attempts >= FAILURES_ALLOWED || self.ready.borrow().is_err() {
+            self.set_ready(Err(said.clone()));
+        }
+        trouble.said = said;
+        Some(pause)
+    }
+
+    /// Applies one snapshot.
+    async fn take(&self, snapshot: Option<&Snapshot>) -> Result<Taken, Error> {
         let Some(snapshot) = snapshot else {
-            return Ok(Err("the API hasn't said yet which nodes there are".to_owned()));
+            return Ok(Taken::unready(
+                "the API hasn't said yet which nodes there are".to_owned(),
+            ));
         };
         let node = &self.settings.node;
         let own = snapshot.nodes.get(node);
@@ -74,77 +132,51 @@ impl<D: DataPlane> Network<D> {
             None => &[],
         };
         if addresses.is_empty() {
-            return Ok(Err(match own {
-                None => format!("node {node} isn't registered with the API yet"),
+            return Ok(Taken::unready(match own {
+                None => not_registered(node),
                 Some(_) => format!("node {node} has no InternalIP in status.addresses yet"),
             }));
         }
         let facts = self.kernel.facts(node, addresses).await?;
-        let plan = self.write(snapshot, facts).await?;
+        let (plan, applied) = self.write(snapshot, facts).await?;
         let blocks = own_blocks(&plan);
         self.ipam.set_blocks(&blocks);
-        if !blocks.is_empty() {
-            return Ok(Ok(()));
-        }
-        Ok(Err(match own {
-            None => format!("node {node} isn't registered with the API yet"),
-            Some(own) if own.pod_cidrs.is_empty() => {
-                format!("node {node} has no spec.podCIDRs yet: waiting for the API to allocate them")
-            }
-            Some(_) => plan
-                .parts
-                .get(&PartId::Base)
-                .map(|base| base.notes.join("; "))
-                .unwrap_or_default(),
-        }))
+        let state = if blocks.is_empty() {
+            Err(why_no_blocks(node, own, &plan))
+        } else {
+            Ok(())
+        };
+        Ok(Taken {
+            state,
+            failures: applied.failures,
+        })
     }
 
     /// Plans and writes, alone.
-    async fn write(&self, snapshot: &Snapshot, facts: NodeFacts) -> Result<NodePlan, Error> {
+    async fn write(&self, snapshot: &Snapshot, facts: NodeFacts) -> Result<(NodePlan, Applied), Error> {
         let _alone = self.whole.write().await;
         let started = Instant::now();
-        let (old, attachments) = {
-            let mut held = self.held();
-            // Taken, not copied: if this fails or is dropped half way, the kernel is read again.
-            (held.plan.take(), held.attachments.clone())
-        };
-        let wanted = plan(
+        let attachments = self.held().attachments.clone();
+        let plan = plan(
             &Snapshot {
                 attachments,
                 ..snapshot.clone()
             },
             &facts,
         );
-        let (writes, how) = match &old {
-            Some(old) => {
-                let changes = NodePlan::diff(old, &wanted);
-                (
-                    self.kernel.apply(&changes).await?,
-                    "difference from the last plan",
-                )
-            }
-            None => (self.kernel.converge(&wanted).await?, "difference from the kernel"),
-        };
+        let applied = self.kernel.apply(&plan).await?;
         count(&self.counters.applies, 1);
-        count(&self.counters.kernel_writes, writes);
-        let notes = |plan: &NodePlan| {
-            plan.parts
-                .values()
-                .flat_map(|part| part.notes.clone())
-                .collect::<Vec<_>>()
-        };
-        if old.as_ref().map(notes) != Some(notes(&wanted)) {
-            notes(&wanted)
-                .iter()
-                .for_each(|note| warn!(note, "a part of the cluster can't be planned"));
+        count(&self.counters.kernel_writes, applied.writes);
+        let is_first = self.held().facts.replace(facts).is_none();
+        if is_first || applied.writes > 0 {
+            info!(writes = applied.writes, nodes = snapshot.nodes.len(), took = ?started.elapsed(), "the kernel is as planned");
+            for (id, part) in &plan.parts {
+                part.notes
+                    .iter()
+                    .for_each(|note| warn!(part = %id, note, "something can't be planned"));
+            }
         }
-        if writes > 0 || old.is_none() {
-            info!(writes, nodes = snapshot.nodes.len(), took = ?started.elapsed(), "applied: {how}");
-        }
-        let mut held = self.held();
-        held.plan = Some(wanted.clone());
-        held.facts = Some(facts);
-        Ok(wanted)
+        Ok((plan, applied))
     }
 
     /// Releases attachments whose links are gone. Says how many.
@@ -160,16 +192,46 @@ impl<D: DataPlane> Network<D> {
             warn!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "released: the pod's link is gone");
             let (ipam, released_id) = (self.ipam.clone(), id.clone());
             blocking(move || ipam.release(&released_id, clock::since_boot())).await??;
-            let mut held = self.held();
-            held.attachments.remove(&id);
-            if let Some(plan) = &mut held.plan {
-                plan.parts.remove(&PartId::Attachment(id));
-            }
+            self.held().attachments.remove(&id);
             released += 1;
         }
         count(&self.counters.vanished, released);
         Ok(released)
     }
+}
+
+/// The blocks that a plan gives to this node: what is left of the Node's own after conflicts with
+/// other nodes' are settled.
+fn own_blocks(plan: &NodePlan) -> Vec<IpNet> {
+    let base = plan.parts.get(&PartId::Base);
+    let objects = base.into_iter().flat_map(|part| &part.objects);
+    let blocks = objects.filter_map(|object| match object {
+        plan::Object::Route(plan::Route {
+            destination,
+            to: plan::NextHop::Unreachable,
+            ..
+        }) => Some(*destination),
+        _ => None,
+    });
+    blocks.collect()
+}
+
+fn why_no_blocks(node: &str, own: Option<&Node>, plan: &NodePlan) -> String {
+    match own {
+        None => not_registered(node),
+        Some(own) if own.pod_cidrs.is_empty() => {
+            format!("node {node} has no spec.podCIDRs yet: waiting for the API to allocate them")
+        }
+        Some(_) => plan
+            .parts
+            .get(&PartId::Base)
+            .map(|base| base.notes.join("; "))
+            .unwrap_or_default(),
+    }
+}
+
+fn not_registered(node: &str) -> String {
+    format!("node {node} isn't registered with the API yet")
 }
 
 async fn pause(time: Option<Duration>) {

@@ -17,6 +17,7 @@ mod counters;
 mod dataplane;
 mod follow;
 mod keyed;
+mod node_kernel;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -28,10 +29,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnet::IpNet;
 use kubelet::NetworkStatus;
 use model::{Attachment, AttachmentId, NodeFacts};
-use plan::NodePlan;
 use tokio::sync::{RwLock, watch};
 
 use crate::config::AgentConfig;
@@ -40,6 +39,7 @@ use crate::{clock, conflist};
 
 pub use counters::{Counters, Counts};
 pub use dataplane::DataPlane;
+pub use node_kernel::NodeKernel;
 pub use server::Server;
 
 use keyed::Keyed;
@@ -113,12 +113,10 @@ pub struct Network<D> {
     counters: Counters,
 }
 
-/// What the kernel holds, as far as is known.
+/// What is in place.
 #[derive(Debug, Default)]
 struct Held {
-    /// The plan that was written last; none before the first and after a failure, when the kernel
-    /// must be read again.
-    plan: Option<NodePlan>,
+    /// What the kernel was like when the last plan was made.
     facts: Option<NodeFacts>,
     /// The attachments whose links are in place.
     attachments: BTreeMap<AttachmentId, Attachment>,
@@ -203,20 +201,4 @@ impl<D: DataPlane> NetworkStatus for Network<D> {
 /// Runs work that waits for the disk where that is allowed.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ending)
-}
-
-/// The blocks that a plan gives to this node: what is left of the Node's own after conflicts with
-/// other nodes' are settled.
-fn own_blocks(plan: &NodePlan) -> Vec<IpNet> {
-    let base = plan.parts.get(&plan::PartId::Base);
-    let objects = base.into_iter().flat_map(|part| &part.objects);
-    let blocks = objects.filter_map(|object| match object {
-        plan::Object::Route(plan::Route {
-            destination,
-            to: plan::NextHop::Unreachable,
-            ..
-        }) => Some(*destination),
-        _ => None,
-    });
-    blocks.collect()
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use cni::{Call, Code, Command, NetworkConfig};
+use ipnet::IpNet;
+use kernel::Applied;
 use model::{Node, Snapshot, Uplink};
-use plan::{Change, Identity, Object, Part};
+use plan::{Identity, NodePlan, Object, Part, PartId};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,8 @@ struct Played {
     objects: BTreeMap<Identity, Object>,
     /// How many calls that write are refused from now on.
     refuse: usize,
+    /// The part that the next plan fails to write.
+    refuse_part: Option<PartId>,
 }
 
 impl Fake {
@@ -56,15 +60,6 @@ impl Fake {
     }
 }
 
-fn change(played: &mut Played, change: &Change) -> usize {
-    match change {
-        Change::Put { object, .. } => {
-            usize::from(played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object))
-        }
-        Change::Remove { object, .. } => usize::from(played.objects.remove(&object.identity()).is_some()),
-    }
-}
-
 impl DataPlane for Fake {
     async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, kernel::Error> {
         let addresses = addresses
@@ -85,7 +80,7 @@ impl DataPlane for Fake {
         Ok(self.links())
     }
 
-    async fn converge(&self, plan: &NodePlan) -> Result<usize, kernel::Error> {
+    async fn apply(&self, plan: &NodePlan) -> Result<Applied, kernel::Error> {
         let mut played = self.attempt()?;
         let wanted: BTreeMap<Identity, Object> = plan
             .objects()
@@ -101,12 +96,29 @@ impl DataPlane for Fake {
             .filter(|(identity, object)| played.objects.get(identity) != Some(object))
             .count();
         played.objects = wanted;
-        Ok(stale + new)
+        let mut applied = Applied::default();
+        applied.writes = stale + new;
+        applied.failures.extend(
+            played
+                .refuse_part
+                .take()
+                .map(|part| (part, kernel::Error::NoLink("refused".to_owned()))),
+        );
+        Ok(applied)
     }
 
-    async fn apply(&self, changes: &[Change]) -> Result<usize, kernel::Error> {
+    async fn apply_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
         let mut played = self.attempt()?;
-        Ok(changes.iter().map(|step| change(&mut played, step)).sum())
+        let put = |object: &Object| {
+            played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object)
+        };
+        Ok(part.objects.iter().map(put).filter(|written| *written).count())
+    }
+
+    async fn remove_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        let mut remove = |object: &Object| played.objects.remove(&object.identity()).is_some();
+        Ok(part.objects.iter().filter(|object| remove(object)).count())
     }
 
     async fn missing(&self, part: &Part) -> Result<Vec<String>, kernel::Error> {
@@ -169,7 +181,7 @@ async fn start(dir: &Path, kernel: &Fake) -> Running {
 impl Running {
     async fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshots.send_replace(Some(snapshot));
-        self.until(Result::is_ok).await;
+        self.until(Result::is_ok).await.expect("ready");
     }
 
     async fn until(&self, wanted: impl FnMut(&Result<(), String>) -> bool) -> Result<(), String> {
@@ -431,6 +443,24 @@ async fn a_failed_plan_is_tried_again_from_what_the_kernel_holds() {
     let running = ready(dir.path(), &kernel).await;
     let counts = running.network.counters().counts();
     assert_eq!((counts.apply_failures, counts.applies), (2, 1));
+}
+
+#[tokio::test]
+async fn a_peer_that_cannot_be_written_is_tried_again_and_pods_are_attached_meanwhile() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    kernel.played().refuse_part = Some(PartId::Peer("b".to_owned()));
+    let running = ready(dir.path(), &kernel).await;
+    running.add("web").await.expect("attached");
+    let seen = async {
+        while running.network.counters().counts().applies < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), seen)
+        .await
+        .expect("in time");
+    assert_eq!(running.network.counters().counts().apply_failures, 1);
 }
 
 #[tokio::test]

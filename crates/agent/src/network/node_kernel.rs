@@ -1,0 +1,186 @@
+//! The node's real kernel.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use kernel::link::Link;
+use kernel::{Applied, Error, Kernel, NetNs, Netlink};
+use model::{LINK_PREFIX, NodeFacts};
+use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Veth};
+use tokio::sync::Mutex;
+
+use super::DataPlane;
+
+/// The kernel as one network namespace shows it.
+#[derive(Debug)]
+pub struct NodeKernel {
+    netlink: Netlink,
+    kernel: Mutex<Kernel>,
+}
+
+impl NodeKernel {
+    /// The kernel as the calling thread's namespace shows it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn current() -> Result<NodeKernel, Error> {
+        NodeKernel::open(NetNs::current()?)
+    }
+
+    /// The kernel as the given namespace shows it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn open(netns: NetNs) -> Result<NodeKernel, Error> {
+        Ok(NodeKernel {
+            netlink: Netlink::open(&netns)?,
+            kernel: Mutex::new(Kernel::open(netns)?),
+        })
+    }
+}
+
+impl DataPlane for NodeKernel {
+    async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, Error> {
+        let first = addresses.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        kernel::facts::facts(&self.netlink, node, first).await
+    }
+
+    async fn pod_links(&self) -> Result<BTreeSet<String>, Error> {
+        let links = self.netlink.links().await?.into_iter();
+        Ok(links
+            .filter(|link| link.kind == "veth" && link.name.starts_with(LINK_PREFIX))
+            .map(|link| link.name)
+            .collect())
+    }
+
+    async fn apply(&self, plan: &NodePlan) -> Result<Applied, Error> {
+        self.kernel.lock().await.apply(plan).await
+    }
+
+    async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {
+        self.kernel.lock().await.apply_part(id, part).await
+    }
+
+    async fn remove_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {
+        self.kernel.lock().await.remove_part(id, part).await
+    }
+
+    async fn missing(&self, part: &Part) -> Result<Vec<String>, Error> {
+        let node = View::read(&self.netlink).await?;
+        let mut missing = Vec::new();
+        for object in &part.objects {
+            match object {
+                Object::Veth(veth) => {
+                    node.link(&veth.name, veth.mac, veth.mtu, &mut missing);
+                    missing_in_pod(veth, &mut missing).await?;
+                }
+                Object::Neighbour(neighbour) => node.neighbour(neighbour, &mut missing),
+                Object::Route(route) => node.route(route, &mut missing),
+                // Parts of the whole node's, not of a pod's.
+                Object::Sysctl(_) | Object::Table(_) | Object::Element(_) => {}
+            }
+        }
+        Ok(missing)
+    }
+}
+
+async fn missing_in_pod(veth: &Veth, missing: &mut Vec<String>) -> Result<(), Error> {
+    let pod = &veth.pod;
+    let mut found = Vec::new();
+    let view = View::read(&Netlink::open(&NetNs::open(&pod.netns)?)?).await?;
+    view.link(&pod.name, pod.mac, veth.mtu, &mut found);
+    let index = view.index(&pod.name);
+    for address in &pod.addresses {
+        let is_there = view
+            .addresses
+            .iter()
+            .any(|held| Some(held.link) == index && held.address == *address);
+        note(
+            is_there,
+            &mut found,
+            format_args!("address {address} on {}", pod.name),
+        );
+    }
+    pod.neighbours
+        .iter()
+        .for_each(|neighbour| view.neighbour(neighbour, &mut found));
+    pod.routes.iter().for_each(|route| view.route(route, &mut found));
+    missing.extend(found.into_iter().map(|text| format!("{text}, in the pod")));
+    Ok(())
+}
+
+/// What one namespace holds.
+struct View {
+    links: Vec<Link>,
+    addresses: Vec<kernel::addr::Address>,
+    neighbours: Vec<kernel::neigh::Neighbour>,
+    routes: Vec<kernel::route::Route>,
+}
+
+impl View {
+    async fn read(netlink: &Netlink) -> Result<View, Error> {
+        Ok(View {
+            links: netlink.links().await?,
+            addresses: netlink.addresses().await?,
+            neighbours: netlink.neighbours().await?,
+            routes: netlink.own_routes().await?,
+        })
+    }
+
+    fn index(&self, name: &str) -> Option<u32> {
+        self.links
+            .iter()
+            .find(|link| link.name == name)
+            .map(|link| link.index)
+    }
+
+    fn link(&self, name: &str, mac: model::MacAddr, mtu: u32, missing: &mut Vec<String>) {
+        let Some(link) = self.links.iter().find(|link| link.name == name) else {
+            missing.push(format!("no link {name}"));
+            return;
+        };
+        note(link.up, missing, format_args!("link {name} that is up"));
+        note(
+            link.address == Some(mac),
+            missing,
+            format_args!("link {name} with the Ethernet address {mac}"),
+        );
+        note(
+            link.mtu == mtu,
+            missing,
+            format_args!("link {name} with MTU {mtu}"),
+        );
+    }
+
+    fn neighbour(&self, wanted: &Neighbour, missing: &mut Vec<String>) {
+        let index = self.index(&wanted.link);
+        let same = |held: &kernel::neigh::Neighbour| {
+            Some(held.link) == index && held.address == wanted.address && held.mac == wanted.mac
+        };
+        note(self.neighbours.iter().any(same), missing, wanted);
+    }
+
+    fn route(&self, wanted: &Route, missing: &mut Vec<String>) {
+        let (gateway, link) = match &wanted.to {
+            NextHop::Link(link) => (None, Some(link)),
+            NextHop::Via { gateway, link } => (Some(*gateway), Some(link)),
+            NextHop::Unreachable => (None, None),
+        };
+        let index = link.and_then(|link| self.index(link));
+        let same = |held: &kernel::route::Route| {
+            held.destination == wanted.destination
+                && held.gateway == gateway
+                && (link.is_none() || held.link == index)
+        };
+        note(self.routes.iter().any(same), missing, wanted);
+    }
+}
+
+fn note(is_there: bool, missing: &mut Vec<String>, what: impl Display) {
+    if !is_there {
+        missing.push(format!("no {what}"));
+    }
+}
