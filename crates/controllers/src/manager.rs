@@ -1,0 +1,185 @@
+//! Starts every controller on shared watches.
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::informer::{Informer, Watched};
+use crate::node::{eviction, health, pod_gc, ranges};
+use crate::queue::serve;
+use crate::recorder::Recorder;
+use crate::{Config, Error, defaults, deployment, gc, namespace, node, replicaset};
+
+/// Runs all controllers until the shutdown.
+///
+/// # Errors
+/// When the configuration cannot work. Requests that fail are no error: they are tried again.
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    node::check_ranges(&config.cluster_cidrs, config.node_mask_v4, config.node_mask_v6)?;
+    let recorder = Recorder::spawn(client.clone(), "controllers", shutdown.clone());
+    let mut watches = Watches::new(&client);
+    let controllers = Controllers::new(&client, &config, &recorder, &mut watches);
+    let gone = pod_gc::Controller::new(
+        client.clone(),
+        &config,
+        watches.nodes.cache(),
+        watches.pods.cache(),
+    );
+    let mut tasks = JoinSet::new();
+    let synced = watches.start(&mut tasks, &shutdown);
+    tasks.spawn(gc::driver::Collector::new(client).run(shutdown.clone()));
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = synced => {
+            info!("controllers started");
+            tasks.spawn(gone.run(shutdown.clone()));
+            controllers.start(&mut tasks, &shutdown);
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            warn!(%error, "a controller ended early");
+        }
+    }
+    Ok(())
+}
+
+/// One watch a kind.
+struct Watches {
+    namespaces: Informer<Namespace>,
+    nodes: Informer<Node>,
+    pods: Informer<Pod>,
+    deployments: Informer<Deployment>,
+    replica_sets: Informer<ReplicaSet>,
+    /// Those that every namespace has.
+    accounts: Informer<ServiceAccount>,
+    root_cas: Informer<ConfigMap>,
+    /// Those of nodes.
+    leases: Informer<Lease>,
+}
+
+fn all<K: Watched>(client: &Client) -> Informer<K> {
+    Informer::new(Api::all(client.clone()), watcher::Config::default())
+}
+
+/// A watch of all objects of one name.
+fn named<K: Watched>(client: &Client, name: &str) -> Informer<K> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    Informer::new(Api::all(client.clone()), config)
+}
+
+impl Watches {
+    fn new(client: &Client) -> Self {
+        let leases = Api::namespaced(client.clone(), health::LEASES);
+        Self {
+            namespaces: all(client),
+            nodes: all(client),
+            pods: all(client),
+            deployments: all(client),
+            replica_sets: all(client),
+            accounts: named(client, defaults::ACCOUNT),
+            root_cas: named(client, defaults::ROOT_CA),
+            leases: Informer::new(leases, watcher::Config::default()),
+        }
+    }
+
+    /// Starts the watches; the future ends when all have their first list.
+    fn start(
+        self,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let caches = (
+            self.namespaces.cache(),
+            self.nodes.cache(),
+            self.pods.cache(),
+            self.deployments.cache(),
+            self.replica_sets.cache(),
+            self.accounts.cache(),
+            self.root_cas.cache(),
+            self.leases.cache(),
+        );
+        tasks.spawn(self.namespaces.run(shutdown.clone()));
+        tasks.spawn(self.nodes.run(shutdown.clone()));
+        tasks.spawn(self.pods.run(shutdown.clone()));
+        tasks.spawn(self.deployments.run(shutdown.clone()));
+        tasks.spawn(self.replica_sets.run(shutdown.clone()));
+        tasks.spawn(self.accounts.run(shutdown.clone()));
+        tasks.spawn(self.root_cas.run(shutdown.clone()));
+        tasks.spawn(self.leases.run(shutdown.clone()));
+        async move {
+            let (namespaces, nodes, pods, deployments, replica_sets, accounts, maps, leases) = caches;
+            tokio::join!(
+                namespaces.synced(),
+                nodes.synced(),
+                pods.synced(),
+                deployments.synced(),
+                replica_sets.synced(),
+                accounts.synced(),
+                maps.synced(),
+                leases.synced(),
+            );
+        }
+    }
+}
+
+/// The controllers that work on queues.
+struct Controllers {
+    defaults: defaults::Controller,
+    deployments: deployment::driver::Controller,
+    eviction: eviction::Controller,
+    health: health::Controller,
+    namespaces: namespace::Controller,
+    ranges: ranges::Controller,
+    replica_sets: replicaset::driver::Controller,
+}
+
+impl Controllers {
+    fn new(client: &Client, config: &Config, recorder: &Recorder, watches: &mut Watches) -> Self {
+        let w = watches;
+        let client = || client.clone();
+        Self {
+            defaults: defaults::Controller::new(
+                client(),
+                &config.ca_pem,
+                &mut w.namespaces,
+                &mut w.accounts,
+                &mut w.root_cas,
+            ),
+            deployments: deployment::driver::Controller::new(
+                client(),
+                recorder,
+                &mut w.deployments,
+                &mut w.replica_sets,
+                &mut w.pods,
+            ),
+            eviction: eviction::Controller::new(client(), recorder, &mut w.nodes, &mut w.pods),
+            health: health::Controller::new(client(), recorder, config, &mut w.nodes, &mut w.leases, &w.pods),
+            namespaces: namespace::Controller::new(client(), &mut w.namespaces),
+            ranges: ranges::Controller::new(client(), recorder, config, &mut w.nodes),
+            replica_sets: replicaset::driver::Controller::new(
+                client(),
+                recorder,
+                &mut w.replica_sets,
+                &mut w.pods,
+            ),
+        }
+    }
+
+    fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
+        // What nodes have already must be known before anything is given.
+        self.ranges.load();
+        tasks.spawn(serve(self.defaults, shutdown.clone()));
+        tasks.spawn(serve(self.deployments, shutdown.clone()));
+        tasks.spawn(serve(self.eviction, shutdown.clone()));
+        tasks.spawn(serve(self.health, shutdown.clone()));
+        tasks.spawn(serve(self.namespaces, shutdown.clone()));
+        tasks.spawn(serve(self.ranges, shutdown.clone()));
+        tasks.spawn(serve(self.replica_sets, shutdown.clone()));
+    }
+}
