@@ -29,6 +29,7 @@ pub(crate) fn template(template: &mut Value) {
 }
 
 fn pod_spec(spec: &mut Value) {
+    set_default(spec, "containers", json!([]));
     set_default_text(spec, "restartPolicy", "Always");
     set_default_text(spec, "dnsPolicy", "ClusterFirst");
     set_default_text(spec, "schedulerName", "default-scheduler");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kinds::Kind;
 use patch::schema::{self, Field, List};
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::types;
 
@@ -154,6 +154,7 @@ fn polish(name: &str, definition: &mut Value) {
         QUANTITY => replace_type(definition, json!([{"type": "string"}, {"type": "number"}])),
         _ => {}
     }
+    relax_required(name, definition);
     let known = schema::find(name);
     if known.is_some_and(|ty| ty.map_atomic) {
         definition["x-kubernetes-map-type"] = "atomic".into();
@@ -168,6 +169,36 @@ fn polish(name: &str, definition: &mut Value) {
         if let Some(facts) = known.and_then(|ty| ty.field(field)) {
             extend(property, facts);
         }
+    }
+}
+
+/// References whose `name` may be left out, for which the crate's types have no word: there it is empty.
+const NAMELESS: [&str; 8] = [
+    "ConfigMapEnvSource",
+    "ConfigMapKeySelector",
+    "ConfigMapProjection",
+    "ConfigMapVolumeSource",
+    "LocalObjectReference",
+    "SecretEnvSource",
+    "SecretKeySelector",
+    "SecretProjection",
+];
+
+/// The crate calls everything required that its types always hold. Kubernetes means what a client must
+/// send, and clients refuse manifests by it.
+fn relax_required(name: &str, definition: &mut Value) {
+    let Some(required) = definition.get_mut("required").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let nameless = name
+        .strip_prefix("io.k8s.api.core.v1.")
+        .is_some_and(|name| NAMELESS.contains(&name));
+    let event = name == "io.k8s.api.core.v1.Event";
+    required.retain(|field| !(field == "metadata" && !event || field == "name" && nameless));
+    if required.is_empty()
+        && let Some(definition) = definition.as_object_mut()
+    {
+        definition.remove("required");
     }
 }
 
@@ -226,14 +257,6 @@ fn extend(property: &mut Value, facts: &Field) {
     }
 }
 
-/// A copy of some definitions, as a JSON object.
-pub(crate) fn pick(definitions: &Definitions, names: &BTreeSet<String>) -> Map<String, Value> {
-    names
-        .iter()
-        .filter_map(|name| Some((name.clone(), definitions.get(name)?.clone())))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +297,20 @@ mod tests {
                 assert!(property["description"].is_string(), "{}.{field}", kind.kind);
             }
         }
+    }
+
+    #[test]
+    fn only_what_a_client_must_send_is_required() {
+        let definitions = all();
+        assert_eq!(definitions["io.k8s.api.core.v1.Pod"].get("required"), None);
+        assert_eq!(
+            definitions["io.k8s.api.core.v1.SecretKeySelector"]["required"],
+            json!(["key"])
+        );
+        assert_eq!(
+            definitions["io.k8s.api.core.v1.PodSpec"]["required"],
+            json!(["containers"])
+        );
     }
 
     #[test]

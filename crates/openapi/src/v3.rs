@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::KUBERNETES_VERSION;
-use crate::definitions::{self, Definitions, PATCH, V3_PREFIX};
+use crate::definitions::{self, PATCH, V3_PREFIX};
 use crate::operations::{self, Operation};
 
 const PATCH_TYPES: [&str; 3] = [
@@ -20,11 +20,10 @@ const PATCH_TYPES: [&str; 3] = [
 fn hashes() -> &'static BTreeMap<String, String> {
     static HASHES: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     HASHES.get_or_init(|| {
-        let definitions = definitions::all();
         group_versions()
             .into_iter()
             .map(|(path, (group, version))| {
-                let document = group_version(group, version, &definitions).to_string();
+                let document = group_version(group, version).to_string();
                 let hash = Sha256::digest(document.as_bytes());
                 (
                     path,
@@ -54,7 +53,7 @@ pub(crate) fn hash(path: &str) -> Option<String> {
 
 pub(crate) fn document(path: &str) -> Option<String> {
     let (group, version) = *group_versions().get(path)?;
-    Some(group_version(group, version, &definitions::all()).to_string())
+    Some(group_version(group, version).to_string())
 }
 
 /// Served group versions by their path, as in `apis/apps/v1`.
@@ -68,7 +67,7 @@ fn group_versions() -> BTreeMap<String, (&'static str, &'static str)> {
         .collect()
 }
 
-fn group_version(group: &str, version: &str, definitions: &Definitions) -> Value {
+fn group_version(group: &str, version: &str) -> Value {
     let paths: Map<String, Value> = operations::paths(group, version)
         .into_iter()
         .map(|path| {
@@ -86,7 +85,9 @@ fn group_version(group: &str, version: &str, definitions: &Definitions) -> Value
         })
         .collect();
     let paths = Value::Object(paths);
-    let schemas = definitions::pick(definitions, &definitions::reachable(&paths, definitions));
+    let mut schemas = definitions::all();
+    let needed = definitions::reachable(&paths, &schemas);
+    schemas.retain(|name, _| needed.contains(name));
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": KUBERNETES_VERSION},
