@@ -1,0 +1,82 @@
+//! Asks the cluster's API, as the administrator.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use supervisor::Paths;
+
+use crate::failure::Failure;
+
+/// How long one question may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A client with the administrator's credentials.
+pub(crate) async fn client(paths: &Paths) -> Result<Client, Failure> {
+    let path = paths.kubeconfig();
+    let cure = "`ripstop up` writes it anew";
+    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()), cure);
+    let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| failed(&error))?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| failed(&error))?;
+    config.connect_timeout = Some(LIMIT);
+    Client::try_from(config).map_err(|error| failed(&error))
+}
+
+/// A node as the API tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeView {
+    pub(crate) name: String,
+    pub(crate) ready: Readiness,
+    pub(crate) pod_cidr: Option<String>,
+    pub(crate) version: Option<String>,
+}
+
+/// The condition `Ready`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    Ready,
+    /// Not, and why.
+    NotReady(String),
+}
+
+impl Readiness {
+    /// As kubectl says it.
+    pub(crate) fn text(&self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::NotReady(_) => "NotReady",
+        }
+    }
+}
+
+/// All nodes that have registered.
+pub(crate) async fn nodes(client: &Client) -> Result<Vec<NodeView>, String> {
+    let api: Api<Node> = Api::all(client.clone());
+    let list = match tokio::time::timeout(LIMIT, api.list(&kube::api::ListParams::default())).await {
+        Ok(result) => result.map_err(|error| error.to_string())?,
+        Err(_) => return Err("the API server doesn't answer in time".to_owned()),
+    };
+    Ok(list.items.into_iter().map(view).collect())
+}
+
+fn view(node: Node) -> NodeView {
+    let status = node.status.unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    let ready = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "Ready");
+    let ready = match ready {
+        Some(condition) if condition.status == "True" => Readiness::Ready,
+        Some(condition) => Readiness::NotReady(condition.message.or(condition.reason).unwrap_or_default()),
+        None => Readiness::NotReady("the agent hasn't reported yet".to_owned()),
+    };
+    NodeView {
+        name: node.metadata.name.unwrap_or_default(),
+        ready,
+        pod_cidr: node.spec.and_then(|spec| spec.pod_cidr),
+        version: status.node_info.map(|info| info.kubelet_version),
+    }
+}

@@ -1,0 +1,263 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ipnet::IpNet;
+use supervisor::ClusterName;
+
+/// A Kubernetes cluster's network, and a small cluster to run it in.
+///
+/// `ripstop up` starts a cluster of several nodes on this machine; plain kubectl drives it.
+#[derive(Debug, Parser)]
+#[command(name = "ripstop", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo ripstop up                       a cluster of three nodes
+  kubectl get nodes                     … that kubectl knows at once
+  sudo ripstop image load web.tar       put an image of yours on every node
+  sudo ripstop check                    prove that its network works
+  sudo ripstop down                     take everything out again";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a cluster, or bring it back after a crash or reboot
+    Up(Up),
+    /// Take a cluster out: afterwards nothing of it is left
+    Down(Down),
+    /// Show what runs: nodes, processes, restarts
+    Status(Status),
+    /// Print the administrator's kubeconfig
+    Kubeconfig(Named),
+    /// Work with images on the nodes
+    Image {
+        #[command(subcommand)]
+        command: Image,
+    },
+    /// Cut a node's power, and give it back
+    Node {
+        #[command(subcommand)]
+        command: Node,
+    },
+    /// Prove the cluster's network, end to end
+    Check(Check),
+    /// Print the end of a process's log
+    Logs(Logs),
+    /// Print completions for a shell
+    ///
+    /// For bash: `ripstop completions bash > /etc/bash_completion.d/ripstop`
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Run a cluster's supervisor (`up` does)
+    #[command(hide = true)]
+    Supervise(Named),
+    /// Run the API server, the controllers and the scheduler (the supervisor does)
+    #[command(hide = true)]
+    Server(Server),
+    /// Run a node's agent in the network namespace of this process
+    #[command(hide = true)]
+    Agent {
+        /// The agent's configuration, JSON
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+impl Command {
+    /// Whether it is a process of a cluster rather than a person's command.
+    pub(crate) fn is_process(&self) -> bool {
+        matches!(self, Self::Supervise(_) | Self::Server(_) | Self::Agent { .. })
+    }
+}
+
+/// Every command about a cluster says which.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Named {
+    /// The cluster's name
+    #[arg(long, default_value = "local", value_parser = cluster_name)]
+    pub(crate) name: ClusterName,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// How many nodes [default: 3, or what the cluster has]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) nodes: Option<usize>,
+    /// Leave the kubeconfig of the invoking user alone
+    #[arg(long)]
+    pub(crate) no_kubeconfig: bool,
+    /// Addresses of pods; each node gets a /24 of it [default: 10.244.0.0/16]
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) pod_cidr: Option<IpNet>,
+    /// Addresses of Services [default: 10.96.0.0/16]
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) service_cidr: Option<IpNet>,
+    /// Addresses of nodes, on a link of this machine [default: the first free /24 from 172.30.0.0/24 on]
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) node_network: Option<IpNet>,
+    /// When it fails, leave everything as it is, to be looked at
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Keep objects, images and volumes for the next `up`
+    #[arg(long)]
+    pub(crate) keep_data: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Which process, as `status` names it: supervisor, server, `agent node-1`, `containerd node-1` …
+    #[arg(required = true, num_args = 1..=2, value_name = "PROCESS")]
+    pub(crate) process: Vec<String>,
+    /// How many lines
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+    pub(crate) lines: usize,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Put the images of docker-archive or OCI tars on every node
+    ///
+    /// `docker save -o web.tar web:1 && ripstop image load web.tar`. A tag of `:latest` makes
+    /// Kubernetes ask a registry each time: use another.
+    Load {
+        #[command(flatten)]
+        named: Named,
+        /// Tars of `docker save`, or OCI image layouts as tars
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Cut a node's power: its processes, links and mounts are gone at once, its disk stays
+    Stop(OneNode),
+    /// Give a stopped node power again
+    Start(OneNode),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OneNode {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// The node, as in node-1
+    pub(crate) node: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Server {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// The file of the objects; made when it isn't there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) store: PathBuf,
+    /// The folder of ca.crt, server.crt, server.key, kubelet-client.crt and kubelet-client.key
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) pki: PathBuf,
+    /// Addresses of pods
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) pod_cidr: IpNet,
+    /// Addresses of Services
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) service_cidr: IpNet,
+}
+
+fn cluster_name(text: &str) -> Result<ClusterName, String> {
+    text.parse::<ClusterName>().map_err(|error| error.cure())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_about_a_cluster_takes_a_name() {
+        for line in [
+            "up",
+            "down",
+            "status",
+            "kubeconfig",
+            "check",
+            "logs server",
+            "image load a.tar",
+            "node stop node-1",
+            "node start node-1",
+            "supervise",
+        ] {
+            let words = ["ripstop"]
+                .into_iter()
+                .chain(line.split(' '))
+                .chain(["--name", "other"]);
+            Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused_with_an_example() {
+        let error = Args::try_parse_from(["ripstop", "up", "--name", "A B"]).expect_err("refused");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--name dev-2"), "{error}");
+    }
+
+    #[test]
+    fn every_command_has_its_help() {
+        for command in Args::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

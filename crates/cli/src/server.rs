@@ -1,0 +1,133 @@
+//! `ripstop server`: API, controllers and scheduler in one process.
+//!
+//! Controllers and scheduler are clients of the API that happen to live beside it: their requests
+//! take the same way as everybody's, under names of their own, and skip only the network.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use apiserver::{ApiServer, ClientTls, Identity, ServerTls};
+use supervisor::network::NODE_MASK;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Server;
+use crate::failure::Failure;
+
+pub(crate) async fn run(args: Server) -> Result<(), Failure> {
+    Ok(serve(args).await?)
+}
+
+async fn serve(args: Server) -> anyhow::Result<()> {
+    let shutdown = until_signalled()?;
+    let pem = |name: &str| read(&args.pki, name);
+    let ca_pem = pem("ca.crt")?;
+    let tls = ServerTls {
+        ca_pem: ca_pem.clone(),
+        cert_pem: pem("server.crt")?,
+        key_pem: pem("server.key")?,
+    };
+    let kubelet_client = ClientTls {
+        ca_pem: ca_pem.clone(),
+        cert_pem: pem("kubelet-client.crt")?,
+        key_pem: pem("kubelet-client.key")?,
+    };
+    let config = apiserver::Config {
+        store: args.store.clone(),
+        kubelet_client: Some(kubelet_client),
+    };
+    let api = ApiServer::open(config)?;
+    // Before anything else runs: a second server must not touch objects that the first one serves.
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("can't listen on {}", args.listen))?;
+    // The namespaces are there before the controllers look.
+    api.ensure_namespaces().await?;
+    tracing::info!(listen = %args.listen, store = %args.store.display(), "serving");
+    let controllers = controllers::Config {
+        cluster_cidrs: vec![args.pod_cidr],
+        node_mask_v4: NODE_MASK,
+        ca_pem,
+        ..controllers::Config::default()
+    };
+    run_all(api, listener, tls, controllers, shutdown).await
+}
+
+/// Runs until told to end, or a part fails: then the whole process ends, and is started again.
+async fn run_all(
+    api: Arc<ApiServer>,
+    listener: TcpListener,
+    tls: ServerTls,
+    config: controllers::Config,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    // Clients end first, so that their last requests are answered.
+    let (clients, server) = (CancellationToken::new(), CancellationToken::new());
+    let mut parts = JoinSet::new();
+    let client = api.client(identity("system:kube-controller-manager"));
+    let token = clients.clone();
+    parts.spawn(async move {
+        controllers::run(client, config, token)
+            .await
+            .context("the controllers failed")
+    });
+    let client = api.client(identity("system:kube-scheduler"));
+    let token = clients.clone();
+    parts.spawn(async move {
+        scheduler::run(client, token)
+            .await
+            .context("the scheduler failed")
+    });
+    let token = server.clone();
+    let mut serving = tokio::spawn(api.serve(listener, tls, token));
+
+    let first = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        ended = parts.join_next() => flatten(ended.unwrap_or(Ok(Ok(())))),
+        ended = &mut serving => {
+            clients.cancel();
+            return ended.context("the API server broke off")?.context("the API server failed");
+        }
+    };
+    clients.cancel();
+    while parts.join_next().await.is_some() {}
+    server.cancel();
+    serving.await.context("the API server broke off")??;
+    tracing::info!("ended");
+    first
+}
+
+/// One of the server's own; it needs no group to be known as that.
+fn identity(user: &str) -> Identity {
+    Identity::new(user, [""; 0])
+}
+
+/// A part that ends by itself is as bad as one that fails.
+fn flatten(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    ended.context("a part of the control plane broke off")??;
+    anyhow::bail!("a part of the control plane ended by itself")
+}
+
+fn read(dir: &Path, name: &str) -> anyhow::Result<String> {
+    let path = dir.join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))
+}
+
+/// Is cancelled when the process is asked to end.
+pub(crate) fn until_signalled() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen to signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen to signals")?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(token)
+}

@@ -1,0 +1,60 @@
+use clap::Parser;
+
+use super::*;
+use crate::args::{Args, Command as Typed};
+
+fn up(line: &str) -> Up {
+    let words = ["ripstop", "up"].into_iter().chain(line.split_whitespace());
+    match Args::try_parse_from(words).expect("valid").command {
+        Typed::Up(up) => up,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cluster() -> Cluster {
+    let programs = Programs {
+        ripstop: "/r".into(),
+        cni: "/c".into(),
+        images: "/i".into(),
+        containerd: "/d".into(),
+        ctr: "/t".into(),
+        runc: "/u".into(),
+    };
+    let ranges = Ranges::choose(&Wish::default(), &[], 3).expect("free");
+    Cluster::new("local".parse().expect("valid"), 3, ranges, programs).expect("fits")
+}
+
+#[test]
+fn asking_for_what_is_there_is_fine() {
+    for line in [
+        "",
+        "--nodes 3",
+        "--node-network 172.30.0.7/24 --pod-cidr 10.244.0.0/16",
+    ] {
+        assert!(check_same(&cluster(), &up(line)).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn asking_for_something_else_than_what_is_there_is_refused() {
+    for line in [
+        "--nodes 5",
+        "--node-network 172.30.9.0/24",
+        "--pod-cidr 10.1.0.0/16",
+        "--service-cidr 10.2.0.0/16",
+    ] {
+        assert!(check_same(&cluster(), &up(line)).is_err(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_machines_own_addresses_are_taken() {
+    let loopback = "127.0.0.1/8".parse::<ipnet::IpNet>().expect("a range").trunc();
+    let taken = taken(&"local".parse().expect("valid")).await.expect("read");
+    assert!(
+        taken
+            .iter()
+            .any(|taken| taken.range == loopback && taken.by == "an address of lo"),
+        "{taken:?}"
+    );
+}
