@@ -111,7 +111,8 @@ fn strip(kind: &Kind, object: &mut Value) {
     ] {
         metadata.remove(field);
     }
-    if kind.status {
+    // A kubelet registers its node with what it has seen of it.
+    if kind.status && kind.plural != "nodes" {
         object::assign(object, "status", None);
     }
 }

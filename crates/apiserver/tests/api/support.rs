@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use apiserver::{ApiServer, ClientTls, Config, Identity, ServerTls};
+use http_body_util::BodyExt;
 use pki::{Authority, KeyPairPem, Subject};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// A running server; it ends when this is dropped, with the runtime.
@@ -68,6 +72,28 @@ impl Running {
         self.client("admin", "system:masters")
     }
 
+    /// A client over TLS with a certificate.
+    pub(crate) async fn over_tls(&self, user: &str, group: &str) -> kube::Client {
+        let kubeconfig = kube::config::Kubeconfig::read_from(self.kubeconfig(user, group)).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+            .await
+            .unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// A client over TLS without a certificate.
+    pub(crate) fn stranger(&self) -> kube::Client {
+        let mut config = kube::Config::new(format!("https://{}", self.address).parse().unwrap());
+        let der = CertificateDer::from_pem_slice(self.authority.cert_pem().as_bytes()).unwrap();
+        config.root_cert = Some(vec![der.to_vec()]);
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// Requests of an administrator.
+    pub(crate) fn raw(&self) -> Raw {
+        Raw(self.admin())
+    }
+
     /// A kubeconfig for a user with a certificate.
     pub(crate) fn kubeconfig(&self, user: &str, group: &str) -> PathBuf {
         let pair = client_pair(&self.authority, user, group);
@@ -92,6 +118,126 @@ impl Running {
         write("kubeconfig", &text)
     }
 }
+
+/// A ConfigMap with labels.
+pub(crate) fn config_map(name: &str, labels: Value) -> Value {
+    json!({ "metadata": { "name": name, "labels": labels }, "data": { "k": "v" } })
+}
+
+/// A pod with the given containers.
+pub(crate) fn pod(name: &str, containers: &[&str]) -> Value {
+    let containers: Vec<_> = containers
+        .iter()
+        .map(|name| json!({ "name": name, "image": "localhost/image:1" }))
+        .collect();
+    json!({ "metadata": { "name": name }, "spec": { "containers": containers } })
+}
+
+/// A Deployment with one container.
+pub(crate) fn deployment(name: &str) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            },
+        },
+    })
+}
+
+/// An answer: its code, and its body as JSON.
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) body: Value,
+    pub(crate) headers: http::HeaderMap,
+}
+
+impl Answer {
+    pub(crate) fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap_or_default()
+    }
+}
+
+/// Requests as they are, without a library's help.
+pub(crate) struct Raw(pub(crate) kube::Client);
+
+impl Raw {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(kube::client::Body::from(body.as_bytes().to_vec()))
+            .unwrap();
+        let response = self.0.send(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            code: head.status.as_u16(),
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            headers: head.headers,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            &body.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(
+            "PUT",
+            path,
+            &[("content-type", "application/json")],
+            &body.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Answer {
+        self.send(
+            "DELETE",
+            path,
+            &[("content-type", "application/json")],
+            &options.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
+        let content_type = format!("application/{kind}-patch+json");
+        self.send(
+            "PATCH",
+            path,
+            &[("content-type", &content_type)],
+            &body.to_string(),
+        )
+        .await
+    }
+}
+
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
 pub(crate) fn client_pair(authority: &Authority, user: &str, group: &str) -> KeyPairPem {
     authority.issue_client(&Subject::in_group(user, group)).unwrap()

@@ -1,0 +1,165 @@
+//! kubectl as people use it. Any version will do; a fresh machine gets one from `make up`.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use tokio::process::Command;
+
+use crate::support::Running;
+
+struct Kubectl {
+    config: PathBuf,
+    // Keeps the server.
+    running: Running,
+}
+
+const MANIFEST: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: c, image: localhost/image:1}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {colour: red}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {containers: [{name: a, image: i}, {name: b, image: j}]}
+"#;
+
+impl Kubectl {
+    async fn start() -> Kubectl {
+        let running = Running::start().await;
+        let kubectl = Kubectl {
+            config: running.kubeconfig("admin", "system:masters"),
+            running,
+        };
+        let path = kubectl.running.dir.path().join("manifest.yaml");
+        std::fs::write(path, MANIFEST).unwrap();
+        kubectl
+    }
+
+    async fn output(&self, line: &str) -> Output {
+        Command::new("kubectl")
+            .args(line.split(' '))
+            .current_dir(self.running.dir.path())
+            .env("KUBECONFIG", &self.config)
+            .env("HOME", self.running.dir.path())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .expect("kubectl is installed: `make up` does that")
+    }
+
+    /// What a command prints, which must succeed.
+    async fn run(&self, line: &str) -> String {
+        let output = self.output(line).await;
+        let (out, error) = texts(&output);
+        assert!(output.status.success(), "kubectl {line}: {out}{error}");
+        out
+    }
+
+    /// What a command complains of, which must fail.
+    async fn fail(&self, line: &str) -> String {
+        let output = self.output(line).await;
+        let (out, error) = texts(&output);
+        assert!(!output.status.success(), "kubectl {line}: {out}{error}");
+        error
+    }
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_applied_shown_changed_and_deleted() {
+    let kubectl = Kubectl::start().await;
+    let applied = kubectl.run("apply -f manifest.yaml").await;
+    assert_eq!(applied.matches(" created").count(), 3, "{applied}");
+    let again = kubectl.run("apply -f manifest.yaml").await;
+    assert_eq!(again.matches(" unchanged").count(), 3, "{again}");
+
+    let wide = kubectl.run("get deployments -o wide").await;
+    assert!(
+        wide.contains("0/3") && wide.contains("localhost/image:1"),
+        "{wide}"
+    );
+    kubectl.run("label cm settings tier=front").await;
+    assert!(
+        kubectl
+            .run("get cm -l tier=front -o name")
+            .await
+            .contains("configmap/settings")
+    );
+    kubectl.run("scale deployment web --replicas=5").await;
+    for patch in [
+        r#"--type=json -p [{"op":"replace","path":"/spec/minReadySeconds","value":1}]"#,
+        r#"--type=merge -p {"spec":{"revisionHistoryLimit":3}}"#,
+        r#"--type=strategic -p {"spec":{"template":{"spec":{"containers":[{"name":"d","image":"x"}]}}}}"#,
+    ] {
+        let operation = patch.replace("\"op\":\"replace\"", "\"op\":\"add\"");
+        kubectl.run(&format!("patch deployment web {operation}")).await;
+    }
+    let fields = "{.spec.replicas}{.spec.minReadySeconds}{.spec.revisionHistoryLimit}{.spec.template.spec.containers[*].name}";
+    let shown = kubectl
+        .run(&format!("get deployment web -o jsonpath={fields}"))
+        .await;
+    assert!(shown == "513d c" || shown == "513c d", "{shown}");
+    assert!(kubectl.run("describe deployment web").await.contains("5 desired"));
+
+    kubectl.run("delete -f manifest.yaml --wait").await;
+    assert!(kubectl.fail("get pod p").await.contains("pods \"p\" not found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_explains_itself() {
+    let kubectl = Kubectl::start().await;
+    let resources = kubectl.run("api-resources").await;
+    assert!(
+        resources.contains("deployments") && resources.contains("cm"),
+        "{resources}"
+    );
+    let explained = kubectl.run("explain deployment.spec.replicas").await;
+    assert!(explained.contains("Number of desired pods"), "{explained}");
+    assert!(kubectl.run("version").await.contains("v1.36.0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_named() {
+    let kubectl = Kubectl::start().await;
+    let broken = MANIFEST.replace("replicas: 3", "replicass: 3");
+    std::fs::write(kubectl.running.dir.path().join("broken.yaml"), broken).unwrap();
+    let error = kubectl.fail("apply -f broken.yaml").await;
+    assert!(error.contains("replicass"), "{error}");
+    let error = kubectl.fail("create -n nowhere -f manifest.yaml").await;
+    assert!(error.contains("namespaces \"nowhere\" not found"), "{error}");
+    kubectl.run("apply -f manifest.yaml").await;
+    let error = kubectl.fail("exec p -c a -- true").await;
+    assert!(error.contains("does not have a host assigned"), "{error}");
+    assert!(kubectl.fail("get nonsense").await.contains("nonsense"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_and_a_wait_see_what_others_do() {
+    let kubectl = Kubectl::start().await;
+    kubectl.run("create -f manifest.yaml").await;
+    let watch = kubectl.output("get pods --watch --request-timeout=3s");
+    let others = async {
+        // The watch gets its time to start; what it shows doesn't depend on it.
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        kubectl.run("delete pod p").await;
+    };
+    let (watched, ()) = tokio::join!(watch, others);
+    assert!(texts(&watched).0.contains("0/2"), "{watched:?}");
+    kubectl.run("wait --for=delete pod/p --timeout=10s").await;
+}

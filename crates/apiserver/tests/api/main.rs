@@ -1,0 +1,13 @@
+//! The server as its clients see it: through kube-rs in process, over TLS, and with kubectl.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod access;
+mod deletion;
+mod kubectl;
+mod kubelet;
+mod lists;
+mod objects;
+mod patches;
+mod support;
+mod watches;

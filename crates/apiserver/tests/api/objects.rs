@@ -1,0 +1,292 @@
+//! Creating, reading and changing objects.
+
+use serde_json::json;
+
+use crate::support::{CONFIG_MAPS, DEPLOYMENTS, PODS, Running, config_map, deployment, pod};
+
+#[tokio::test]
+async fn a_created_object_gets_what_the_server_sets() {
+    let raw = Running::start().await.raw();
+    let mut wanted = deployment("web");
+    wanted["status"] = json!({ "replicas": 9 });
+    wanted["metadata"]["generation"] = 7.into();
+    wanted["metadata"]["deletionTimestamp"] = "2020-01-01T00:00:00Z".into();
+    let created = raw.post(DEPLOYMENTS, &wanted).await;
+    assert_eq!(created.code, 201, "{}", created.body);
+    let metadata = &created.body["metadata"];
+    assert_eq!(metadata["namespace"], "default");
+    assert_eq!(metadata["generation"], 1);
+    assert_eq!(metadata["uid"].as_str().unwrap().len(), 36);
+    assert!(metadata["creationTimestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(metadata.get("deletionTimestamp").is_none());
+    assert!(created.body["status"].get("replicas").is_none());
+    assert_eq!(created.body["spec"]["strategy"]["type"], "RollingUpdate");
+    let read = raw.get(&format!("{DEPLOYMENTS}/web")).await;
+    assert_eq!((read.code, read.body), (200, created.body));
+}
+
+#[tokio::test]
+async fn names_are_generated_on_demand() {
+    let raw = Running::start().await.raw();
+    let wanted = json!({ "metadata": { "generateName": "web-" } });
+    let first = raw.post(CONFIG_MAPS, &wanted).await.body;
+    let second = raw.post(CONFIG_MAPS, &wanted).await.body;
+    let name = first["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("web-") && name.len() == 9);
+    assert_ne!(first["metadata"]["name"], second["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_created_is_refused_in_kubernetes_words() {
+    let raw = Running::start().await.raw();
+    raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await;
+    let twice = raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await;
+    assert_eq!(
+        (twice.code, twice.message()),
+        (409, "configmaps \"a\" already exists")
+    );
+    assert_eq!(twice.body["reason"], "AlreadyExists");
+    assert_eq!(
+        twice.body["details"],
+        json!({ "name": "a", "kind": "configmaps" })
+    );
+
+    let nowhere = raw
+        .post("/api/v1/namespaces/nope/configmaps", &config_map("a", json!({})))
+        .await;
+    assert_eq!(
+        (nowhere.code, nowhere.message()),
+        (404, "namespaces \"nope\" not found")
+    );
+
+    let mut elsewhere = config_map("b", json!({}));
+    elsewhere["metadata"]["namespace"] = "kube-system".into();
+    let elsewhere = raw.post(CONFIG_MAPS, &elsewhere).await;
+    assert_eq!(elsewhere.code, 400);
+
+    let wrong = json!({ "metadata": { "name": "w" }, "spec": { "replicas": "three" } });
+    let wrong = raw.post(DEPLOYMENTS, &wrong).await;
+    assert_eq!(wrong.code, 400);
+    let start = "Deployment in version \"v1\" cannot be handled as a Deployment: ";
+    assert!(wrong.message().starts_with(start), "{}", wrong.message());
+
+    let mut invalid = deployment("web");
+    invalid["spec"]["replicas"] = (-1).into();
+    let invalid = raw.post(DEPLOYMENTS, &invalid).await;
+    assert_eq!(invalid.code, 422);
+    assert_eq!(
+        invalid.message(),
+        "Deployment.apps \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+    );
+    assert_eq!(
+        invalid.body["details"]["causes"][0]["reason"],
+        "FieldValueInvalid"
+    );
+    assert_eq!(invalid.body["details"]["causes"][0]["field"], "spec.replicas");
+}
+
+#[tokio::test]
+async fn bodies_come_as_json_or_yaml_and_within_limits() {
+    let raw = Running::start().await.raw();
+    let yaml = "metadata: {name: yaml}\ndata:\n  text: |\n    two\n    lines\n";
+    let created = raw
+        .send("POST", CONFIG_MAPS, &[("content-type", "application/yaml")], yaml)
+        .await;
+    assert_eq!(
+        (created.code, &created.body["data"]["text"]),
+        (201, &json!("two\nlines\n"))
+    );
+
+    let protobuf = [("content-type", "application/vnd.kubernetes.protobuf")];
+    let refused = raw.send("POST", CONFIG_MAPS, &protobuf, "k8s").await;
+    assert_eq!(
+        (refused.code, &refused.body["reason"]),
+        (415, &json!("UnsupportedMediaType"))
+    );
+
+    let broken = raw.send("POST", CONFIG_MAPS, &[], "{").await;
+    assert_eq!(broken.code, 400);
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(raw.send("POST", CONFIG_MAPS, &[], &deep).await.code, 400);
+    let large = config_map("l", json!({ "x": "y".repeat(3 << 20) }));
+    let large = raw.post(CONFIG_MAPS, &large).await;
+    assert_eq!(
+        (large.code, &large.body["reason"]),
+        (413, &json!("RequestEntityTooLarge"))
+    );
+}
+
+#[tokio::test]
+async fn unknown_fields_are_ignored_warned_of_or_refused() {
+    let raw = Running::start().await.raw();
+    let mut wanted = deployment("web");
+    wanted["spec"]["foo"] = 1.into();
+    let dry = |validation: &str| format!("{DEPLOYMENTS}?dryRun=All&fieldValidation={validation}");
+    let strict = raw.post(&dry("Strict"), &wanted).await;
+    assert_eq!(strict.code, 400);
+    assert_eq!(
+        strict.message(),
+        "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: unknown field \"spec.foo\""
+    );
+    let warned = raw.post(&dry("Warn"), &wanted).await;
+    assert_eq!(warned.code, 201);
+    assert_eq!(
+        warned.headers["warning"],
+        "299 - \"unknown field \\\"spec.foo\\\"\""
+    );
+    let ignored = raw.post(&dry("Ignore"), &wanted).await;
+    assert!(ignored.code == 201 && !ignored.headers.contains_key("warning"));
+    assert_eq!(raw.post(&dry("Sideways"), &wanted).await.code, 422);
+    // None of them was stored.
+    assert_eq!(raw.get(&format!("{DEPLOYMENTS}/web")).await.code, 404);
+}
+
+#[tokio::test]
+async fn an_update_of_an_old_version_is_a_conflict() {
+    let raw = Running::start().await.raw();
+    let path = format!("{CONFIG_MAPS}/a");
+    let mut object = raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await.body;
+    object["data"]["k"] = "new".into();
+    let updated = raw.put(&path, &object).await;
+    assert_eq!(updated.code, 200);
+    let stale = raw.put(&path, &object).await;
+    assert_eq!(stale.code, 409);
+    assert_eq!(
+        stale.message(),
+        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again"
+    );
+    // Without a version it is unconditional; the uid still counts.
+    object["metadata"]["resourceVersion"] = "".into();
+    object["data"]["k"] = "newer".into();
+    assert_eq!(raw.put(&path, &object).await.code, 200);
+    object["metadata"]["uid"] = "other".into();
+    let other = raw.put(&path, &object).await;
+    assert!(other.code == 409 && other.message().contains("Precondition failed: UID"));
+    object["metadata"]["name"] = "b".into();
+    assert_eq!(raw.put(&path, &object).await.code, 400);
+    assert_eq!(raw.put(&format!("{CONFIG_MAPS}/b"), &object).await.code, 404);
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_is_not_a_change() {
+    let raw = Running::start().await.raw();
+    let object = raw.post(DEPLOYMENTS, &deployment("web")).await.body;
+    let same = raw.put(&format!("{DEPLOYMENTS}/web"), &object).await;
+    assert_eq!(same.body, object);
+}
+
+#[tokio::test]
+async fn specification_and_status_are_written_apart() {
+    let raw = Running::start().await.raw();
+    let path = format!("{DEPLOYMENTS}/web");
+    let mut object = raw.post(DEPLOYMENTS, &deployment("web")).await.body;
+    object["spec"]["replicas"] = 5.into();
+    object["status"] = json!({ "replicas": 3, "observedGeneration": 1 });
+    let status = raw.put(&format!("{path}/status"), &object).await.body;
+    assert_eq!(
+        (&status["spec"]["replicas"], &status["status"]["replicas"]),
+        (&json!(2), &json!(3))
+    );
+    assert_eq!(status["metadata"]["generation"], 1);
+
+    object["metadata"]["resourceVersion"] = status["metadata"]["resourceVersion"].clone();
+    object["status"]["replicas"] = 4.into();
+    let main = raw.put(&path, &object).await.body;
+    assert_eq!(
+        (&main["spec"]["replicas"], &main["status"]["replicas"]),
+        (&json!(5), &json!(3))
+    );
+    assert_eq!(main["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_scale_speaks_for_its_object() {
+    let raw = Running::start().await.raw();
+    raw.post(DEPLOYMENTS, &deployment("web")).await;
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let mut scale = raw.get(&path).await.body;
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"]),
+        (&json!("Scale"), &json!(2))
+    );
+    assert_eq!(scale["status"]["selector"], "app=web");
+    scale["spec"]["replicas"] = 7.into();
+    assert_eq!(raw.put(&path, &scale).await.body["spec"]["replicas"], 7);
+    let patched = raw
+        .patch(&path, "merge", &json!({ "spec": { "replicas": 1 } }))
+        .await;
+    assert_eq!(
+        (patched.code, &patched.body["spec"]["replicas"]),
+        (200, &json!(1))
+    );
+    assert_eq!(raw.put(&path, &scale).await.code, 409);
+    let negative = raw
+        .patch(&path, "merge", &json!({ "spec": { "replicas": -1 } }))
+        .await;
+    assert_eq!(negative.code, 422);
+    let deployment = raw.get(&format!("{DEPLOYMENTS}/web")).await.body;
+    assert_eq!(
+        (
+            &deployment["spec"]["replicas"],
+            &deployment["metadata"]["generation"]
+        ),
+        (&json!(1), &json!(3))
+    );
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let raw = Running::start().await.raw();
+    let created = raw.post(PODS, &pod("p", &["c"])).await.body;
+    assert_eq!(created["status"]["phase"], "Pending");
+    assert_eq!(created["spec"]["serviceAccountName"], "default");
+    let binding =
+        |node: &str| json!({ "metadata": { "name": "p" }, "target": { "kind": "Node", "name": node } });
+    let path = format!("{PODS}/p/binding");
+    let bound = raw.post(&path, &binding("n1")).await;
+    assert_eq!((bound.code, &bound.body["status"]), (201, &json!("Success")));
+    let pod = raw.get(&format!("{PODS}/p")).await.body;
+    assert_eq!(pod["spec"]["nodeName"], "n1");
+    assert_eq!(pod["status"]["conditions"][0]["type"], "PodScheduled");
+    let again = raw.post(&path, &binding("n2")).await;
+    assert_eq!(
+        (again.code, again.message()),
+        (
+            409,
+            "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+        )
+    );
+    assert_eq!(raw.post(&path, &json!({ "target": {} })).await.code, 422);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused() {
+    let raw = Running::start().await.raw();
+    for path in [
+        "/nope",
+        "/api/v2",
+        "/apis/apps/v1/pods",
+        "/api/v1/namespaces/default/pods/a/nope",
+        "/api/v1/nodes/a/b/c",
+    ] {
+        let answer = raw.get(path).await;
+        assert_eq!(
+            (answer.code, &answer.body["kind"]),
+            (404, &json!("Status")),
+            "{path}"
+        );
+        assert_eq!(
+            answer.message(),
+            "the server could not find the requested resource",
+            "{path}"
+        );
+    }
+    assert_eq!(
+        raw.get(&format!("{PODS}/a")).await.message(),
+        "pods \"a\" not found"
+    );
+    assert_eq!(raw.post(&format!("{PODS}/a"), &json!({})).await.code, 405);
+    assert_eq!(raw.post("/api", &json!({})).await.code, 405);
+    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    assert_eq!(raw.send("GET", PODS, &accept, "").await.code, 406);
+}

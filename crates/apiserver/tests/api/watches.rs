@@ -1,0 +1,208 @@
+//! Watches.
+
+use std::time::Duration;
+
+use futures::{AsyncBufReadExt, StreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, PostParams};
+use kube::runtime::watcher;
+use serde_json::{Value, json};
+
+use crate::support::{CONFIG_MAPS, PODS, Raw, Running, config_map, pod};
+
+/// The lines of a watch.
+struct Lines(std::pin::Pin<Box<dyn futures::Stream<Item = std::io::Result<String>> + Send>>);
+
+impl Lines {
+    async fn open(raw: &Raw, path: &str, accept: &str) -> Lines {
+        let request = http::Request::get(path)
+            .header("accept", accept)
+            .body(Vec::new())
+            .unwrap();
+        let reader = raw.0.request_stream(request).await.unwrap();
+        Lines(Box::pin(reader.lines()))
+    }
+
+    async fn next(&mut self) -> Option<Value> {
+        let line = tokio::time::timeout(Duration::from_secs(10), self.0.next()).await;
+        let line = line.expect("the watch says something")?;
+        Some(serde_json::from_str(&line.unwrap()).unwrap())
+    }
+
+    /// The next event's type and object's name.
+    async fn event(&mut self) -> (String, String) {
+        let event = self.next().await.expect("the watch goes on");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
+    }
+}
+
+fn is(kind: &str, name: &str) -> (String, String) {
+    (kind.to_owned(), name.to_owned())
+}
+
+async fn recolour(raw: &Raw, name: &str, colour: &str) {
+    let patch = json!({ "metadata": { "labels": { "colour": colour } } });
+    assert_eq!(
+        raw.patch(&format!("{CONFIG_MAPS}/{name}"), "merge", &patch)
+            .await
+            .code,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_exists_and_what_happens() {
+    let raw = Running::start().await.raw();
+    raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await;
+    let mut lines = Lines::open(&raw, &format!("{CONFIG_MAPS}?watch=true"), "application/json").await;
+    assert_eq!(lines.event().await, is("ADDED", "a"));
+    recolour(&raw, "a", "red").await;
+    assert_eq!(lines.event().await, is("MODIFIED", "a"));
+    raw.post(PODS, &pod("p", &["c"])).await;
+    raw.delete(&format!("{CONFIG_MAPS}/a"), &Value::Null).await;
+    let gone = lines.next().await.unwrap();
+    assert_eq!(gone["type"], "DELETED");
+    // The deletion's own version, from which a client would go on.
+    let version = raw.get(CONFIG_MAPS).await.body["metadata"]["resourceVersion"].clone();
+    assert_eq!(gone["object"]["metadata"]["resourceVersion"], version);
+}
+
+#[tokio::test]
+async fn objects_enter_and_leave_a_selection_by_changing() {
+    let raw = Running::start().await.raw();
+    let version = raw
+        .post(CONFIG_MAPS, &config_map("a", json!({ "colour": "blue" })))
+        .await
+        .body;
+    let version = version["metadata"]["resourceVersion"].as_str().unwrap();
+    let path = format!("{CONFIG_MAPS}?watch=1&labelSelector=colour%3Dred&resourceVersion={version}");
+    let mut lines = Lines::open(&raw, &path, "application/json").await;
+    recolour(&raw, "a", "red").await;
+    recolour(&raw, "a", "green").await;
+    recolour(&raw, "a", "blue").await;
+    raw.post(CONFIG_MAPS, &config_map("b", json!({ "colour": "red" })))
+        .await;
+    assert_eq!(lines.event().await, is("ADDED", "a"));
+    let left = lines.next().await.unwrap();
+    assert_eq!(
+        (&left["type"], &left["object"]["metadata"]["labels"]["colour"]),
+        (&json!("DELETED"), &json!("red"))
+    );
+    assert_eq!(lines.event().await, is("ADDED", "b"));
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_bookmark() {
+    let raw = Running::start().await.raw();
+    for name in ["a", "b"] {
+        raw.post(CONFIG_MAPS, &config_map(name, json!({}))).await;
+    }
+    let options = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut lines = Lines::open(&raw, &format!("{CONFIG_MAPS}?{options}"), "application/json").await;
+    assert_eq!(lines.event().await, is("ADDED", "a"));
+    assert_eq!(lines.event().await, is("ADDED", "b"));
+    let bookmark = lines.next().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    let without = raw
+        .get(&format!("{CONFIG_MAPS}?watch=1&sendInitialEvents=true"))
+        .await;
+    assert_eq!(without.code, 422);
+}
+
+#[tokio::test]
+async fn a_watch_ends_in_its_time() {
+    let raw = Running::start().await.raw();
+    let path = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1");
+    let mut lines = Lines::open(&raw, &path, "application/json").await;
+    assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_server() {
+    let running = Running::start().await;
+    let raw = running.raw();
+    let mut lines = Lines::open(&raw, &format!("{CONFIG_MAPS}?watch=1"), "application/json").await;
+    running.stop.cancel();
+    assert_eq!(lines.next().await, None);
+    running.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_table_is_watched_with_its_columns_once() {
+    let raw = Running::start().await.raw();
+    raw.post(PODS, &pod("p", &["c"])).await;
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let mut lines = Lines::open(&raw, &format!("{PODS}?watch=1"), accept).await;
+    let first = lines.next().await.unwrap();
+    assert_eq!(first["object"]["rows"][0]["cells"][0], "p");
+    assert!(
+        !first["object"]["columnDefinitions"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    raw.post(PODS, &pod("q", &["c"])).await;
+    let second = lines.next().await.unwrap();
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "q");
+    assert!(
+        second["object"]["columnDefinitions"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn one_object_may_be_watched_by_its_name() {
+    let raw = Running::start().await.raw();
+    for name in ["a", "ab"] {
+        raw.post(CONFIG_MAPS, &config_map(name, json!({}))).await;
+    }
+    let path = format!("{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Da");
+    let mut lines = Lines::open(&raw, &path, "application/json").await;
+    assert_eq!(lines.event().await, is("ADDED", "a"));
+    recolour(&raw, "ab", "red").await;
+    recolour(&raw, "a", "red").await;
+    assert_eq!(lines.event().await, is("MODIFIED", "a"));
+}
+
+#[tokio::test]
+async fn an_informer_of_kube_rs_keeps_up() {
+    let running = Running::start().await;
+    for strategy in [
+        watcher::Config::default(),
+        watcher::Config::default().streaming_lists(),
+    ] {
+        let maps: Api<ConfigMap> = Api::namespaced(running.admin(), "default");
+        let mut events = Box::pin(watcher(maps.clone(), strategy));
+        let writer = tokio::spawn({
+            let maps = maps.clone();
+            async move {
+                for i in 0..50 {
+                    let map: ConfigMap =
+                        serde_json::from_value(config_map(&format!("m{i}"), json!({}))).unwrap();
+                    maps.create(&PostParams::default(), &map).await.unwrap();
+                }
+            }
+        });
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 50 {
+            let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await;
+            match event.expect("events keep coming").unwrap().unwrap() {
+                watcher::Event::Apply(map) | watcher::Event::InitApply(map) => {
+                    seen.insert(map.metadata.name.unwrap());
+                }
+                _ => {}
+            }
+        }
+        writer.await.unwrap();
+        maps.delete_collection(&Default::default(), &Default::default())
+            .await
+            .unwrap();
+    }
+}
