@@ -1,0 +1,255 @@
+//! From nodes to running pods.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use rand::Rng;
+
+use crate::error::Error;
+use crate::lab::{Lab, Place, Spot};
+use crate::pods::{POD_PORTS, Plan, Ports, trouble};
+use crate::report::Row;
+use crate::shell::{KubeShell, plain};
+use crate::{Options, checks};
+
+/// How long pods may take to run, image and all.
+const START: Duration = Duration::from_secs(30);
+
+/// Starts the pods, and makes a lab of those that run.
+pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) -> Result<Lab, Error> {
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await;
+    let nodes = nodes.map_err(Error::api("list the nodes"))?.items;
+    let (mut rows, chosen) = choose(nodes, options.most_nodes);
+    if chosen.is_empty() {
+        let found = rows.iter().map(|row| format!("; {} isn't", row.path)).collect();
+        return Err(Error::NoNodes(found));
+    }
+    let begin = Instant::now();
+    let plans = plans(&chosen);
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let tries = plans.iter().map(|plan| start(&api, plan, &options.image));
+    let mut running: BTreeMap<&str, Spot> = BTreeMap::new();
+    for (plan, started) in plans.iter().zip(join_all(tries).await) {
+        match started {
+            Ok(spot) => drop(running.insert(&plan.name, spot)),
+            Err(why) => {
+                let next = format!(
+                    "{}; images: `ripstop image load target/release/toolbox.tar`",
+                    checks::look_at(options.cluster.as_deref(), &[&plan.node])
+                );
+                rows.push(Row::failed(checks::START, plan.node.clone(), why, next));
+            }
+        }
+    }
+    if running.len() == plans.len() {
+        let count = plans.len();
+        let took = begin.elapsed().as_secs_f64();
+        rows.push(Row::passed(
+            checks::START,
+            format!("{count} pods on {} nodes", chosen.len()),
+            format!("in {took:.1} s"),
+        ));
+    }
+    let places = chosen
+        .into_iter()
+        .enumerate()
+        .map(|(number, (node, addresses))| {
+            let mut take = |name: String| running.remove(name.as_str());
+            Place {
+                node,
+                addresses,
+                pod: take(format!("pod-{number}")),
+                neighbour: take(format!("neighbour-{number}")),
+                host: take(format!("host-{number}")),
+            }
+        })
+        .collect();
+    Ok(Lab {
+        places,
+        shell: Box::new(KubeShell::new(api)),
+        outside: options.outside.clone(),
+        cluster: options.cluster.clone(),
+        rows,
+    })
+}
+
+/// The nodes to use, by name, with their addresses; a row for each that isn't Ready.
+fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<(String, Vec<IpAddr>)>) {
+    nodes.sort_by_key(ResourceExt::name_any);
+    let (mut rows, mut chosen) = (Vec::new(), Vec::new());
+    for node in nodes {
+        let name = node.name_any();
+        let status = node.status.unwrap_or_default();
+        let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");
+        if ready.is_none_or(|condition| condition.status != "True") {
+            let why = ready.and_then(|condition| condition.message.clone());
+            let why = why.unwrap_or_else(|| "it never said that it was".to_owned());
+            let next = format!("`kubectl describe node {name}`; is it stopped on purpose?");
+            rows.push(Row::failed(
+                checks::READY,
+                name,
+                format!("not Ready: {why}"),
+                next,
+            ));
+            continue;
+        }
+        let addresses = status.addresses.iter().flatten();
+        let addresses = addresses
+            .filter(|address| address.type_ == "InternalIP")
+            .filter_map(|address| address.address.parse().ok())
+            .collect();
+        chosen.push((name, addresses));
+    }
+    if rows.is_empty() {
+        let left_out = match chosen.len().saturating_sub(most) {
+            0 => String::new(),
+            more => format!("{more} of them not tried"),
+        };
+        rows.push(Row::passed(
+            checks::READY,
+            format!("{} nodes", chosen.len()),
+            left_out,
+        ));
+    }
+    chosen.truncate(most);
+    (rows, chosen)
+}
+
+/// A pod and a pod in the node's own network on each node, a second pod on the
+/// first. On nodes, ports may be taken: chosen at random where few things are.
+fn plans(nodes: &[(String, Vec<IpAddr>)]) -> Vec<Plan> {
+    let http = rand::rng().random_range(20_000..29_000);
+    let on_nodes = Ports {
+        http,
+        echo: http + 1000,
+    };
+    let plan = |kind: &str, number: usize, node: &str| Plan {
+        name: format!("{kind}-{number}"),
+        node: node.to_owned(),
+        host_network: kind == "host",
+        ports: if kind == "host" { on_nodes } else { POD_PORTS },
+    };
+    let mut plans = Vec::new();
+    for (number, (node, _)) in nodes.iter().enumerate() {
+        plans.push(plan("pod", number, node));
+        plans.push(plan("host", number, node));
+        if number == 0 {
+            plans.push(plan("neighbour", number, node));
+        }
+    }
+    plans
+}
+
+/// Makes a pod and waits until it runs and has addresses.
+async fn start(api: &Api<Pod>, plan: &Plan, image: &str) -> Result<Spot, String> {
+    let deadline = Instant::now() + START;
+    let object = plan.object(image);
+    loop {
+        match api.create(&PostParams::default(), &object).await {
+            Ok(_) => break,
+            // A fresh namespace gets its service account a moment later.
+            Err(e) if plain(&e).contains("serviceaccount") && Instant::now() < deadline => {}
+            Err(e) => return Err(format!("the API refuses the pod: {}", plain(&e))),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut pause = Duration::from_millis(100);
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(Duration::from_secs(1));
+        let pod = api.get(&plan.name).await.map_err(|e| plain(&e))?;
+        let status = pod.status.clone().unwrap_or_default();
+        let addresses = status
+            .pod_ips
+            .iter()
+            .flatten()
+            .filter_map(|ip| ip.ip.parse().ok());
+        let mut addresses: Vec<IpAddr> = addresses.collect();
+        if addresses.is_empty() {
+            addresses.extend(status.pod_ip.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()));
+        }
+        match status.phase.as_deref() {
+            Some("Running") if !addresses.is_empty() => {
+                return Ok(Spot {
+                    pod: plan.name.clone(),
+                    node: plan.node.clone(),
+                    addresses,
+                    ports: plan.ports,
+                });
+            }
+            Some("Failed" | "Succeeded") => return Err(ended(api, &pod).await),
+            _ if Instant::now() > deadline => {
+                let why = trouble(&pod);
+                return Err(format!("{} doesn't run after {START:?}: {why}", plan.name));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why a pod's server ended: its own last words say it best.
+async fn ended(api: &Api<Pod>, pod: &Pod) -> String {
+    let logs = api
+        .logs(&pod.name_any(), &Default::default())
+        .await
+        .unwrap_or_default();
+    match logs.lines().last() {
+        Some(line) => format!("{} ended: {line}", pod.name_any()),
+        None => format!("{} ended: {}", pod.name_any(), trouble(pod)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(name: &str, ready: &str) -> Node {
+        let status = json!({
+            "conditions": [{"type": "Ready", "status": ready, "message": "agent is gone"}],
+            "addresses": [{"type": "InternalIP", "address": "172.30.0.11"}, {"type": "Hostname", "address": name}],
+        });
+        serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn nodes_that_are_not_ready_are_named_and_left_out() {
+        let (rows, chosen) = choose(vec![node("b", "True"), node("a", "Unknown")], 8);
+        assert_eq!(chosen, [("b".to_owned(), vec![[172, 30, 0, 11].into()])]);
+        assert_eq!(rows.len(), 1);
+        assert!(rows[0].is_failure() && rows[0].path == "a");
+    }
+
+    #[test]
+    fn no_more_nodes_than_asked_for_take_part() {
+        let nodes = ["a", "b", "c"].map(|name| node(name, "True")).into();
+        let (rows, chosen) = choose(nodes, 2);
+        assert_eq!(chosen.len(), 2);
+        assert_eq!(
+            rows,
+            [Row::passed(checks::READY, "3 nodes", "1 of them not tried")]
+        );
+    }
+
+    #[test]
+    fn each_node_has_a_pod_and_a_host_pod_and_the_first_a_neighbour() {
+        let nodes = [("a".to_owned(), vec![]), ("b".to_owned(), vec![])];
+        let plans = plans(&nodes);
+        let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+        assert_eq!(names, ["pod-0", "host-0", "neighbour-0", "pod-1", "host-1"]);
+        let host = plans[1].object("i").spec.unwrap();
+        assert_eq!(
+            (host.host_network, host.node_name.as_deref()),
+            (Some(true), Some("a"))
+        );
+        assert_eq!(plans[0].ports, POD_PORTS);
+        assert_ne!(plans[1].ports.http, plans[1].ports.echo);
+    }
+}
