@@ -1,6 +1,7 @@
 //! Addresses on links.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -9,7 +10,7 @@ use rtnetlink::packet_route::address::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::{Netlink, Result};
+use crate::{Error, Netlink, Result};
 
 /// An address on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,22 @@ impl Netlink {
             Err(error) if error.is_exists() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until packets to an address that was added to a running link are taken in. IPv6 makes
+    /// the route to the address itself some time after it has said that the address is there, and
+    /// until then drops or forwards what comes.
+    pub async fn wait_address(&self, address: IpAddr) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(1);
+        let end = Instant::now() + PATIENCE;
+        while !self.is_local(address).await? {
+            if Instant::now() > end {
+                return Err(Error::AddressUnused(address));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Removes an address; false if it wasn't there.

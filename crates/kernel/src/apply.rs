@@ -100,9 +100,12 @@ impl Kernel {
         self.forget_part(id);
         let mut indexes = Indexes::new(&self.netlink);
         let mut writes = 0;
-        let mut born = Vec::new();
+        let (mut born, mut observed) = (Vec::new(), None);
         for object in &part.objects {
-            match self.put(object, &mut indexes, &mut born).await {
+            let result = self
+                .put_missing(object, &mut indexes, &mut born, &mut observed)
+                .await;
+            match result {
                 Ok(count) => writes += count,
                 Err(error) => {
                     for link in born {
@@ -128,6 +131,26 @@ impl Kernel {
             writes += usize::from(self.remove(object, &mut indexes).await?);
         }
         Ok(writes)
+    }
+
+    /// Writes an object of a part unless it's there. With a new link nothing is, so nothing is read.
+    async fn put_missing(
+        &self,
+        object: &Object,
+        indexes: &mut Indexes<'_>,
+        born: &mut Vec<String>,
+        observed: &mut Option<Observed>,
+    ) -> Result<usize> {
+        let readable = matches!(object, Object::Neighbour(_) | Object::Route(_));
+        if readable && born.is_empty() {
+            if observed.is_none() {
+                *observed = Some(Observed::read(&self.netlink).await?);
+            }
+            if observed.as_ref().is_some_and(|observed| observed.holds(object)) {
+                return Ok(0);
+            }
+        }
+        self.put(object, indexes, born).await
     }
 
     fn forget_part(&mut self, id: &PartId) {

@@ -25,7 +25,11 @@ pub(crate) async fn ensure(
         && paired(near, far, veth)
     {
         indexes.learn(&veth.name, near.index);
-        return Ok(pod.writes + repair(kernel, veth, near, far, &pod).await?);
+        let writes = pod.writes + repair(kernel, veth, near, far, &pod).await?;
+        if writes > 0 {
+            settle(&kernel.netlink, veth, &pod).await?;
+        }
+        return Ok(writes);
     }
     make_room(kernel, veth, existing, &pod).await?;
     match create(kernel, veth, &pod).await {
@@ -126,7 +130,18 @@ async fn create(kernel: &Kernel, veth: &Veth, pod: &Pod) -> Result<(u32, usize)>
             },
         )
         .await?;
+    settle(netlink, veth, pod).await?;
     Ok((index, writes + 1))
+}
+
+/// Waits until the pod's first packet, either way, isn't lost.
+async fn settle(netlink: &Netlink, veth: &Veth, pod: &Pod) -> Result<()> {
+    pod.netlink.wait_running(&veth.pod.name).await?;
+    netlink.wait_running(&veth.name).await?;
+    for address in &veth.pod.addresses {
+        pod.netlink.wait_address(address.addr()).await?;
+    }
+    Ok(())
 }
 
 /// Says whose link it is, and keeps the kernel from giving it an IPv6 address: nothing talks to it.

@@ -44,6 +44,12 @@ pub enum Error {
     /// There's no link of that name in the namespace.
     #[error("there is no link {0:?} in this network namespace")]
     NoLink(String),
+    /// A link was set up and got no carrier.
+    #[error("link {0:?} is set up but does not run: is its other end there and up?")]
+    NotRunning(String),
+    /// An address was added and packets to it aren't taken in.
+    #[error("address {0} was added but is not in use: does its link run?")]
+    AddressUnused(std::net::IpAddr),
     /// The pod's namespace already has an interface of that name which isn't ours.
     #[error(
         "{netns} already has an interface {interface:?} that Ripstop did not make; remove it, or choose another name"

@@ -26,6 +26,7 @@ mod context;
 mod error;
 pub mod facts;
 pub mod link;
+pub mod machine;
 pub mod mountinfo;
 pub mod mountns;
 pub mod neigh;

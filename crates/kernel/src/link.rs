@@ -1,13 +1,14 @@
 //! Links: read, make, change, delete.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use model::MacAddr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use crate::{Error, NetNs, Netlink, Result};
@@ -27,6 +28,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it's set up (which says nothing about the carrier).
     pub up: bool,
+    /// Whether it sends and receives: it's up, has a carrier, and the kernel has taken note of it.
+    pub running: bool,
     /// Index of the bridge it's a port of.
     pub master: Option<u32>,
     /// Index of the veth pair's other end, in that end's namespace.
@@ -186,6 +189,23 @@ impl Netlink {
         .await
     }
 
+    /// Waits until a link that was set up sends and receives. The kernel starts a link's queue some
+    /// time after its carrier appears, and until then drops what is sent; of a veth pair that's the
+    /// end that was set up first. Asking makes newer kernels (6.8) do it at once.
+    pub async fn wait_running(&self, name: &str) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(1);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.link(name).await? {
+                Some(link) if link.running => return Ok(()),
+                Some(_) if Instant::now() > end => return Err(Error::NotRunning(name.to_owned())),
+                Some(_) => tokio::time::sleep(PAUSE).await,
+                None => return Err(Error::NoLink(name.to_owned())),
+            }
+        }
+    }
+
     /// Deletes a link by name; false if there was none. A veth's other end goes with it.
     pub async fn delete_link(&self, name: &str) -> Result<bool> {
         let mut message = LinkMessage::default();
@@ -247,6 +267,7 @@ fn parse(object: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(bytes) => link.address = bytes.try_into().ok().map(MacAddr),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::OperState(state) => link.running = state == State::Up,
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),

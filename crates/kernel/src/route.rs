@@ -126,6 +126,29 @@ impl Netlink {
         Ok(routes)
     }
 
+    /// Whether a packet to this address would be taken in here.
+    pub(crate) async fn is_local(&self, address: IpAddr) -> Result<bool> {
+        let mut message = RouteMessage::default();
+        (
+            message.header.address_family,
+            message.header.destination_prefix_length,
+        ) = match address {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::from(address)));
+        let request = || format!("look up the route to {address}");
+        match self.get(RouteNetlinkMessage::GetRoute(message), request).await {
+            Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(route.header.kind == RouteType::Local),
+            Ok(_) => Ok(false),
+            // There's no route at all.
+            Err(error) if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Adds a route, or replaces the one to the same destination with the same metric.
     pub async fn replace_route(&self, route: &Route) -> Result<()> {
         self.write_route(route, NLM_F_CREATE | NLM_F_REPLACE).await

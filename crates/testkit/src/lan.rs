@@ -60,6 +60,12 @@ impl Lan {
         for number in 0..count {
             nodes.push(plug(&switch, bridge, number).await);
         }
+        if count > 0 {
+            netlink
+                .wait_running("br0")
+                .await
+                .expect("a bridge with ports to run");
+        }
         Lan { switch, nodes }
     }
 }
@@ -86,6 +92,12 @@ async fn plug(switch: &TestNs, bridge: u32, number: u8) -> LanNode {
         .expect("plugging a node into the switch");
     let netlink = netns.netlink();
     netlink.set_up("eth0").await.expect("setting a node's link up");
+    for (netlink, link) in [(&netlink, "eth0"), (&switch.netlink(), &port)] {
+        netlink
+            .wait_running(link)
+            .await
+            .expect("the link of a node to run");
+    }
     let link = netlink
         .link_index("eth0")
         .await
@@ -96,6 +108,10 @@ async fn plug(switch: &TestNs, bridge: u32, number: u8) -> LanNode {
             .add_address(link, address)
             .await
             .expect("giving a node its address");
+        netlink
+            .wait_address(address.addr())
+            .await
+            .expect("a node's address to be in use");
     }
     let [IpAddr::V4(v4), IpAddr::V6(v6)] = addresses(host).map(|net| net.addr()) else {
         unreachable!("addresses() yields IPv4 first")

@@ -33,7 +33,7 @@ async fn add_twice_is_add_once_and_del_removes_all() {
             Pong::Reply
         );
     }
-    cluster.kernels[0].apply_part(&id, &part).await.unwrap();
+    assert_eq!(cluster.kernels[0].apply_part(&id, &part).await.unwrap(), 0);
     assert_eq!(netlink.links().await.unwrap(), made);
     // The plan of the whole node agrees with what ADD did.
     assert_eq!(cluster.apply(0).await.writes, 0);
@@ -46,6 +46,24 @@ async fn add_twice_is_add_once_and_del_removes_all() {
     assert_eq!(netlink.neighbours().await.unwrap(), neighbours);
     assert_eq!(cluster.pods[0].netns.netlink().link("eth0").await.unwrap(), None);
     assert_eq!(cluster.kernels[0].remove_part(&id, &part).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_packet_after_add_arrives() {
+    let mut cluster = Cluster::running(1, 0, Stack::Dual).await;
+    for _ in 0..10 {
+        let pod = cluster.add_pod(0).await;
+        let id = PartId::Attachment(cluster.pods[pod].id.clone());
+        let part = cluster.plan(0).parts[&id].clone();
+        cluster.kernels[0].apply_part(&id, &part).await.unwrap();
+        for address in &cluster.pods[pod].addresses {
+            assert_eq!(
+                ping(&cluster.lan.nodes[0].netns, *address, 8).unwrap(),
+                Pong::Reply,
+                "{address}"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
