@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use kinds::Kind;
 use serde_json::Value;
 
+use crate::document::Document;
 use crate::object::api_version;
 use crate::path::Query;
 use crate::reply::Body;
@@ -34,6 +35,25 @@ impl FieldValidation {
                 kinds::Reason::NotSupported,
                 format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""),
             )),
+        }
+    }
+}
+
+impl FieldValidation {
+    /// What becomes of complaints: warnings, nothing, or a refusal.
+    pub(crate) fn judge(
+        self,
+        complaints: Vec<String>,
+        refuse: impl FnOnce(&str) -> Failure,
+    ) -> Result<Vec<String>, Failure> {
+        match self {
+            FieldValidation::Ignore => Ok(Vec::new()),
+            FieldValidation::Warn => Ok(complaints),
+            FieldValidation::Strict if complaints.is_empty() => Ok(complaints),
+            FieldValidation::Strict => Err(refuse(&format!(
+                "strict decoding error: {}",
+                complaints.join(", ")
+            ))),
         }
     }
 }
@@ -81,11 +101,13 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
 }
 
 /// The body as JSON or YAML, as its media type says.
-pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Failure> {
+pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Document, Failure> {
     match media_type(headers) {
         // curl's default: Kubernetes takes it for JSON as well.
         "" | "application/json" | "application/x-www-form-urlencoded" => parse_json(body),
+        // The parser refuses a field that is there twice.
         "application/yaml" | "text/yaml" | "application/x-yaml" => serde_saphyr::from_slice(body)
+            .map(Document::plain)
             .map_err(|error| Failure::bad_request(format!("error parsing YAML: {error}"))),
         other => Err(Failure::unsupported_media_type(format!(
             "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml"
@@ -93,48 +115,47 @@ pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Value, Failure> 
     }
 }
 
-pub(crate) fn parse_json(body: &[u8]) -> Result<Value, Failure> {
-    // Nesting beyond 128 levels is refused by the parser.
-    serde_json::from_slice(body)
-        .map_err(|error| Failure::bad_request(format!("invalid character or end of JSON input: {error}")))
+pub(crate) fn parse_json(body: &[u8]) -> Result<Document, Failure> {
+    Document::parse(body).map_err(|error| Failure::bad_request(format!("error parsing JSON: {error}")))
 }
 
-/// Reads an object as its kind: what doesn't fit is refused, what isn't known dropped and warned of.
-pub(crate) fn typed(
-    kind: &Kind,
-    mut raw: Value,
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> Result<Value, Failure> {
-    let cannot = |why: &str| {
-        Failure::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {why}",
-            kind.kind, kind.version, kind.kind
-        ))
-    };
-    let found = raw.as_object_mut().ok_or_else(|| cannot("it is not an object"))?;
+/// An object read as its kind.
+pub(crate) struct Typed {
+    pub(crate) object: Value,
+    /// What was dropped on the way, in Kubernetes' words.
+    pub(crate) complaints: Vec<String>,
+}
+
+/// Reads an object as its kind: what doesn't fit is refused, what isn't known dropped and complained of.
+pub(crate) fn typed(kind: &Kind, document: Document) -> Result<Typed, Failure> {
+    let Document {
+        mut value,
+        duplicates,
+    } = document;
+    let found = value
+        .as_object_mut()
+        .ok_or_else(|| unreadable(kind, "it is not an object"))?;
     check_type(kind, found)?;
-    let decoded = (kind.decode)(&raw).map_err(|error| cannot(&error.message))?;
-    match validation {
-        FieldValidation::Strict if !decoded.unknown.is_empty() => {
-            Err(cannot(&strict_error(&decoded.unknown)))
-        }
-        FieldValidation::Warn => {
-            warnings.extend(decoded.unknown.iter().map(|field| unknown_field(field)));
-            Ok(decoded.object)
-        }
-        _ => Ok(decoded.object),
-    }
+    let decoded = (kind.decode)(&value).map_err(|error| unreadable(kind, &error.message))?;
+    let duplicates = duplicates
+        .iter()
+        .map(|field| format!("duplicate field {field:?}"));
+    let unknown = decoded
+        .unknown
+        .iter()
+        .map(|field| format!("unknown field {field:?}"));
+    Ok(Typed {
+        complaints: duplicates.chain(unknown).collect(),
+        object: decoded.object,
+    })
 }
 
-/// What Kubernetes says of unknown fields that aren't tolerated.
-pub(crate) fn strict_error(unknown: &[String]) -> String {
-    let fields: Vec<_> = unknown.iter().map(|field| unknown_field(field)).collect();
-    format!("strict decoding error: {}", fields.join(", "))
-}
-
-fn unknown_field(field: &str) -> String {
-    format!("unknown field {field:?}")
+/// The body can't be taken for an object of its kind.
+pub(crate) fn unreadable(kind: &Kind, why: &str) -> Failure {
+    Failure::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        kind.kind, kind.version, kind.kind
+    ))
 }
 
 /// The object's own words about its type must fit the path; where it says nothing, the path's count.

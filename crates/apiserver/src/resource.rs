@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::authorize::{self, Action};
 use crate::call::Call;
 use crate::delete::{self, Outcome};
+use crate::document::Document;
 use crate::identity::Identity;
 use crate::input::{self, FieldValidation};
 use crate::path::{Query, ResourcePath};
@@ -150,22 +151,27 @@ pub(crate) fn reply_one(
 }
 
 async fn post(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
-    let validation = FieldValidation::parse(&call.query)?;
-    let raw = read(request).await?;
-    let mut warnings = Vec::new();
-    let object = input::typed(call.kind, raw, validation, &mut warnings)?;
+    let (object, warnings) = read_object(call, request).await?;
     let stored = create::create(server, call, object).await?;
     reply_one(call, StatusCode::CREATED, stored, &warnings)
 }
 
 async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
-    let validation = FieldValidation::parse(&call.query)?;
-    let raw = read(request).await?;
-    let mut warnings = Vec::new();
-    let wanted = input::typed(call.kind, raw, validation, &mut warnings)?;
+    let (wanted, warnings) = read_object(call, request).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
     let stored = update::update(server, target(call, part)?, |_| Ok(wanted.clone())).await?;
     reply_one(call, StatusCode::OK, stored, &warnings)
+}
+
+/// The request's object, and what to warn of.
+async fn read_object(call: &Call, request: Request) -> Result<(Value, Vec<String>), Failure> {
+    let validation = FieldValidation::parse(&call.query)?;
+    let (head, body) = request.into_parts();
+    let document = input::parse(&head.headers, &input::read(body).await?)?;
+    let typed = input::typed(call.kind, document)?;
+    let refuse = |why: &str| input::unreadable(call.kind, why);
+    let warnings = validation.judge(typed.complaints, refuse)?;
+    Ok((typed.object, warnings))
 }
 
 pub(crate) fn target(call: &Call, part: Part) -> Result<Target<'_>, Failure> {
@@ -185,13 +191,9 @@ async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) ->
     let stored = update::update(server, target(call, part)?, |current| {
         let patched = patch.apply(current)?;
         update::check_name(call.name()?, call.namespace.as_deref(), &patched)?;
-        warnings.clear();
-        let strict = validation == FieldValidation::Strict;
-        let tolerance = if strict { FieldValidation::Warn } else { validation };
-        let mut wanted = input::typed(call.kind, patched, tolerance, &mut warnings)?;
-        if strict && !warnings.is_empty() {
-            return Err(patch.refusal(&warnings));
-        }
+        let typed = input::typed(call.kind, Document::plain(patched))?;
+        warnings = validation.judge(typed.complaints, |why| patch.refusal(why))?;
+        let mut wanted = typed.object;
         // Only a version that the patch itself brings is insisted on.
         if wanted["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"] {
             object::metadata(&mut wanted).remove("resourceVersion");
@@ -223,7 +225,7 @@ impl Patch {
                 )));
             }
         };
-        let document = input::parse_json(&input::read(body).await?)?;
+        let document = input::parse_json(&input::read(body).await?)?.value;
         Ok(Patch { apply, document })
     }
 
@@ -239,15 +241,11 @@ impl Patch {
     }
 
     /// What Kubernetes says of a patch that sets unknown fields, when they aren't tolerated.
-    fn refusal(&self, unknown: &[String]) -> Failure {
+    fn refusal(&self, why: &str) -> Failure {
         let error = kinds::FieldError {
             reason: kinds::Reason::Invalid,
             field: "patch".into(),
-            message: format!(
-                "Invalid value: {:?}: strict decoding error: {}",
-                self.document.to_string(),
-                unknown.join(", ")
-            ),
+            message: format!("Invalid value: {:?}: {why}", self.document.to_string()),
         };
         Failure::invalid("", "", "", &[error])
     }
@@ -256,7 +254,7 @@ impl Patch {
 /// The request's body as JSON or YAML.
 pub(crate) async fn read(request: Request) -> Result<Value, Failure> {
     let (head, body) = request.into_parts();
-    input::parse(&head.headers, &input::read(body).await?)
+    Ok(input::parse(&head.headers, &input::read(body).await?)?.value)
 }
 
 /// A deletion's options: the body may be missing.
@@ -266,7 +264,7 @@ async fn delete_options(call: &Call, request: Request) -> Result<delete::Options
     let options = if body.is_empty() {
         Value::Null
     } else {
-        input::parse(&head.headers, &body)?
+        input::parse(&head.headers, &body)?.value
     };
     delete::Options::from_body(&options)?.or_query(&call.query)
 }
@@ -311,7 +309,7 @@ async fn delete_many(server: &Arc<ApiServer>, call: &Call, request: Request) -> 
 /// The namespace controller's last word: `spec.finalizers` of a namespace, and nothing else.
 async fn finalize(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
     let raw = read(request).await?;
-    let wanted = input::typed(call.kind, raw, FieldValidation::Ignore, &mut Vec::new())?;
+    let wanted = input::typed(call.kind, Document::plain(raw))?.object;
     update::check_name(call.name()?, None, &wanted)?;
     let stored = update::update(server, target(call, Part::Server)?, |current| {
         let mut object = current.clone();

@@ -137,6 +137,14 @@ async fn unknown_fields_are_ignored_warned_of_or_refused() {
     let ignored = raw.post(&dry("Ignore"), &wanted).await;
     assert!(ignored.code == 201 && !ignored.headers.contains_key("warning"));
     assert_eq!(raw.post(&dry("Sideways"), &wanted).await.code, 422);
+    let twice = r#"{"metadata":{"name":"a","name":"b"}}"#;
+    let path = format!("{CONFIG_MAPS}?fieldValidation=Strict");
+    let twice = raw.send("POST", &path, &[], twice).await;
+    assert!(
+        twice
+            .message()
+            .ends_with("strict decoding error: duplicate field \"metadata.name\"")
+    );
     // None of them was stored.
     assert_eq!(raw.get(&format!("{DEPLOYMENTS}/web")).await.code, 404);
 }

@@ -1,0 +1,145 @@
+//! JSON documents, with a note of the fields that were there twice: the last one wins, but the author should
+//! know.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// A parsed document.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Document {
+    pub(crate) value: Value,
+    /// Paths of fields that were there twice, as in `spec.containers[0].image`.
+    pub(crate) duplicates: Vec<String>,
+}
+
+impl Document {
+    /// A document that isn't from a client's text.
+    pub(crate) fn plain(value: Value) -> Document {
+        Document {
+            value,
+            duplicates: Vec::new(),
+        }
+    }
+
+    /// Parses JSON; nesting beyond 128 levels is refused.
+    pub(crate) fn parse(json: &[u8]) -> Result<Document, serde_json::Error> {
+        let mut duplicates = Vec::new();
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let value = Reader {
+            path: &mut String::new(),
+            duplicates: &mut duplicates,
+        }
+        .deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(Document { value, duplicates })
+    }
+}
+
+/// Reads a value at a path.
+struct Reader<'a> {
+    path: &'a mut String,
+    duplicates: &'a mut Vec<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let length = self.path.len();
+        let mut list = Vec::new();
+        loop {
+            self.path.push_str(&format!("[{}]", list.len()));
+            let element = access.next_element_seed(Reader {
+                path: &mut *self.path,
+                duplicates: &mut *self.duplicates,
+            })?;
+            self.path.truncate(length);
+            match element {
+                Some(element) => list.push(element),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let length = self.path.len();
+        let mut map = Map::new();
+        while let Some(field) = access.next_key::<String>()? {
+            if length > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(&field);
+            let value = access.next_value_seed(Reader {
+                path: &mut *self.path,
+                duplicates: &mut *self.duplicates,
+            })?;
+            if map.insert(field, value).is_some() {
+                self.duplicates.push(self.path.clone());
+            }
+            self.path.truncate(length);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_are_there_twice_are_noted_and_the_last_one_wins() {
+        let text = br#"{"a":1,"b":[{"c":true,"c":null}],"a":{"d":-2.5}}"#;
+        let document = Document::parse(text).unwrap();
+        assert_eq!(document.duplicates, ["b[0].c", "a"]);
+        assert_eq!(document.value, serde_json::from_slice::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn what_is_not_one_json_value_is_refused() {
+        assert!(Document::parse(b"{} {}").is_err());
+        assert!(Document::parse(b"{\"a\":}").is_err());
+        assert!(Document::parse("[".repeat(200).as_bytes()).is_err());
+    }
+}
