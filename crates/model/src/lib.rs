@@ -6,6 +6,7 @@
 //! ```
 
 mod mac;
+mod packet;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use mac::{MacAddr, ParseMacError};
+pub use packet::{Packet, Transport};
 
 /// Everything about the cluster that one node's plan depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ mod blocks;
 mod object;
 mod part;
 mod peer;
+pub mod trace;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
 pub use base::{TABLE, elements, table};
 pub use object::{Element, Identity, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Veth};
 pub use part::{Change, NodePlan, Part, PartId};
+pub use trace::{Hop, Spot, Trace, Verdict, trace};
 
 use blocks::Blocks;
 

@@ -1,13 +1,16 @@
 //! Who reaches whom, and under which address.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use kernel::route::Route;
 use kernel::sysctl;
+use model::Packet;
+use plan::{NodePlan, Verdict};
 use rstest::rstest;
-use testkit::{Echo, Pong, ask, ping};
+use testkit::{Echo, Pong, TestNs, ask, ping};
 
-use crate::fixture::{Cluster, Stack, ip, net};
+use crate::fixture::{Cluster, Stack, ip, name, net};
 
 /// The address of the same family.
 fn alike(addresses: &[IpAddr], like: IpAddr) -> IpAddr {
@@ -153,4 +156,54 @@ async fn nothing_is_asked_on_a_pods_link() {
         known.contains(&plan::GATEWAY_V4.into()) && known.contains(&plan::GATEWAY_V6.into()),
         "{known:?}"
     );
+}
+
+/// What the tracer says must be what packets do: from every pod and node to every pod and node, to
+/// the outside, and to addresses that nobody has.
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_go_where_the_tracer_says() {
+    let cluster = Cluster::running(2, 2, Stack::Dual).await;
+    let plans: BTreeMap<String, NodePlan> = (0..2).map(|node| (name(node), cluster.plan(node))).collect();
+    let mut ends: Vec<(&TestNs, Vec<IpAddr>)> = cluster
+        .pods
+        .iter()
+        .map(|pod| (&pod.netns, pod.addresses.clone()))
+        .collect();
+    ends.extend(
+        cluster
+            .lan
+            .nodes
+            .iter()
+            .map(|node| (&node.netns, node.addresses().to_vec())),
+    );
+    let outside = (&cluster.lan.switch, vec![ip("172.30.0.1"), ip("fd00:172:30::1")]);
+    let nobody = [
+        ip("10.244.0.99"),
+        ip("10.244.1.99"),
+        ip("fd00:10:244::99"),
+        ip("fd00:10:244:1::99"),
+    ];
+    for (server, addresses) in ends.iter().chain([&outside]) {
+        let echo = Echo::start(server);
+        for (client, sources) in &ends {
+            for destination in addresses {
+                let packet = Packet::tcp(alike(sources, *destination), *destination, echo.port);
+                let trace = plan::trace(&plans, &packet);
+                let told = match trace.verdict {
+                    Verdict::Delivered { source, .. } | Verdict::Left { source, .. } => source,
+                    Verdict::Refused { .. } => panic!("{trace}"),
+                };
+                let seen = ask(client, SocketAddr::new(*destination, echo.port));
+                assert_eq!(seen.ok(), Some(told), "{trace}");
+            }
+        }
+    }
+    for (client, sources) in &ends {
+        for destination in nobody {
+            let trace = plan::trace(&plans, &Packet::icmp(alike(sources, destination), destination));
+            assert!(matches!(trace.verdict, Verdict::Refused { .. }), "{trace}");
+            let pong = ping(client, destination, 8).unwrap();
+            assert!(matches!(pong, Pong::Unreachable { .. }), "{pong:?} {trace}");
+        }
+    }
 }

@@ -1,0 +1,161 @@
+//! Our nft table's rules, evaluated on a packet.
+
+use std::net::IpAddr;
+
+use model::Packet;
+use nft::{Chain, Elements, Expr, Field, Hook, Op, Policy, Rule, Table, Value, Verdict};
+
+use crate::{NodePlan, Object, elements};
+
+/// What rules may ask about a packet.
+pub(super) struct Context<'a> {
+    pub(super) packet: Packet,
+    pub(super) iif: Option<&'a str>,
+    pub(super) oif: &'a str,
+}
+
+/// What the rules of a hook decide.
+pub(super) enum Decision<'a> {
+    Pass,
+    Drop(String),
+    Masquerade(&'a Rule),
+}
+
+/// Where a chain's rules lead.
+enum Flow<'a> {
+    /// No rule decided.
+    Through,
+    /// A rule ended the hook.
+    Decided(Decision<'a>),
+}
+
+/// Evaluates the chains of a hook, in the order of their priorities.
+pub(super) fn evaluate<'a>(plan: &'a NodePlan, hook: Hook, context: &Context<'_>) -> Decision<'a> {
+    let elements = elements(plan.objects());
+    for table in tables(plan) {
+        let mut chains: Vec<_> = table
+            .chains
+            .iter()
+            .filter_map(|chain| Some((chain.base?, chain)))
+            .filter(|(base, _)| base.hook == hook)
+            .collect();
+        chains.sort_by_key(|(base, _)| base.priority);
+        for (base, chain) in chains {
+            let evaluation = Evaluation {
+                table,
+                elements: &elements,
+                context,
+            };
+            match evaluation.chain(chain) {
+                Flow::Decided(Decision::Pass) => {}
+                Flow::Decided(decision) => return decision,
+                Flow::Through if base.policy == Policy::Drop => {
+                    return Decision::Drop(format!("policy of chain {}", chain.name));
+                }
+                Flow::Through => {}
+            }
+        }
+    }
+    Decision::Pass
+}
+
+fn tables(plan: &NodePlan) -> impl Iterator<Item = &Table> {
+    plan.objects().filter_map(|object| match object {
+        Object::Table(table) => Some(table),
+        _ => None,
+    })
+}
+
+struct Evaluation<'a, 'c> {
+    table: &'a Table,
+    elements: &'c Elements,
+    context: &'c Context<'c>,
+}
+
+impl<'a> Evaluation<'a, '_> {
+    fn chain(&self, chain: &'a Chain) -> Flow<'a> {
+        for rule in &chain.rules {
+            match self.rule(rule) {
+                None => {}
+                Some(Verdict::Return) => return Flow::Through,
+                Some(Verdict::Accept) => return Flow::Decided(Decision::Pass),
+                Some(Verdict::Drop) => return Flow::Decided(Decision::Drop(rule.to_string())),
+                Some(Verdict::Jump(name)) => {
+                    if let decided @ Flow::Decided(_) = self.named(name) {
+                        return decided;
+                    }
+                }
+                Some(Verdict::Goto(name)) => return self.named(name),
+            }
+            if self.translates(rule) {
+                return Flow::Decided(Decision::Masquerade(rule));
+            }
+        }
+        Flow::Through
+    }
+
+    fn named(&self, name: &str) -> Flow<'a> {
+        let chain = self.table.chains.iter().find(|chain| chain.name == name);
+        chain.map_or(Flow::Through, |chain| self.chain(chain))
+    }
+
+    /// The rule's verdict, if the packet gets that far.
+    fn rule<'r>(&self, rule: &'r Rule) -> Option<&'r Verdict> {
+        rule.exprs
+            .iter()
+            .take_while(|expr| self.goes_on(expr))
+            .find_map(|expr| match expr {
+                Expr::Verdict(verdict) => Some(verdict),
+                _ => None,
+            })
+    }
+
+    fn translates(&self, rule: &Rule) -> bool {
+        let mut reached = rule.exprs.iter().take_while(|expr| self.goes_on(expr));
+        reached.any(|expr| matches!(expr, Expr::Masquerade { .. }))
+    }
+
+    fn goes_on(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Match { field, op, value } => self.compare(*field, *op, |is| match (is, value) {
+                (Is::Name(name), Value::Name(wanted)) => name == wanted,
+                (Is::Address(address), Value::Address(wanted)) => address == *wanted,
+                (Is::Address(address), Value::Net(net)) => net.contains(&address),
+                _ => false,
+            }),
+            Expr::Lookup { field, op, set } => self.compare(*field, *op, |is| match is {
+                Is::Address(address) => self.elements.matches(set, address),
+                Is::Name(_) => false,
+            }),
+            // A trace follows the first packet.
+            Expr::Established => false,
+            Expr::Counter | Expr::Masquerade { .. } | Expr::Verdict(_) => true,
+        }
+    }
+
+    /// Compares a field. A packet that hasn't the field matches nothing, not even "not equal".
+    fn compare(&self, field: Field, op: Op, holds: impl Fn(Is<'_>) -> bool) -> bool {
+        self.field(field).is_some_and(|is| holds(is) == (op == Op::Eq))
+    }
+
+    fn field(&self, field: Field) -> Option<Is<'_>> {
+        let Packet {
+            source, destination, ..
+        } = self.context.packet;
+        let of_family = |address: IpAddr, v4: bool| (address.is_ipv4() == v4).then_some(Is::Address(address));
+        match field {
+            Field::IifName => Some(Is::Name(self.context.iif.unwrap_or_default())),
+            Field::OifName => Some(Is::Name(self.context.oif)),
+            Field::Ip4Source => of_family(source, true),
+            Field::Ip4Destination => of_family(destination, true),
+            Field::Ip6Source => of_family(source, false),
+            Field::Ip6Destination => of_family(destination, false),
+        }
+    }
+}
+
+/// What a field is.
+enum Is<'a> {
+    Name(&'a str),
+    Address(IpAddr),
+}

@@ -1,0 +1,52 @@
+//! Traces for people: one step a line.
+
+use std::fmt;
+
+use super::{Hop, Spot, Trace, Verdict};
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.packet)?;
+        for hop in &self.hops {
+            writeln!(f, "  {hop}")?;
+        }
+        write!(f, "{}", self.verdict)
+    }
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Spot::Pod { pod, node } => write!(f, "pod {pod} on node {node}"),
+            Spot::Node(node) => write!(f, "node {node}"),
+            Spot::Outside => f.write_str("outside the cluster"),
+        }
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hop::Sent { from } => write!(f, "sent by {from}"),
+            Hop::Gateway { pod, route } => write!(f, "pod {pod}: {route}"),
+            Hop::Routed { node, route } => write!(f, "node {node}: {route}"),
+            Hop::OnLink { node, net, link } => write!(f, "node {node}: {net} is on link {link}"),
+            Hop::DefaultRoute { node } => {
+                write!(f, "node {node}: no route of ours, so its own default route")
+            }
+            Hop::Masqueraded { node, from, to, rule } => {
+                write!(f, "node {node}: source {from} becomes {to}, by: {rule}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Delivered { to, source } => write!(f, "delivered to {to}, which sees {source}"),
+            Verdict::Left { node, source } => write!(f, "left the cluster by node {node}, as {source}"),
+            Verdict::Refused { at, reason } => write!(f, "refused at {at}: {reason}"),
+        }
+    }
+}

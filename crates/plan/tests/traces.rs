@@ -1,0 +1,182 @@
+//! Where packets go, by the plans alone.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use model::{Attachment, AttachmentId, Node, NodeFacts, Packet, PodRef, Snapshot, Uplink};
+use plan::{NodePlan, Trace, Verdict, plan};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// Two dual-stack nodes on a link and one beyond it; two pods on the first, one on the second.
+fn plans() -> BTreeMap<String, NodePlan> {
+    plans_with(Vec::new())
+}
+
+fn plans_with(non_masquerade: Vec<IpNet>) -> BTreeMap<String, NodePlan> {
+    let nodes = [
+        ("a", "172.30.0.11", "fd00:172:30::11", 0),
+        ("b", "172.30.0.12", "fd00:172:30::12", 1),
+        ("far", "192.0.2.9", "2001:db8::9", 2),
+    ];
+    let list: BTreeMap<String, Node> = nodes
+        .iter()
+        .map(|(name, v4, v6, n)| {
+            let pod_cidrs = vec![
+                net(&format!("10.244.{n}.0/24")),
+                net(&format!("fd00:10:244:{n}::/64")),
+            ];
+            (
+                (*name).to_owned(),
+                Node {
+                    addresses: vec![ip(v4), ip(v6)],
+                    pod_cidrs,
+                },
+            )
+        })
+        .collect();
+    let mut plans = BTreeMap::new();
+    for (name, v4, v6, n) in nodes {
+        let mut snapshot = Snapshot {
+            nodes: list.clone(),
+            non_masquerade: non_masquerade.clone(),
+            ..Snapshot::default()
+        };
+        let pods: &[u8] = if name == "a" { &[5, 6] } else { &[5] };
+        snapshot
+            .attachments
+            .extend(pods.iter().map(|pod| attachment(name, n, *pod)));
+        let uplink = Uplink {
+            name: "eth0".to_owned(),
+            mtu: 1500,
+            addresses: vec![net(&format!("{v4}/24")), net(&format!("{v6}/64"))],
+        };
+        plans.insert(
+            name.to_owned(),
+            plan(
+                &snapshot,
+                &NodeFacts {
+                    name: name.to_owned(),
+                    uplink,
+                },
+            ),
+        );
+    }
+    plans
+}
+
+fn attachment(node: &str, block: u8, pod: u8) -> (AttachmentId, Attachment) {
+    let id = AttachmentId::new(format!("{node}{pod}"), "eth0");
+    let attachment = Attachment {
+        pod: PodRef {
+            namespace: "default".to_owned(),
+            name: format!("{node}{pod}"),
+            uid: String::new(),
+        },
+        netns: format!("/run/netns/{node}{pod}"),
+        host_link: format!("rip-{node}{pod}"),
+        // The pod `.6` has no IPv6.
+        addresses: if pod == 6 {
+            vec![ip("10.244.0.6")]
+        } else {
+            vec![
+                ip(&format!("10.244.{block}.{pod}")),
+                ip(&format!("fd00:10:244:{block}::{pod}")),
+            ]
+        },
+        mtu: 1500,
+    };
+    (id, attachment)
+}
+
+fn trace(source: &str, destination: &str) -> Trace {
+    plan::trace(&plans(), &Packet::tcp(ip(source), ip(destination), 80))
+}
+
+#[test]
+fn pod_to_pod_on_one_node() {
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.0.6"));
+}
+
+#[test]
+fn pod_to_pod_across_nodes() {
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.1.5"));
+    insta::assert_snapshot!(trace("fd00:10:244:1::5", "fd00:10:244::5"));
+}
+
+#[test]
+fn pod_to_node_and_node_to_pod() {
+    insta::assert_snapshot!(trace("10.244.0.5", "172.30.0.11"));
+    insta::assert_snapshot!(trace("10.244.0.5", "172.30.0.12"));
+    insta::assert_snapshot!(trace("172.30.0.12", "10.244.0.5"));
+    insta::assert_snapshot!(trace("fd00:172:30::11", "fd00:10:244::5"));
+}
+
+#[test]
+fn pod_to_outside_is_masqueraded_unless_told_otherwise() {
+    insta::assert_snapshot!(trace("10.244.0.5", "192.0.2.77"));
+    insta::assert_snapshot!(trace("fd00:10:244::5", "2001:db8::77"));
+    let plans = plans_with(vec![net("192.0.2.0/24")]);
+    let direct = plan::trace(&plans, &Packet::icmp(ip("10.244.0.5"), ip("192.0.2.77")));
+    assert_eq!(
+        direct.verdict,
+        Verdict::Left {
+            node: "a".to_owned(),
+            source: ip("10.244.0.5")
+        }
+    );
+}
+
+#[test]
+fn what_nobody_has_is_refused_with_the_reason() {
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.0.200"));
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.1.200"));
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.2.5"));
+    insta::assert_snapshot!(trace("10.244.0.6", "fd00:10:244:1::5"));
+    insta::assert_snapshot!(trace("198.51.100.1", "198.51.100.2"));
+}
+
+#[test]
+fn from_outside_to_a_pod() {
+    insta::assert_snapshot!(trace("198.51.100.1", "10.244.1.5"));
+}
+
+#[test]
+fn a_pod_reaches_itself() {
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.0.5"));
+}
+
+/// What the kernel tests prove with packets, for every pair.
+#[test]
+fn every_pod_that_is_reachable_sees_the_senders_own_address() {
+    let pods = [
+        "10.244.0.5",
+        "10.244.0.6",
+        "10.244.1.5",
+        "fd00:10:244::5",
+        "fd00:10:244:1::5",
+    ]
+    .map(ip);
+    let plans = plans();
+    for source in pods {
+        for destination in pods
+            .into_iter()
+            .filter(|destination| destination.is_ipv4() == source.is_ipv4())
+        {
+            let trace = plan::trace(&plans, &Packet::icmp(source, destination));
+            assert!(
+                matches!(&trace.verdict, Verdict::Delivered { source: seen, .. } if *seen == source),
+                "{trace}"
+            );
+        }
+    }
+}
