@@ -13,13 +13,23 @@ pub(crate) fn typed<T: Serialize + DeserializeOwned>(raw: &Value) -> Result<Deco
         let found = value_at(raw, error.path());
         refusal(&path_text(error.path()), found, &error.inner().to_string())
     })?;
-    let object = serde_json::to_value(&typed).map_err(|error| DecodeError {
-        path: String::new(),
-        message: format!("cannot write the object as JSON: {error}"),
-    })?;
+    let mut object = serde_json::to_value(&typed).map_err(unwritable)?;
     let mut unknown = Vec::new();
     unknown_fields(raw, &object, &mut String::new(), &mut unknown);
+    if has_empty_list(&object) {
+        drop_empty_lists(&mut object);
+        // Lists that the type always has come back on the way.
+        let typed: T = serde_json::from_value(object).map_err(unwritable)?;
+        object = serde_json::to_value(&typed).map_err(unwritable)?;
+    }
     Ok(Decoded { object, unknown })
+}
+
+fn unwritable(error: serde_json::Error) -> DecodeError {
+    DecodeError {
+        path: String::new(),
+        message: format!("cannot write the object as JSON: {error}"),
+    }
 }
 
 /// Words a refusal as Go's JSON decoder does, but with the field's path and what was expected there.
@@ -95,6 +105,33 @@ fn push_field(path: &mut String, field: &str) {
         path.push('.');
     }
     path.push_str(field);
+}
+
+/// Kubernetes doesn't tell an empty list from none, and its Go clients drop empty ones when they write an
+/// object back. Kept, they'd look like changes.
+fn drop_empty_lists(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !is_empty_list(value));
+            map.values_mut().for_each(drop_empty_lists);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_empty_lists),
+        _ => {}
+    }
+}
+
+fn has_empty_list(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map
+            .values()
+            .any(|value| is_empty_list(value) || has_empty_list(value)),
+        Value::Array(list) => list.iter().any(has_empty_list),
+        _ => false,
+    }
+}
+
+fn is_empty_list(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// Collects the fields of `raw` that didn't survive the round trip. A null says nothing either way: an

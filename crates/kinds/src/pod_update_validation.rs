@@ -1,6 +1,6 @@
 //! What may change in a pod once it exists: little, because its containers run already.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::errors::{Errors, Field};
 use crate::json::{int, list, list_mut, set, text};
@@ -18,9 +18,11 @@ pub(crate) fn changed(errors: &mut Errors, new: &Value, old: &Value, path: &Fiel
     deadline(errors, new, old, &path.child("activeDeadlineSeconds"));
     tolerations(errors, new, old, &path.child("tolerations"));
     scheduling_gates(errors, new, old, &path.child("schedulingGates"));
-    let comparable = with_changeable_fields_of(old, new);
-    if comparable != *old {
-        let fields = differences(&comparable, old);
+    let fields = differences(
+        &without_empty(&with_changeable_fields_of(old, new)),
+        &without_empty(old),
+    );
+    if !fields.is_empty() {
         errors.forbidden(
             path,
             &format!(
@@ -110,6 +112,20 @@ fn with_changeable_fields_of(old: &Value, new: &Value) -> Value {
         }
     }
     spec
+}
+
+/// A value without its empty objects: `nodeSelector: {}` is as good as none.
+fn without_empty(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), without_empty(value)))
+            .filter(|(_, value)| value.as_object().is_none_or(|map| !map.is_empty()))
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(list) => list.iter().map(without_empty).collect(),
+        other => other.clone(),
+    }
 }
 
 /// Paths of the fields in which two values differ.

@@ -137,6 +137,18 @@ fn quantities_become_canonical() {
 }
 
 #[test]
+fn an_empty_list_is_no_list() {
+    let decoded = decode(pod(
+        json!({"containers": [{"name": "a", "ports": []}], "volumes": []}),
+    ))
+    .unwrap();
+    assert_eq!(decoded.object["spec"], json!({"containers": [{"name": "a"}]}));
+    assert_eq!(decoded.unknown, [""; 0]);
+    let required = decode(pod(json!({"containers": []}))).unwrap();
+    assert_eq!(required.object["spec"], json!({"containers": []}));
+}
+
+#[test]
 fn ports_are_numbers_or_names() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [
         {"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": 8081}]}});

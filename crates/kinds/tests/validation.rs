@@ -307,6 +307,11 @@ fn pods_change_little() {
         errors[0].ends_with("changed: spec.containers[0].command"),
         "{errors:?}"
     );
+    let empty = with(
+        old.clone(),
+        json!({"spec": {"nodeSelector": {}, "hostAliases": []}}),
+    );
+    assert_eq!(check_change("", "Pod", old.clone(), empty), nothing);
     let two = pod(json!({"containers": [{"name": "a", "image": "a:1"}, {"name": "b", "image": "a:1"}]}));
     assert_eq!(
         check_change("", "Pod", old.clone(), two),
