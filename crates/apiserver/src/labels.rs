@@ -279,4 +279,13 @@ mod tests {
             assert!(parse(selector).is_err(), "{selector}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "[a-z/!=<>(), .é-]{0,24}|.{0,24}") {
+            if let Ok(requirements) = parse(&text) {
+                proptest::prop_assert!(!requirements.is_empty());
+            }
+        }
+    }
 }

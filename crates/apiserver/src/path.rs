@@ -219,4 +219,16 @@ mod tests {
         assert_eq!(Route::parse("/api/v1/nodes/%ff"), Route::Unknown);
         assert_eq!(Route::parse("/metrics"), Route::Unknown);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_hides_a_slash_in_a_name(path in "(/(api|apis|v1|namespaces|%2[eEfF]|[a-z%0-9]{0,4})){0,9}") {
+            if let Route::Resource(path) = Route::parse(&path) {
+                let parts = [path.namespace, path.name, path.subresource, Some(path.resource)];
+                for part in parts.into_iter().flatten() {
+                    proptest::prop_assert!(!part.is_empty() && !part.contains('/'));
+                }
+            }
+        }
+    }
 }

@@ -18,8 +18,10 @@ use crate::identity::Identity;
 use crate::server::ApiServer;
 use crate::tls::ServerTls;
 
-/// How long a client may take to shake hands, or to send a request's head.
+/// How long a client may take to shake hands.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an HTTP/1.1 connection may take to send a request's head, idling before it included.
+const IDLE: Duration = Duration::from_secs(90);
 /// How long running requests may go on when the server shuts down.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Dead peers are noticed after about two of these.
@@ -120,10 +122,7 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE * 9);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder
         .http2()
         .timer(TokioTimer::new())

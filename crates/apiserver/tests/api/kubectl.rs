@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::Output;
 
+use serde_json::json;
 use tokio::process::Command;
 
-use crate::support::Running;
+use crate::support::{PODS, Running};
 
 struct Kubectl {
     config: PathBuf,
@@ -154,12 +155,20 @@ async fn a_watch_and_a_wait_see_what_others_do() {
     let kubectl = Kubectl::start().await;
     kubectl.run("create -f manifest.yaml").await;
     let watch = kubectl.output("get pods --watch --request-timeout=3s");
+    let wait = kubectl.run("wait --for=condition=Ready pod/p --timeout=20s");
     let others = async {
         // The watch gets its time to start; what it shows doesn't depend on it.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        kubectl.run("delete pod p").await;
+        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        let path = format!("{PODS}/p/status");
+        kubectl
+            .running
+            .raw()
+            .patch(&path, "strategic-merge", &ready)
+            .await
+            .code
     };
-    let (watched, ()) = tokio::join!(watch, others);
+    let (watched, waited, code) = tokio::join!(watch, wait, others);
     assert!(texts(&watched).0.contains("0/2"), "{watched:?}");
-    kubectl.run("wait --for=delete pod/p --timeout=10s").await;
+    assert_eq!((waited.trim(), code), ("pod/p condition met", 200));
 }
