@@ -1,0 +1,175 @@
+//! A server with its controllers, and a stand-in for kubelets.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use apiserver::{ApiServer, Config, Identity};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\n";
+
+/// A running cluster without nodes; it ends when this is dropped.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    _stop: DropGuard,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(controllers::Config {
+            ca_pem: CA.to_owned(),
+            ..Default::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn start_with(config: controllers::Config) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store.redb");
+        let server = ApiServer::open(Config {
+            store,
+            kubelet_client: None,
+        })
+        .unwrap();
+        server.ensure_namespaces().await.unwrap();
+        let stop = CancellationToken::new();
+        let identity = Identity::new("system:kube-controller-manager", ["system:masters"]);
+        let controllers = server.client(identity);
+        tokio::spawn(controllers::run(controllers, config, stop.clone()));
+        let client = server.client(Identity::new("admin", ["system:masters"]));
+        Self {
+            client,
+            _stop: stop.drop_guard(),
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Lets pods become ready, and deleted ones end, as kubelets would.
+    pub(crate) fn play_kubelets(&self) {
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            loop {
+                // The server is gone when the test has ended.
+                let Ok(list) = pods.list(&ListParams::default()).await else {
+                    return;
+                };
+                for pod in list {
+                    play(&client, &pod).await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+}
+
+async fn play(client: &Client, pod: &Pod) {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
+    // The pod may be gone by now.
+    if pod.metadata.deletion_timestamp.is_some() {
+        let _ = api
+            .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+            .await;
+        return;
+    }
+    let image = pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap();
+    let status = pod.status.as_ref();
+    if image == "broken" || status.is_some_and(|s| s.phase.as_deref() == Some("Running")) {
+        return;
+    }
+    let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": jiff::Timestamp::now() });
+    let status = json!({ "status": { "phase": "Running", "conditions": [ready] } });
+    let _ = api
+        .patch_status(
+            &pod.name_any(),
+            &PatchParams::default(),
+            &Patch::Strategic(status),
+        )
+        .await;
+}
+
+/// Waits until a look at the cluster finds what is wanted.
+pub(crate) async fn eventually<F, Fut, T>(what: &str, look: F) -> T
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let wait = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    found.unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
+/// Waits until an object is as wanted.
+pub(crate) async fn until<K>(api: &Api<K>, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> K
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    eventually(what, || async {
+        api.get_opt(name).await.unwrap().filter(|k| wanted(k))
+    })
+    .await
+}
+
+pub(crate) async fn until_gone<K>(api: &Api<K>, name: &str)
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let gone = || async { api.get_opt(name).await.unwrap().is_none().then_some(()) };
+    eventually(&format!("{name} is gone"), gone).await;
+}
+
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> K
+where
+    K: Resource + Clone + DeserializeOwned + Serialize + Debug,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap()
+}
+
+pub(crate) async fn merge<K>(api: &Api<K>, name: &str, patch: Value) -> K
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap()
+}
+
+pub(crate) fn template(app: &str, image: &str) -> Value {
+    json!({ "metadata": { "labels": { "app": app } },
+            "spec": { "containers": [{ "name": "c", "image": image }] } })
+}
+
+pub(crate) fn deployment(name: &str, replicas: i32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+        "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": name } },
+                  "template": template(name, "v1") },
+    })
+}
