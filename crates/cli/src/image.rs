@@ -1,5 +1,6 @@
 //! `ripstop image load FILE…`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,11 +59,14 @@ async fn load(name: &ClusterName, files: &[PathBuf]) -> Result<(), Failure> {
             let step = format!("{} on {node}", file.display());
             progress.begin(&step);
             let (cluster, paths, file) = (Arc::clone(&cluster), Arc::clone(&paths), file.clone());
-            work.spawn(async move { (step, images::load(&cluster, &paths, &node, &file).await) });
+            work.spawn(async move {
+                let result = images::load(&cluster, &paths, &node, &file).await;
+                (step, result)
+            });
         }
     }
-    let mut problems = Vec::new();
-    let mut names = std::collections::BTreeSet::new();
+    let mut failures: BTreeMap<(PathBuf, String), Vec<String>> = BTreeMap::new();
+    let mut names = BTreeSet::new();
     while let Some(result) = work.join_next().await {
         let (step, result) = result.expect("loading doesn't panic");
         match result {
@@ -70,22 +74,43 @@ async fn load(name: &ClusterName, files: &[PathBuf]) -> Result<(), Failure> {
                 names.extend(found);
                 progress.done(&step);
             }
-            Err(error) => problems.push(Problem {
-                what: error.to_string(),
-                cure: error.cure(),
-                fatal: true,
-            }),
+            Err(Error::Images {
+                archive,
+                node,
+                reason,
+            }) => {
+                failures.entry((archive, reason)).or_default().push(node);
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     drop(progress);
     for name in names {
         println!("{name}");
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::several(problems))
+    report(failures)
+}
+
+/// A broken archive is broken for every node: one line.
+fn report(failures: BTreeMap<(PathBuf, String), Vec<String>>) -> Result<(), Failure> {
+    if failures.is_empty() {
+        return Ok(());
     }
+    let problems = failures.into_iter().map(|((archive, reason), mut nodes)| {
+        nodes.sort();
+        let node = nodes.join(", ");
+        let error = Error::Images {
+            archive,
+            node,
+            reason,
+        };
+        Problem {
+            what: error.to_string(),
+            cure: error.cure(),
+            fatal: true,
+        }
+    });
+    Err(Failure::several(problems.collect()))
 }
 
 /// Nodes with power; the others have nothing to load into.

@@ -42,6 +42,9 @@ fn main() -> ExitCode {
     // The one crypto provider of the tree; only a second call could fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     start_log(&args);
+    if args.command.is_process() {
+        raise_file_limit();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -79,11 +82,22 @@ async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
+/// Each watch and each stream is an open file, and the usual limit is a shell's.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "can't raise the limit of open files");
+    }
+}
+
 /// Processes log what they do, commands only what is wrong; `RIPSTOP_LOG` says otherwise.
 fn start_log(args: &Args) {
     use tracing_subscriber::EnvFilter;
     let process = args.command.is_process();
-    let default = if process { "info" } else { "error" };
+    // What a client library thinks of a refused connection is said in our own words.
+    let default = if process { "info" } else { "error,kube_client=off" };
     let filter = EnvFilter::try_from_env("RIPSTOP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -48,13 +48,13 @@ impl Progress {
             .remove(name)
             .map(|start| start.elapsed())
             .unwrap_or_default();
-        self.done_in(name, took);
+        self.done_as(name, name, took);
     }
 
-    /// A step is done, and took this long.
-    pub(crate) fn done_in(&mut self, name: &str, took: Duration) {
+    /// A step is done, and took this long; `label` is what is shown of it.
+    pub(crate) fn done_as(&mut self, name: &str, label: &str, took: Duration) {
         self.running.remove(name);
-        self.line(&format!("✓ {name:<22} {}", seconds(took)));
+        self.line(&format!("✓ {label:<22} {}", seconds(took)));
         self.show();
     }
 

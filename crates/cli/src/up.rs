@@ -19,8 +19,11 @@ use crate::api::{self, NodeView, Readiness};
 use crate::args::Up;
 use crate::failure::{Failure, print_problem};
 use crate::lock::Lock;
-use crate::progress::{Progress, seconds};
+use crate::progress::seconds;
+use crate::up::steps::Steps;
 use crate::{down, kubeconfig, status};
+
+mod steps;
 
 /// How many nodes a cluster has if nobody says.
 const DEFAULT_NODES: usize = 3;
@@ -43,19 +46,20 @@ pub(crate) async fn run(args: Up) -> Result<(), Failure> {
     if let Some(cluster) = &existing {
         check_same(cluster, &args)?;
     }
-    if let Some(status) = running(&paths).await? {
-        return already_running(&args, &paths, &status).await;
-    }
-    let cluster = plan(&args, &paths, existing.as_ref()).await?;
-    let result = bring_up(&cluster, &paths).await;
-    let (status, nodes) = match result {
-        Ok(up) => up,
-        Err(failure) => {
-            let failure = failure.with_context(Vec::new());
-            return Err(clean_up(&args, existing.is_some(), failure).await);
+    let cluster = match (running(&paths).await?, &existing) {
+        (Some(status), _) if status.phase == Phase::Running => {
+            return already_running(&args, &paths, &status).await;
         }
+        // Somebody else's `up` was ended before it saw the end of it.
+        (Some(_), Some(cluster)) => cluster.clone(),
+        _ => plan(&args, &paths, existing.as_ref()).await?,
     };
-    let verb = if existing.is_some() { "is back" } else { "is up" };
+    let before = Before::look(&cluster, existing.is_some());
+    let (status, nodes) = match bring_up(&cluster, &paths).await {
+        Ok(up) => up,
+        Err(failure) => return Err(clean_up(&args, &before, failure).await),
+    };
+    let verb = if before.existed { "is back" } else { "is up" };
     println!("cluster {name} {verb} ({})\n", seconds(start.elapsed()));
     println!("{}\n", status::node_table(&status, &Ok(nodes)));
     for note in &status.notes {
@@ -63,6 +67,23 @@ pub(crate) async fn run(args: Up) -> Result<(), Failure> {
     }
     say_next(&args, &paths);
     Ok(())
+}
+
+/// What there was of the cluster before it was started: all of that must outlast a failure.
+#[derive(Debug)]
+struct Before {
+    /// It had data.
+    existed: bool,
+    /// Some of it ran: a supervisor had died.
+    ran: bool,
+}
+
+impl Before {
+    fn look(cluster: &Cluster, existed: bool) -> Self {
+        let hierarchies = Hierarchies::detect();
+        let ran = hierarchies.is_ok_and(|found| !found.group(&cluster.name.cgroup()).pids().is_empty());
+        Self { existed, ran }
+    }
 }
 
 /// The status of a supervisor that did or does its work; one that failed is ended.
@@ -220,15 +241,13 @@ async fn taken(name: &ClusterName) -> Result<Vec<Taken>, Error> {
 
 /// Starts the supervisor, and waits until every node is Ready.
 async fn bring_up(cluster: &Cluster, paths: &Paths) -> Result<(Status, Vec<NodeView>), Failure> {
-    let mut progress = Progress::new();
-    let supervisor = start_supervisor(cluster, paths)?;
-    let mut client = connect(supervisor, paths).await?;
+    let mut client = connect(cluster, paths).await?;
+    let stopped = |node: &&supervisor::cluster::Node| paths.node(&node.name).power_off.exists();
+    let off = cluster.nodes.iter().filter(stopped).count();
+    let mut steps = Steps::new(cluster.nodes.len() - off);
     loop {
         match client.next().await? {
-            Some(Reply::Step(step)) => match step.millis {
-                None => progress.begin(&step.name),
-                Some(millis) => progress.done_in(&step.name, Duration::from_millis(millis)),
-            },
+            Some(Reply::Step(step)) => steps.show(&step),
             Some(Reply::Done) => break,
             Some(Reply::Failed(failure)) => {
                 let tail = failure.log.as_deref().map(log_tail).unwrap_or_default();
@@ -241,9 +260,9 @@ async fn bring_up(cluster: &Cluster, paths: &Paths) -> Result<(Status, Vec<NodeV
     let status = protocol::status(&paths.supervisor_socket())
         .await?
         .ok_or_else(|| ended(paths))?;
-    progress.begin("nodes Ready");
+    steps.progress.begin("nodes Ready");
     let nodes = wait_ready(&status, paths).await?;
-    progress.done("nodes Ready");
+    steps.progress.done("nodes Ready");
     Ok((status, nodes))
 }
 
@@ -273,10 +292,16 @@ fn start_supervisor(cluster: &Cluster, paths: &Paths) -> Result<ProcessId, Failu
     ProcessId::of(child.id()).ok_or_else(|| ended(paths))
 }
 
-async fn connect(supervisor: ProcessId, paths: &Paths) -> Result<Client, Failure> {
+/// Follows the supervisor that there is, or a new one.
+async fn connect(cluster: &Cluster, paths: &Paths) -> Result<Client, Failure> {
+    let socket = paths.supervisor_socket();
+    if let Some(client) = Client::send(&socket, &Request::Follow).await? {
+        return Ok(client);
+    }
+    let supervisor = start_supervisor(cluster, paths)?;
     let deadline = Instant::now() + SUPERVISOR_LIMIT;
     loop {
-        if let Some(client) = Client::send(&paths.supervisor_socket(), &Request::Follow).await? {
+        if let Some(client) = Client::send(&socket, &Request::Follow).await? {
             return Ok(client);
         }
         if !supervisor.is_alive() || Instant::now() > deadline {
@@ -335,20 +360,18 @@ async fn wait_ready(status: &Status, paths: &Paths) -> Result<Vec<NodeView>, Fai
     }
 }
 
-/// Takes out what was made, unless somebody wants to look at it; an older cluster's data stays.
-async fn clean_up(args: &Up, existed: bool, failure: Failure) -> Failure {
+/// Takes out what was made, unless somebody wants to look at it. An older cluster's data stays, and
+/// so do pods that ran before.
+async fn clean_up(args: &Up, before: &Before, failure: Failure) -> Failure {
     let name = &args.named.name;
-    if args.keep {
+    if args.keep || before.ran {
         let line = format!("left as it is: `ripstop status --name {name}`, `ripstop down --name {name}`");
         return failure.with_context(vec![line]);
     }
-    match down::take_out(name, existed).await {
-        Ok(()) => failure,
-        Err(left) => {
-            left.print();
-            failure
-        }
+    if let Err(left) = down::take_out(name, before.existed).await {
+        left.print();
     }
+    failure
 }
 
 /// Adds the context, and says what can be done with it.

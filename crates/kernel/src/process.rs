@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
@@ -152,6 +152,17 @@ impl ProcessId {
     #[must_use]
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
+    }
+
+    /// When it started; `None` when `/proc` doesn't tell.
+    #[must_use]
+    pub fn started(self) -> Option<SystemTime> {
+        let ticks = unistd::sysconf(unistd::SysconfVar::CLK_TCK).ok()??;
+        let after_boot = self.start_time as f64 / ticks as f64;
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        let age = Duration::try_from_secs_f64(uptime - after_boot).unwrap_or_default();
+        SystemTime::now().checked_sub(age)
     }
 
     /// Gets hold of the process; `None` when it has ended.

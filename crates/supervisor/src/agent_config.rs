@@ -1,14 +1,45 @@
 //! What a node's agent is told.
+//!
+//! It is written as JSON rather than as the agent's own type, so that the supervisor doesn't have
+//! the agent and all its dependencies inside; a test of the command, which has both, reads it back.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Paths;
 use crate::cluster::{Cluster, Node};
+use crate::node;
+
+/// The kubelet's port, as everywhere.
+const KUBELET_PORT: u16 = 10250;
 
 /// The agent's configuration file.
-pub(crate) fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
+#[must_use]
+pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
+    let text = serde_json::to_string_pretty(&config(cluster, paths, node));
+    text.expect("plain data becomes JSON") + "\n"
+}
+
+fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
     let own = paths.node(&node.name);
-    let config = json!({"nodeName": node.name, "kubeconfig": own.kubeconfig()});
-    let _ = cluster;
-    serde_json::to_string_pretty(&config).expect("plain data becomes JSON") + "\n"
+    let pki = own.pki();
+    json!({
+        "nodeName": node.name,
+        "kubeconfig": own.kubeconfig(),
+        "dataDir": own.data,
+        "runDir": own.run,
+        "nodeIps": [node.address],
+        "cni": {"confDir": own.cni_conf(), "socket": own.cni_socket()},
+        "kubelet": {
+            "nodeName": node.name,
+            "nodeIps": [node.address],
+            "criSocket": own.containerd_socket(),
+            "rootDir": own.data,
+            "cgroupRoot": node::cgroup(cluster, &node.name),
+            "listen": std::net::SocketAddr::new(node.address, KUBELET_PORT),
+            "serverCert": pki.join("server.crt"),
+            "serverKey": pki.join("server.key"),
+            "clientCa": pki.join("ca.crt"),
+            "resolvConf": own.resolv_conf(),
+        },
+    })
 }

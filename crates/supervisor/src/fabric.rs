@@ -82,11 +82,12 @@ async fn connect_machine(cluster: &Cluster, inside: &Netlink, bridge: u32) -> Re
             name: &name,
             address: Some(mac(cluster.gateway().addr())),
             netns: Some(&machine_netns),
-            up: true,
             ..VethEnd::default()
         };
         inside.add_veth(&port, &end).await?;
     }
+    // Not at birth: a veth's far end can't be up before its near end exists.
+    machine.set_up(&name).await?;
     let link = machine.link_index(&name).await?;
     machine.add_address(link, cluster.gateway()).await?;
     Ok(())
@@ -115,11 +116,11 @@ pub async fn build_node(cluster: &Cluster, node: &Node) -> Result<(), Error> {
             name: NODE_LINK,
             address: Some(mac(node.address)),
             netns: Some(&netns),
-            up: true,
             ..VethEnd::default()
         };
         switch.add_veth(&port, &end).await?;
     }
+    inside.set_up(NODE_LINK).await?;
     let link = inside.link_index(NODE_LINK).await?;
     let network = cluster.ranges.node_network;
     inside

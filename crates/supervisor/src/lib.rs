@@ -16,7 +16,7 @@
 //! `cluster.json` ([`cluster`]); what it has on the machine can be found by its name ([`names`],
 //! [`paths`]), so that [`teardown`] needs nobody to tell it.
 
-mod agent_config;
+pub mod agent_config;
 pub mod cluster;
 pub mod containerd;
 pub mod credentials;
@@ -39,6 +39,7 @@ mod start;
 mod state;
 pub mod teardown;
 mod unit;
+mod way_out;
 
 pub use cluster::Cluster;
 pub use error::Error;

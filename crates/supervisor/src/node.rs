@@ -131,10 +131,15 @@ pub(crate) fn place(cluster: &Cluster, own: &NodePaths, node: &str, system: &Gro
     }
 }
 
+/// The path of a node's control group.
+pub(crate) fn cgroup(cluster: &Cluster, node: &str) -> String {
+    format!("{}/{node}", cluster.name.cgroup())
+}
+
 /// A node's control group.
 pub(crate) fn group(cluster: &Cluster, node: &str) -> Result<Group, Error> {
     let hierarchies = Hierarchies::detect().map_err(Error::system("control groups"))?;
-    Ok(hierarchies.group(&cluster.name.cgroup()).child(node))
+    Ok(hierarchies.group(&cgroup(cluster, node)))
 }
 
 /// Removes what a node that lost its power would not have any more.

@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use crate::cluster::{Cluster, Node};
 use crate::protocol::{Failure, NodeState, NodeStatus, Phase, ProcessState, ProcessStatus, Status};
 use crate::resolver::Resolver;
-use crate::start::{start, start_node, wanted};
+use crate::start::{digest, start, start_node, wanted};
 use crate::state::{State, now};
 use crate::unit::{Unit, Wanted};
-use crate::{ClusterName, Error, Paths, files, images, log, node, socket};
+use crate::{ClusterName, Error, Paths, files, log, node, socket, way_out};
 
 /// How long the server and the agents may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
@@ -57,6 +57,8 @@ pub async fn run(name: &ClusterName) -> Result<(), Error> {
     let accept = tokio::spawn(socket::serve(Arc::clone(&supervisor), listener));
     let dir = supervisor.paths.logs();
     let logs = tokio::spawn(async move { log::keep_small(&dir).await });
+    let own = Arc::clone(&supervisor);
+    let way_out = tokio::spawn(async move { way_out::keep_open(&own.cluster, &own.state).await });
     let starting = {
         let own = Arc::clone(&supervisor);
         tokio::spawn(async move { own.start().await })
@@ -73,6 +75,7 @@ pub async fn run(name: &ClusterName) -> Result<(), Error> {
     starting.abort();
     accept.abort();
     logs.abort();
+    way_out.abort();
     let _ = fs::remove_file(supervisor.paths.supervisor_socket());
     Ok(())
 }
@@ -187,9 +190,7 @@ impl Supervisor {
         let _alone = self.changing.lock().await;
         let node = self.node_in(name, NodeState::Stopped)?.clone();
         tracing::info!(node = name, "giving it power");
-        let archive = self.cluster.programs.images.clone();
-        let digest = tokio::task::spawn_blocking(move || images::digest(&archive));
-        let digest = digest.await.expect("hashing doesn't panic")?;
+        let digest = digest(self.cluster.clone()).await?;
         let mark = self.paths.node(name).power_off;
         fs::remove_file(&mark).map_err(|error| Error::file("remove", &mark, error))?;
         self.nodes

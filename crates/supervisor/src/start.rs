@@ -23,7 +23,7 @@ use crate::cluster::{API_PORT, Cluster, Node};
 use crate::protocol::NodeState;
 use crate::run::Supervisor;
 use crate::unit::{Unit, Wanted};
-use crate::{Error, Paths, credentials, fabric, files, images, node};
+use crate::{Error, Paths, credentials, fabric, files, images, node, way_out};
 
 /// How long a process may take until it answers.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -35,19 +35,19 @@ const SERVER_GRACE: Duration = Duration::from_secs(10);
 /// Starts the cluster; what runs already is taken over.
 pub(crate) async fn start(supervisor: &Arc<Supervisor>) -> Result<(), Error> {
     let (cluster, paths, state) = (&supervisor.cluster, &supervisor.paths, &supervisor.state);
-    let (network, certificates) = tokio::join!(
-        state.step("network", fabric::build_switch(cluster)),
+    let digest = tokio::spawn(digest(cluster.clone()));
+    let network = async {
+        fabric::build_switch(cluster).await?;
+        way_out::open(cluster, state).await
+    };
+    tokio::try_join!(
+        state.step("network", network),
         state.step("certificates", make_credentials(cluster.clone(), paths.clone())),
-    );
-    network?;
-    certificates?;
+    )?;
     install_plugins(cluster, paths)?;
     supervisor.look_after(server_unit(cluster, paths)?, supervisor.wanted.subscribe());
 
-    let archive = cluster.programs.images.clone();
-    let digest = tokio::task::spawn_blocking(move || images::digest(&archive))
-        .await
-        .expect("hashing doesn't panic")?;
+    let digest = digest.await.expect("hashing doesn't panic")?;
     let mut work = JoinSet::new();
     let own = Arc::clone(supervisor);
     work.spawn(async move { own.state.step("server", server_ready(&own)).await });
@@ -90,6 +90,12 @@ pub(crate) async fn start_node(supervisor: &Arc<Supervisor>, node: &Node, digest
     let load = state.step(format!("images {name}"), load);
     tokio::try_join!(agent, load)?;
     Ok(())
+}
+
+/// The digest of the archive that every node gets.
+pub(crate) async fn digest(cluster: Cluster) -> Result<String, Error> {
+    let work = tokio::task::spawn_blocking(move || images::digest(&cluster.programs.images));
+    work.await.expect("hashing doesn't panic")
 }
 
 async fn make_credentials(cluster: Cluster, paths: Paths) -> Result<(), Error> {

@@ -25,6 +25,8 @@ struct Inner {
     steps: Vec<Step>,
     processes: BTreeMap<String, ProcessStatus>,
     notes: Vec<String>,
+    /// What firewalls of the machine may do to the nodes.
+    firewalls: Vec<String>,
 }
 
 impl State {
@@ -36,6 +38,7 @@ impl State {
                 steps: Vec::new(),
                 processes: BTreeMap::new(),
                 notes: Vec::new(),
+                firewalls: Vec::new(),
             }),
             version: watch::Sender::new(0),
         }
@@ -66,8 +69,15 @@ impl State {
         self.change(|inner| inner.notes.push(text));
     }
 
+    pub(crate) fn set_firewalls(&self, problems: Vec<String>) {
+        if self.lock().firewalls != problems {
+            self.change(|inner| inner.firewalls = problems);
+        }
+    }
+
     pub(crate) fn notes(&self) -> Vec<String> {
-        self.lock().notes.clone()
+        let inner = self.lock();
+        [inner.notes.as_slice(), inner.firewalls.as_slice()].concat()
     }
 
     /// The steps from the given one on.
@@ -112,6 +122,8 @@ impl State {
         self.process(name, log, |process| {
             process.pid = Some(id.pid);
             process.state = ProcessState::Running;
+            // One that was taken over has run for longer than it is known.
+            process.since = id.started().map_or_else(now, seconds);
         });
     }
 
@@ -120,6 +132,7 @@ impl State {
         self.process(name, log, |process| {
             process.pid = None;
             process.state = ProcessState::Waiting;
+            process.since = now();
             process.last_end = Some(how);
             process.restarts += 1;
         });
@@ -130,6 +143,7 @@ impl State {
         self.process(name, log, |process| {
             process.pid = None;
             process.state = ProcessState::Stopped;
+            process.since = now();
         });
     }
 
@@ -148,7 +162,6 @@ impl State {
                     log: log.to_owned(),
                 });
             set(process);
-            process.since = now();
         });
     }
 
@@ -164,7 +177,9 @@ impl State {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    seconds(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -14,7 +14,7 @@ use kernel::{NetNs, Netlink, mountns, netns};
 use crate::node::PRIVATE;
 use crate::paths::{DATA_ROOT, RUN_ROOT};
 use crate::protocol::{Client, Request};
-use crate::{ClusterName, Error, Paths, files};
+use crate::{ClusterName, Error, Paths, files, way_out};
 
 /// How long the supervisor may take to end the server and the agents.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(20);
@@ -57,6 +57,7 @@ pub async fn down(name: &ClusterName, options: Options, progress: impl Fn(&str))
     note(remove_mounts(&paths));
     note(remove_namespaces(name));
     note(remove_machine_link(name).await);
+    note(way_out::close(name).await);
     progress("removing control groups and files");
     note(remove_groups(name).await);
     note(files::remove_dir(&paths.run));

@@ -28,6 +28,23 @@ fn another_start_time_is_another_process() {
     assert_eq!(stranger.executable(), None);
 }
 
+#[test]
+fn a_process_started_when_it_was_started() {
+    let before = SystemTime::now();
+    let mut child = sleeper();
+    let started = ProcessId::of(child.id())
+        .expect("alive")
+        .started()
+        .expect("/proc tells");
+    let slack = Duration::from_secs(1);
+    assert!(
+        started + slack > before && started < SystemTime::now() + slack,
+        "{started:?}"
+    );
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+}
+
 #[tokio::test]
 async fn a_process_that_was_asked_to_end_is_seen_to_end() {
     let mut child = sleeper();
