@@ -44,7 +44,7 @@ pub(crate) fn look_at(cluster: Option<&str>, nodes: &[&str]) -> String {
         Some(name) => {
             let logs = nodes
                 .iter()
-                .map(|node| format!("`ripstop logs --name {name} {node}/agent`"));
+                .map(|node| format!("`ripstop logs --name {name} agent {node}`"));
             logs.collect::<Vec<_>>().join(" and ")
         }
         None => format!("the log of the ripstop agent on {}", nodes.join(" and ")),
@@ -344,7 +344,7 @@ mod tests {
         for row in failed {
             let text = format!("{row:?}");
             assert!(
-                text.contains("timed out") && text.contains("node-2/agent"),
+                text.contains("timed out") && text.contains("agent node-2"),
                 "{text}"
             );
         }

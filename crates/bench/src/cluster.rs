@@ -1,0 +1,123 @@
+//! The cluster that is measured, driven as a user drives it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::Value;
+
+pub(crate) const NODES: usize = 3;
+
+/// A cluster by its name.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    ripstop: PathBuf,
+    name: String,
+}
+
+impl Cluster {
+    pub(crate) fn new(ripstop: PathBuf, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { ripstop, name }
+    }
+
+    /// `ripstop up`, to its end.
+    pub(crate) fn up(&self) -> Result<()> {
+        let nodes = NODES.to_string();
+        self.run(&["up", "--no-kubeconfig", "--nodes", &nodes]).map(drop)
+    }
+
+    /// `ripstop down`, of everything.
+    pub(crate) fn down(&self) -> Result<()> {
+        self.run(&["down"]).map(drop)
+    }
+
+    /// `ripstop down`, but for objects and images.
+    pub(crate) fn down_keeping_data(&self) -> Result<()> {
+        self.run(&["down", "--keep-data"]).map(drop)
+    }
+
+    /// A client of the cluster's API.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        let output = self.run(&["kubeconfig"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let kubeconfig = Kubeconfig::from_yaml(&text).context("read the kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Ok(Client::try_from(config?)?)
+    }
+
+    /// The process ids of the processes whose names `status` begins so.
+    pub(crate) fn pids(&self, process: &str) -> Result<Vec<u32>> {
+        let output = self.run(&["status", "-o", "json"])?;
+        let status: Value = serde_json::from_slice(&output.stdout).context("read the status")?;
+        let processes = status["processes"]
+            .as_array()
+            .context("the status has no processes")?;
+        let of_name = |one: &&Value| {
+            let name = one["name"].as_str().unwrap_or_default();
+            name.split(' ').next() == Some(process)
+        };
+        let pids: Vec<u32> = processes
+            .iter()
+            .filter(of_name)
+            .filter_map(|one| one["pid"].as_u64()?.try_into().ok())
+            .collect();
+        if pids.is_empty() {
+            bail!("no process `{process}` runs");
+        }
+        Ok(pids)
+    }
+
+    /// Where a node keeps what lasts.
+    pub(crate) fn node_data(&self, node: &str) -> PathBuf {
+        Path::new("/var/lib/ripstop")
+            .join(&self.name)
+            .join("nodes")
+            .join(node)
+    }
+
+    /// The plugin that comes with the program.
+    pub(crate) fn plugin(&self) -> PathBuf {
+        self.ripstop.with_file_name("ripstop-cni")
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Output> {
+        let shown = words.join(" ");
+        let output = Command::new(&self.ripstop)
+            .args(words)
+            .args(["--name", &self.name])
+            .output()
+            .with_context(|| format!("run {}", self.ripstop.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`ripstop {shown}` failed: {}", said.trim());
+        }
+        Ok(output)
+    }
+}
+
+/// Waits until as many nodes as there should be are Ready.
+pub(crate) async fn all_ready(client: &Client) -> Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    loop {
+        let nodes = api.list(&ListParams::default()).await?;
+        let ready = nodes.iter().filter(|node| {
+            let conditions = node
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten());
+            conditions
+                .into_iter()
+                .any(|c| c.type_ == "Ready" && c.status == "True")
+        });
+        if ready.count() == NODES {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

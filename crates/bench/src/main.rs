@@ -1,0 +1,146 @@
+//! `make bench`: measures what Ripstop is held to, on a cluster of its own, and
+//! prints each figure beside its bar. docs/bench.md says how to read them.
+//!
+//! ```text
+//! Cluster (up, down) ─► starting · memory · pods · paths · attach ─► Figures ─► table
+//!                                                  └─ plain: the same without Ripstop
+//! ```
+//!
+//! Whatever happens, the cluster is taken out again.
+
+mod attach;
+mod cluster;
+mod figures;
+mod machine;
+mod memory;
+mod paths;
+mod plain;
+mod pods;
+mod starting;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+
+use cluster::Cluster;
+use figures::Figures;
+
+/// Measures Ripstop on this machine, as root.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Options {
+    /// Measure only these
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Rounds of what is measured more than once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..100))]
+    rounds: u32,
+    /// The program [default: beside this one]
+    #[arg(long)]
+    ripstop: Option<PathBuf>,
+    /// The static toolbox, for what is measured without Ripstop [default: where `make build` leaves it]
+    #[arg(long)]
+    toolbox: Option<PathBuf>,
+    /// The cluster's name
+    #[arg(long, default_value = "bench")]
+    name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Three nodes, from nothing to Ready
+    Up,
+    /// What server and agents hold when nothing happens
+    Memory,
+    /// A hundred pods
+    Pods,
+    /// Request and response from pod to pod, beside plain routing
+    Paths,
+    /// CNI ADD
+    Add,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    if !nix::unistd::geteuid().is_root() {
+        bail!("measuring starts a cluster, which wants root: run it with sudo");
+    }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let own = std::env::current_exe().context("find this program's own file")?;
+    let ripstop = options
+        .ripstop
+        .clone()
+        .unwrap_or_else(|| own.with_file_name("ripstop"));
+    let toolbox = match &options.toolbox {
+        Some(path) => path.clone(),
+        None => plain::toolbox_beside(&own)?,
+    };
+    for file in [&ripstop, &toolbox] {
+        if !file.is_file() {
+            bail!("{} isn't there: run `make build`", file.display());
+        }
+    }
+    let cluster = Cluster::new(ripstop, &options.name);
+    let mut figures = Figures::default();
+    let interrupted = async {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let measured = tokio::select! {
+        done = measure(&options, &cluster, &toolbox, &mut figures) => done,
+        () = interrupted => Err(anyhow::anyhow!("interrupted")),
+    };
+    eprintln!("taking the cluster out");
+    cluster.down()?;
+    println!("{}\n\n{figures}", machine::describe());
+    measured
+}
+
+/// Measures part after part; what was measured is kept if a later part fails.
+async fn measure(
+    options: &Options,
+    cluster: &Cluster,
+    toolbox: &std::path::Path,
+    figures: &mut Figures,
+) -> Result<()> {
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let rounds = options.rounds;
+    if wanted(Part::Up) {
+        eprintln!("starting a cluster, {rounds} times and once");
+        starting::measure(cluster, rounds, figures)
+            .await
+            .context("measuring `up`")?;
+    } else {
+        cluster.up()?;
+    }
+    let client = cluster.client().await?;
+    if wanted(Part::Memory) {
+        eprintln!("reading memory");
+        memory::measure(cluster, "idle", figures)
+            .await
+            .context("measuring memory")?;
+    }
+    if wanted(Part::Pods) {
+        eprintln!("starting 100 pods, {rounds} times");
+        pods::measure(cluster, &client, rounds, figures)
+            .await
+            .context("measuring 100 pods")?;
+    }
+    if wanted(Part::Paths) {
+        eprintln!("asking from pod to pod, {rounds} rounds");
+        paths::measure(&client, toolbox, rounds, figures)
+            .await
+            .context("measuring paths")?;
+    }
+    if wanted(Part::Add) {
+        eprintln!("attaching and detaching");
+        attach::measure(cluster, figures)
+            .await
+            .context("measuring CNI ADD")?;
+    }
+    Ok(())
+}
