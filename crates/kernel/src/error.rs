@@ -50,6 +50,9 @@ pub enum Error {
     /// An address was added and packets to it aren't taken in.
     #[error("address {0} was added but is not in use: does its link run?")]
     AddressUnused(std::net::IpAddr),
+    /// There's a route to that destination which isn't ours.
+    #[error("a route to {0} exists already that Ripstop did not make; remove it, or use other addresses")]
+    RouteTaken(ipnet::IpNet),
     /// The pod's namespace already has an interface of that name which isn't ours.
     #[error(
         "{netns} already has an interface {interface:?} that Ripstop did not make; remove it, or choose another name"

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::{Netlink, Result};
+use crate::{Error, Netlink, Result};
 
 /// The protocol number (`ip route … proto 82`) of our routes. 82 is `R` and taken by nobody in
 /// iproute2's `rt_protos`.
@@ -149,8 +149,19 @@ impl Netlink {
         }
     }
 
-    /// Adds a route, or replaces the one to the same destination with the same metric.
+    /// Adds a route, or replaces ours to the same destination. Somebody else's is left, and an error.
     pub async fn replace_route(&self, route: &Route) -> Result<()> {
+        // Replacing would take whichever has that destination and metric, whoever made it.
+        if self.add_route(route).await? {
+            return Ok(());
+        }
+        let ours = self.list_routes(Some(route.protocol)).await?;
+        if !ours
+            .iter()
+            .any(|ours| ours.destination == route.destination && ours.metric == route.metric)
+        {
+            return Err(Error::RouteTaken(route.destination));
+        }
         self.write_route(route, NLM_F_CREATE | NLM_F_REPLACE).await
     }
 

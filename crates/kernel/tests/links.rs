@@ -174,6 +174,36 @@ async fn routes_and_neighbours_read_back_as_written() {
 }
 
 #[tokio::test]
+async fn a_route_is_replaced_only_if_its_ours() {
+    let lan = Lan::new(1).await;
+    let netlink = lan.nodes[0].netns.netlink();
+    let link = netlink.link_index("eth0").await.unwrap();
+    for (block, one, two) in [
+        ("10.9.0.0/16", "172.30.0.1", "172.30.0.12"),
+        ("fd09::/48", "fd00:172:30::1", "fd00:172:30::12"),
+    ] {
+        let foreign = Route {
+            protocol: 4,
+            ..Route::via(net(block), ip(one), link)
+        };
+        netlink.replace_route(&foreign).await.unwrap();
+        let ours = Route::via(net(block), ip(two), link);
+        let error = netlink.replace_route(&ours).await.unwrap_err();
+        assert!(error.to_string().contains("did not make"), "{error}");
+        assert!(netlink.routes().await.unwrap().contains(&foreign));
+        assert!(netlink.delete_route(&foreign).await.unwrap());
+        netlink.replace_route(&ours).await.unwrap();
+        let changed = Route::via(net(block), ip(one), link);
+        netlink.replace_route(&changed).await.unwrap();
+        assert_eq!(
+            netlink.own_routes().await.unwrap(),
+            std::slice::from_ref(&changed)
+        );
+        assert!(netlink.delete_route(&changed).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn nodes_of_a_lan_reach_each_other_in_both_families() {
     let lan = Lan::new(2).await;
     for address in lan.nodes[1].addresses() {

@@ -45,6 +45,7 @@ pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
             attachment::attachment(id, attachment, facts),
         );
     }
+    resolve(&mut parts);
     let addresses = snapshot
         .nodes
         .get(&facts.name)
@@ -55,6 +56,27 @@ pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
         addresses,
         uplink: facts.uplink.clone(),
         parts,
+    }
+}
+
+/// Where two parts want the same thing differently (two pods with one address, say) the first one
+/// has it, so that the plan means one state of the kernel.
+fn resolve(parts: &mut BTreeMap<PartId, Part>) {
+    let mut taken: BTreeMap<Identity, (PartId, Object)> = BTreeMap::new();
+    for (id, part) in parts {
+        let mut notes = Vec::new();
+        part.objects.retain(|object| match taken.get(&object.identity()) {
+            Some((owner, held)) if held != object => {
+                notes.push(format!("{object} is left out: {owner} has {held}"));
+                false
+            }
+            Some(_) => true,
+            None => {
+                taken.insert(object.identity(), (id.clone(), object.clone()));
+                true
+            }
+        });
+        part.notes.extend(notes);
     }
 }
 

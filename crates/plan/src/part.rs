@@ -56,9 +56,12 @@ impl NodePlan {
     pub fn diff(old: &NodePlan, new: &NodePlan) -> Vec<Change> {
         let (held, wanted) = (by_identity(old.objects()), by_identity(new.objects()));
         let mut changes = Vec::new();
+        // What two parts share, an element say, is written and removed once.
+        let mut seen = BTreeSet::new();
         for (id, part) in &new.parts {
             for object in &part.objects {
-                if held.get(&object.identity()) != Some(&object) {
+                let identity = object.identity();
+                if held.get(&identity) != Some(&object) && seen.insert(identity) {
                     changes.push(Change::Put {
                         part: id.clone(),
                         object: object.clone(),
@@ -68,7 +71,8 @@ impl NodePlan {
         }
         for (id, part) in old.parts.iter().rev() {
             for object in part.objects.iter().rev() {
-                if !wanted.contains_key(&object.identity()) {
+                let identity = object.identity();
+                if !wanted.contains_key(&identity) && seen.insert(identity) {
                     changes.push(Change::Remove {
                         part: id.clone(),
                         object: object.clone(),

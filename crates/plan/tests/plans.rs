@@ -186,3 +186,19 @@ fn an_address_that_moves_to_another_pod_is_not_removed() {
         "{removed:?}"
     );
 }
+
+#[test]
+fn an_address_that_two_pods_claim_goes_to_the_first() {
+    let mut snapshot = two_nodes();
+    snapshot
+        .attachments
+        .extend([pod("one", &["10.244.0.5"]), pod("two", &["10.244.0.5"])]);
+    let plan = plan(&snapshot, &facts_of_a());
+    let notes: Vec<&str> = plan
+        .parts
+        .values()
+        .flat_map(|part| &part.notes)
+        .map(String::as_str)
+        .collect();
+    insta::assert_snapshot!(notes.join("\n"));
+}
