@@ -22,7 +22,7 @@ mod config;
 pub mod conflist;
 pub mod ipam;
 pub mod network;
-//mod run;
+mod run;
 
 pub use config::{AgentConfig, CniConfig, NetworkConfig};
-//pub use run::run;
+pub use run::{run, run_with};

@@ -1,7 +1,7 @@
 //! Puts the parts together and keeps them going.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -9,6 +9,7 @@ use kube::{Client, Config};
 use model::Snapshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -32,6 +33,16 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     config.validate()?;
     let client = connect(&config).await?;
     let kernel = NodeKernel::current().context("cannot reach the kernel's network")?;
+    run_with(config, client, kernel, shutdown).await
+}
+
+/// As [`run`], with a client and a network namespace of the caller's.
+pub async fn run_with(
+    config: AgentConfig,
+    client: Client,
+    kernel: NodeKernel,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let network = Arc::new(Network::start((&config).into(), kernel).await?);
     let server = Server::bind(&config.socket())?;
 
@@ -40,25 +51,54 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let was_here = remembered.is_some();
     let latest = Latest::new(remembered.map(|nodes| {
         let non_masquerade = config.network.non_masquerade.clone();
-        Arc::new(Snapshot { nodes, non_masquerade, ..Snapshot::default() })
+        Arc::new(Snapshot {
+            nodes,
+            non_masquerade,
+            ..Snapshot::default()
+        })
     }));
     let snapshots = latest.subscribe();
     let non_masquerade = config.network.non_masquerade.clone();
-    info!(node = config.node_name, attachments = network.attachments().len(), remembered = was_here, "the agent starts");
+    info!(
+        node = config.node_name,
+        attachments = network.attachments().len(),
+        remembered = was_here,
+        "the agent starts"
+    );
 
     // The end of any part is the end of all.
     let all = shutdown.child_token();
     let _cancel_all = all.clone().drop_guard();
-    let mut parts: JoinSet<(&str, anyhow::Result<()>)> = JoinSet::new();
+    let mut parts: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let watch = cluster::follow(client.clone(), non_masquerade, memory, latest, all.clone());
-    parts.spawn(async { ("the watch of the API", { watch.await; Ok(()) }) });
+    parts.spawn(async {
+        ("the watch of the API", {
+            watch.await;
+            Ok(())
+        })
+    });
     let (follower, token) = (network.clone(), all.clone());
-    parts.spawn(async move { ("the network", { follower.follow(snapshots, token).await; Ok(()) }) });
+    parts.spawn(async move {
+        ("the network", {
+            follower.follow(snapshots, token).await;
+            Ok(())
+        })
+    });
     let serve = server.serve(network.clone(), all.clone());
-    parts.spawn(async { ("the CNI server", { serve.await; Ok(()) }) });
+    parts.spawn(async {
+        ("the CNI server", {
+            serve.await;
+            Ok(())
+        })
+    });
     let conflist = Conflist::new(&config.cni.conf_dir, &config.socket());
     let announce = announce(conflist, network.readiness(), all.clone());
-    parts.spawn(async { ("the runtime's network configuration", { announce.await; Ok(()) }) });
+    parts.spawn(async {
+        ("the runtime's network configuration", {
+            announce.await;
+            Ok(())
+        })
+    });
     if let Some(kubelet) = config.kubelet {
         let (network, token) = (network.clone(), all.clone());
         parts.spawn(async move {
@@ -74,7 +114,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
 
 /// Waits for the first part to end, then ends the others.
 async fn supervise(
-    mut parts: JoinSet<(&str, anyhow::Result<()>)>,
+    mut parts: JoinSet<(&'static str, anyhow::Result<()>)>,
     shutdown: &CancellationToken,
     all: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -99,8 +139,8 @@ async fn supervise(
 async fn connect(config: &AgentConfig) -> anyhow::Result<Client> {
     let api = match &config.kubeconfig {
         Some(path) => {
-            let kubeconfig =
-                Kubeconfig::read_from(path).with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
+            let kubeconfig = Kubeconfig::read_from(path)
+                .with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
                 .with_context(|| format!("kubeconfig {} leads to no API", path.display()))?
@@ -113,7 +153,11 @@ async fn connect(config: &AgentConfig) -> anyhow::Result<Client> {
 
 /// Keeps the runtime's network configuration in place while the network is ready, and takes it away
 /// when it has been unready for [`UNREADY_GRACE`].
-async fn announce(conflist: Conflist, mut ready: watch::Receiver<Result<(), String>>, shutdown: CancellationToken) {
+async fn announce(
+    conflist: Conflist,
+    mut ready: watch::Receiver<Result<(), String>>,
+    shutdown: CancellationToken,
+) {
     let mut unready_since: Option<Instant> = None;
     loop {
         let is_ready = ready.borrow_and_update().is_ok();
@@ -128,7 +172,9 @@ async fn announce(conflist: Conflist, mut ready: watch::Receiver<Result<(), Stri
         let path = conflist.path();
         match outcome {
             Ok(true) if is_ready => info!(path = %path.display(), "the container runtime may attach pods"),
-            Ok(true) => warn!(path = %path.display(), "the container runtime may attach no pods until the network is ready"),
+            Ok(true) => {
+                warn!(path = %path.display(), "the container runtime may attach no pods until the network is ready")
+            }
             Ok(false) => {}
             Err(error) => warn!(%error, "trying again"),
         }
@@ -142,7 +188,62 @@ async fn announce(conflist: Conflist, mut ready: watch::Receiver<Result<(), Stri
 }
 
 async fn wait_ready(mut ready: watch::Receiver<Result<(), String>>, patience: Duration) {
-    if tokio::time::timeout(patience, ready.wait_for(Result::is_ok)).await.is_err() {
+    if tokio::time::timeout(patience, ready.wait_for(Result::is_ok))
+        .await
+        .is_err()
+    {
         warn!("the network isn't ready again yet: the Node will show it");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn running(conflist: &Conflist) -> (watch::Sender<Result<(), String>>, impl Drop + use<>) {
+        let ready = watch::Sender::new(Ok(()));
+        let stop = CancellationToken::new();
+        tokio::spawn(announce(conflist.clone(), ready.subscribe(), stop.clone()));
+        (ready, stop.drop_guard())
+    }
+
+    async fn after(time: Duration) {
+        tokio::time::sleep(time).await;
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_runtime_is_told_when_the_network_was_unready_for_longer_than_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conflist = Conflist::new(dir.path(), Path::new("/cni.sock"));
+        let (ready, _stop) = running(&conflist);
+        after(Duration::from_millis(1)).await;
+        assert!(conflist.path().exists());
+
+        ready.send(Err("a moment".to_owned())).expect("it is watched");
+        after(UNREADY_GRACE / 2).await;
+        assert!(conflist.path().exists(), "a short trouble isn't told");
+        ready
+            .send(Err("another reason".to_owned()))
+            .expect("it is watched");
+        after(UNREADY_GRACE * 2).await;
+        assert!(!conflist.path().exists(), "a long one is, whatever its reasons");
+
+        ready.send(Ok(())).expect("it is watched");
+        after(Duration::from_millis(1)).await;
+        assert!(conflist.path().exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_somebody_removed_comes_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conflist = Conflist::new(dir.path(), Path::new("/cni.sock"));
+        let (_ready, _stop) = running(&conflist);
+        after(Duration::from_millis(1)).await;
+        conflist.remove().expect("removed");
+        after(UNREADY_GRACE * 2).await;
+        assert!(conflist.path().exists());
     }
 }

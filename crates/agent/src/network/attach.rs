@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use cni::{AddResult, Call, Code, Command, Error, Interface, Ip, NetworkConfig, Route};
 use ipnet::IpNet;
@@ -23,6 +24,9 @@ use super::counters::count;
 use super::{DataPlane, Network, blocking};
 use crate::clock;
 use crate::ipam::{self, Added};
+
+/// How long ADD waits for a network that isn't ready.
+const READY_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What came of a call.
 #[derive(Debug)]
@@ -66,6 +70,7 @@ impl<D: DataPlane> Network<D> {
     async fn add(&self, call: &Call) -> Result<(Option<AttachmentId>, AddResult), Error> {
         let id = id(call);
         let _held = self.attachments.hold(&id).await;
+        self.wait_ready().await;
         let facts = self.facts_if_ready()?;
         if let Err(ipam::Error::NoAddress(_)) = self.address_for(&id) {
             // Perhaps pods went without a word, as in a crash of the runtime.
@@ -92,6 +97,14 @@ impl<D: DataPlane> Network<D> {
         count(&self.counters.adds, 1);
         info!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "attached");
         Ok((is_new.then_some(id), result))
+    }
+
+    /// Waits a little for a network that isn't ready: an agent that has just been started again
+    /// mostly is in a moment, and a refusal costs the pod a whole new sandbox.
+    async fn wait_ready(&self) {
+        let mut ready = self.readiness();
+        // Ready or not: whoever asks next finds out.
+        let _ = tokio::time::timeout(READY_PATIENCE, ready.wait_for(Result::is_ok)).await;
     }
 
     /// What the kernel is like, once pods can be attached.

@@ -355,6 +355,14 @@ async fn a_refused_del_keeps_the_address() {
 }
 
 #[tokio::test]
+async fn an_add_that_comes_while_the_agent_starts_waits_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = start(dir.path(), &Fake::default()).await;
+    let (added, ()) = tokio::join!(running.add("web"), running.publish(cluster(&["10.244.1.0/24"])));
+    added.expect("attached");
+}
+
+#[tokio::test(start_paused = true)]
 async fn before_the_cluster_is_known_add_waits_and_del_works() {
     let dir = tempfile::tempdir().expect("a directory");
     let running = start(dir.path(), &Fake::default()).await;

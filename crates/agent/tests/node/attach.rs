@@ -1,6 +1,4 @@
-//! Pods attached by the real plugin, through the network part, in the real kernel. Needs root.
-
-mod support;
+//! Pods attached by the real plugin, through the network part, in the real kernel.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::{Agent, Spec, TestNode, address};
 use serde_json::json;
-use support::{Agent, Spec, TestNode, address};
 use testkit::{Pong, TestNs, eventually_async, ping};
 
 const DUAL: &[&str] = &["10.244.1.0/24", "fd00:10:244:1::/64"];
@@ -275,7 +273,7 @@ fn agent_process() {
 
 fn start_agent_process(spec: &Spec) -> Child {
     Command::new(env::current_exe().expect("this test"))
-        .args(["--exact", "agent_process", "--ignored", "--nocapture"])
+        .args(["--exact", "attach::agent_process", "--ignored", "--nocapture"])
         .env("RIPSTOP_TEST_AGENT", serde_json::to_string(spec).expect("JSON"))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -306,7 +304,7 @@ async fn kill_agents(spec: Spec, stop: Arc<AtomicBool>) -> usize {
 async fn a_thousand_calls_survive_agents_that_are_killed() {
     const WORKERS: usize = 4;
     const ROUNDS: usize = 125; // 4 × 125 × (ADD and DEL) = 1,000
-    support::plugin();
+    crate::support::plugin();
     let node = Arc::new(TestNode::new(&["10.244.0.0/20", "fd00:10:244:1::/64"]).await);
     let stop = Arc::new(AtomicBool::new(false));
     Agent::start(&node.spec).await.stop().await;

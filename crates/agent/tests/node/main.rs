@@ -1,0 +1,5 @@
+//! The agent on a node of the test's own: a network namespace with an uplink. Needs root.
+
+mod attach;
+mod run;
+mod support;
