@@ -7,8 +7,8 @@
 //! ```
 //!
 //! One pod is decided on at a time, on a view that already counts every decision made before
-//! ([`cluster`]): nothing is given twice, although bindings are written in parallel and the watch
-//! shows them later. [`filter`] and [`score`] are pure.
+//! (`cluster`): nothing is given twice, although bindings are written in parallel and the watch
+//! shows them later. `filter` and `score` are pure.
 
 mod affinity;
 mod cluster;

@@ -130,7 +130,9 @@ impl Reconcile for Controller {
             deployment,
         };
         for action in actions {
-            step.apply(action).await?;
+            if step.apply(action).await? == Next::Stop {
+                break;
+            }
         }
         Ok(())
     }
@@ -215,31 +217,38 @@ struct Step<'a> {
     deployment: Arc<Deployment>,
 }
 
+/// Whether the rest of a step still makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
 impl Step<'_> {
-    async fn apply(&mut self, action: Action) -> Result<(), Error> {
+    async fn apply(&mut self, action: Action) -> Result<Next, Error> {
         match action {
-            Action::Create(set) => self.create(*set).await,
-            Action::Update(update) => self.update(&update).await,
-            Action::Delete(set) => self.delete(&set).await,
-            Action::SetRevision(revision) => {
-                let annotations = json!({ super::revision::REVISION: revision });
-                let patch = json!({ "metadata": {
-                    "resourceVersion": self.deployment.metadata.resource_version,
-                    "annotations": annotations,
-                }});
-                let api = self.controller.api::<Deployment>(Some(&self.key.namespace));
-                let params = PatchParams::default();
-                let written = api.patch(&self.key.name, &params, &Patch::Merge(patch)).await;
-                let written = written.doing(|| format!("annotate Deployment {}", self.key));
-                self.written(ignore_missing(written)?);
-                Ok(())
-            }
-            Action::UpdateStatus(status) => self.write_status(&status).await,
-            Action::ComeBack(delay) => {
-                self.controller.queue.add_after(self.key.clone(), delay);
-                Ok(())
-            }
+            Action::Create(set) => return self.create(*set).await,
+            Action::Update(update) => self.update(&update).await?,
+            Action::Delete(set) => self.delete(&set).await?,
+            Action::SetRevision(revision) => self.set_revision(&revision).await?,
+            Action::UpdateStatus(status) => self.write_status(&status).await?,
+            Action::ComeBack(delay) => self.controller.queue.add_after(self.key.clone(), delay),
         }
+        Ok(Next::GoOn)
+    }
+
+    async fn set_revision(&mut self, revision: &str) -> Result<(), Error> {
+        let annotations = json!({ super::revision::REVISION: revision });
+        let patch = json!({ "metadata": {
+            "resourceVersion": self.deployment.metadata.resource_version,
+            "annotations": annotations,
+        }});
+        let api = self.controller.api::<Deployment>(Some(&self.key.namespace));
+        let params = PatchParams::default();
+        let written = api.patch(&self.key.name, &params, &Patch::Merge(patch)).await;
+        let written = written.doing(|| format!("annotate Deployment {}", self.key));
+        self.written(ignore_missing(written)?);
+        Ok(())
     }
 
     fn written(&mut self, deployment: Option<Deployment>) {
@@ -248,7 +257,7 @@ impl Step<'_> {
         }
     }
 
-    async fn create(&mut self, set: ReplicaSet) -> Result<(), Error> {
+    async fn create(&mut self, set: ReplicaSet) -> Result<Next, Error> {
         let name = set.metadata.name.clone().unwrap_or_default();
         let api = self.controller.api::<ReplicaSet>(Some(&self.key.namespace));
         let created = api.create(&PostParams::default(), &set).await;
@@ -256,9 +265,13 @@ impl Step<'_> {
             Ok(_) => {
                 debug!(deployment = %self.key, replica_set = name, "created");
                 self.tell_scaled(&name, 0, replicaset::desired(&set));
-                Ok(())
+                Ok(Next::GoOn)
             }
-            Err(error) if error.is_already_exists() => self.collided(&name, &set).await,
+            Err(error) if error.is_already_exists() => {
+                // Decided on a view that was not the last: what follows would be wrong.
+                self.collided(&name, &set).await?;
+                Ok(Next::Stop)
+            }
             Err(error) if error.is_namespace_terminating() => Err(error),
             Err(error) => {
                 let message = format!("Failed to create new replica set {name:?}: {error}");

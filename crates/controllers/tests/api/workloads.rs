@@ -15,13 +15,13 @@ fn is_rolled_out(deployment: &Deployment) -> bool {
     let (Some(spec), Some(status)) = (&deployment.spec, &deployment.status) else {
         return false;
     };
-    let conditions = status.conditions.iter().flatten();
-    let complete = conditions.filter(|c| c.type_ == "Progressing");
+    let mut conditions = status.conditions.iter().flatten();
+    let progressing = conditions.find(|c| c.type_ == "Progressing");
     status.observed_generation == deployment.metadata.generation
         && status.updated_replicas.unwrap_or(0) == spec.replicas.unwrap()
         && status.replicas.unwrap_or(0) == spec.replicas.unwrap()
         && status.available_replicas.unwrap_or(0) == spec.replicas.unwrap()
-        && complete.last().and_then(|c| c.reason.as_deref()) == Some("NewReplicaSetAvailable")
+        && progressing.and_then(|c| c.reason.as_deref()) == Some("NewReplicaSetAvailable")
 }
 
 async fn rolled_out(api: &Api<Deployment>, name: &str) -> Deployment {
@@ -196,4 +196,28 @@ async fn a_recreation_and_a_broken_version_are_reported() {
             .any(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_name_gives_the_replica_set_another() {
+    let cluster = Cluster::start().await;
+    cluster.play_kubelets();
+    let (deployments, sets) = (cluster.api::<Deployment>(), cluster.api::<ReplicaSet>());
+    create(&deployments, deployment("web", 1)).await;
+    rolled_out(&deployments, "web").await;
+    let own = sets.list(&ListParams::default()).await.unwrap().items.remove(0);
+    deployments
+        .delete("web", &DeleteParams::background())
+        .await
+        .unwrap();
+    until_gone(&sets, &own.name_any()).await;
+    // A stranger has the name that the same template gives.
+    let mut stranger = json!({ "metadata": { "name": own.name_any() }, "spec": { "replicas": 0,
+        "selector": { "matchLabels": { "app": "stranger" } } } });
+    stranger["spec"]["template"] = template("stranger", "v1");
+    create(&sets, stranger).await;
+    create(&deployments, deployment("web", 1)).await;
+    let deployment = rolled_out(&deployments, "web").await;
+    assert_eq!(deployment.status.unwrap().collision_count, Some(1));
+    assert_eq!(sets.list(&ListParams::default()).await.unwrap().items.len(), 2);
 }
