@@ -1,0 +1,95 @@
+//! Whether the node can take a pod that was assigned to it.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::context::Context;
+use crate::pod;
+use crate::resources;
+use crate::sandbox;
+use crate::status::Failure;
+
+/// Why the pod can't run here, if so. `others` are the node's pods that run.
+pub(crate) fn refuse(ctx: &Context, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
+    let has = Has {
+        pods: i64::from(ctx.config.max_pods),
+        cpu: ctx.machine.cpu_millis,
+        memory: ctx.machine.memory,
+    };
+    refuse_for(&has, pod, others)
+}
+
+struct Has {
+    pods: i64,
+    cpu: i64,
+    memory: i64,
+}
+
+fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
+    if let Some(name) = sandbox::forbidden_sysctl(pod) {
+        return Some(Failure {
+            reason: "SysctlForbidden".to_owned(),
+            message: format!("forbidden sysctl: {name:?} is not on the list of safe sysctls"),
+        });
+    }
+    let used = |resource: &str| {
+        others
+            .iter()
+            .map(|p| resources::pod_request(p, resource))
+            .sum::<i64>()
+    };
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    let checks = [
+        ("pods", 1, count, has.pods),
+        ("cpu", resources::pod_request(pod, "cpu"), used("cpu"), has.cpu),
+        (
+            "memory",
+            resources::pod_request(pod, "memory"),
+            used("memory"),
+            has.memory,
+        ),
+    ];
+    let short = checks
+        .into_iter()
+        .find(|(_, wants, used, has)| *wants > 0 && used + wants > *has);
+    let (resource, requested, used, capacity) = short?;
+    Some(Failure {
+        reason: format!("OutOf{resource}"),
+        message: format!(
+            "Pod was rejected: Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        ),
+    })
+}
+
+/// Whether a pod was let in before: then it stays, whatever came since.
+pub(crate) fn was_admitted(pod: &Pod) -> bool {
+    pod::is_over(pod) || pod::is_deleted(pod) || pod.status.as_ref().is_some_and(|s| s.start_time.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::tests::pod;
+    use serde_json::json;
+
+    fn wanting(cpu: &str) -> Pod {
+        pod(json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]}}))
+    }
+
+    #[test]
+    fn a_full_node_refuses() {
+        let has = Has {
+            pods: 2,
+            cpu: 1000,
+            memory: 1 << 30,
+        };
+        let one = wanting("600m");
+        assert_eq!(refuse_for(&has, &wanting("400m"), &[&one]), None);
+        insta::assert_snapshot!(refuse_for(&has, &wanting("500m"), &[&one]).unwrap().message,
+            @"Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 600, capacity: 1000");
+        let small = pod(json!({"spec": {"containers": []}}));
+        assert_eq!(
+            refuse_for(&has, &small, &[&small, &small]).unwrap().reason,
+            "OutOfpods"
+        );
+    }
+}

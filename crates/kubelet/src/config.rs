@@ -1,0 +1,197 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+use serde::{Deserialize, Serialize};
+
+/// What the kubelet of one node needs to know. Everything with a sensible
+/// default may be left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// The Node object's name.
+    pub node_name: String,
+    /// The node's own addresses, the preferred family first.
+    pub node_ips: Vec<IpAddr>,
+    /// The container runtime's socket.
+    pub cri_socket: PathBuf,
+    /// Where pods' volumes (`pods/`) and logs (`logs/pods/`) live.
+    pub root_dir: PathBuf,
+    /// The node's cgroup in every hierarchy, such as `/ripstop/local/node-1`;
+    /// pods go below it, into `kubepods/podUID`.
+    pub cgroup_root: String,
+    /// Where the kubelet's API listens.
+    pub listen: SocketAddr,
+    /// Certificate (chain) of the kubelet's API.
+    pub server_cert: PathBuf,
+    /// Key of the kubelet's API.
+    pub server_key: PathBuf,
+    /// The authority that signs the API's clients.
+    pub client_ca: PathBuf,
+    /// The node's resolver settings, for pods that use those.
+    #[serde(default = "defaults::resolv_conf")]
+    pub resolv_conf: PathBuf,
+    /// Addresses of the cluster's DNS; empty while the cluster has none.
+    #[serde(default)]
+    pub cluster_dns: Vec<IpAddr>,
+    /// The cluster's DNS suffix.
+    #[serde(default = "defaults::cluster_domain")]
+    pub cluster_domain: String,
+    /// Labels that the Node gets besides the well-known ones.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the Node is registered with.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+    /// How many pods the node takes.
+    #[serde(default = "defaults::max_pods")]
+    pub max_pods: u32,
+    /// What the node claims to have; what is left out is the whole machine's.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// How long the node counts as alive after a renewal of its Lease.
+    #[serde(default = "defaults::lease_seconds")]
+    pub lease_seconds: u32,
+    /// How many sandboxes and containers are set up at the same time.
+    #[serde(default = "defaults::parallel_starts")]
+    pub parallel_starts: usize,
+    /// How often the runtime is asked what runs.
+    #[serde(default = "defaults::relist_millis")]
+    pub relist_millis: u64,
+    /// How large a container's log file grows before it is rotated.
+    #[serde(default = "defaults::log_max_bytes")]
+    pub log_max_bytes: u64,
+    /// How many log files a container keeps, the current one included.
+    #[serde(default = "defaults::log_max_files")]
+    pub log_max_files: usize,
+}
+
+/// The share of the machine that a node claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Capacity {
+    /// Processors, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u64>,
+    /// Memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+mod defaults {
+    use super::PathBuf;
+
+    pub(super) fn resolv_conf() -> PathBuf {
+        "/etc/resolv.conf".into()
+    }
+    pub(super) fn cluster_domain() -> String {
+        "cluster.local".to_owned()
+    }
+    pub(super) fn max_pods() -> u32 {
+        110
+    }
+    pub(super) fn lease_seconds() -> u32 {
+        40
+    }
+    pub(super) fn parallel_starts() -> usize {
+        4
+    }
+    pub(super) fn relist_millis() -> u64 {
+        1000
+    }
+    pub(super) fn log_max_bytes() -> u64 {
+        10 << 20
+    }
+    pub(super) fn log_max_files() -> usize {
+        5
+    }
+}
+
+impl Config {
+    /// A configuration with all defaults. The certificate paths start out
+    /// below `root_dir/pki`.
+    pub fn new(
+        node_name: impl Into<String>,
+        node_ip: IpAddr,
+        cri_socket: impl Into<PathBuf>,
+        root_dir: impl Into<PathBuf>,
+        cgroup_root: impl Into<String>,
+    ) -> Self {
+        let root_dir = root_dir.into();
+        let pki = root_dir.join("pki");
+        Self {
+            node_name: node_name.into(),
+            node_ips: vec![node_ip],
+            cri_socket: cri_socket.into(),
+            cgroup_root: cgroup_root.into(),
+            listen: SocketAddr::new(node_ip, 10250),
+            server_cert: pki.join("server.crt"),
+            server_key: pki.join("server.key"),
+            client_ca: pki.join("ca.crt"),
+            root_dir,
+            resolv_conf: defaults::resolv_conf(),
+            cluster_dns: Vec::new(),
+            cluster_domain: defaults::cluster_domain(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            max_pods: defaults::max_pods(),
+            capacity: Capacity::default(),
+            lease_seconds: defaults::lease_seconds(),
+            parallel_starts: defaults::parallel_starts(),
+            relist_millis: defaults::relist_millis(),
+            log_max_bytes: defaults::log_max_bytes(),
+            log_max_files: defaults::log_max_files(),
+        }
+    }
+
+    /// Where pods' volumes and files live.
+    pub(crate) fn pods_dir(&self) -> PathBuf {
+        self.root_dir.join("pods")
+    }
+
+    /// Where pods' logs live.
+    pub(crate) fn logs_dir(&self) -> PathBuf {
+        self.root_dir.join("logs/pods")
+    }
+
+    /// The cgroup of all pods.
+    pub(crate) fn pods_cgroup(&self) -> String {
+        format!("{}/kubepods", self.cgroup_root.trim_end_matches('/'))
+    }
+
+    pub(crate) fn relist(&self) -> Duration {
+        Duration::from_millis(self.relist_millis.max(50))
+    }
+}
+
+/// A pod's folder of volumes and other files.
+pub(crate) fn pod_dir(pods: &Path, uid: &str) -> PathBuf {
+    pods.join(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_configuration_is_enough() {
+        let config: Config = serde_json::from_str(
+            r#"{"nodeName":"node-1","nodeIps":["172.30.0.11"],"criSocket":"/run/c.sock",
+                "rootDir":"/var/lib/x","cgroupRoot":"/ripstop/local/node-1",
+                "listen":"172.30.0.11:10250","serverCert":"/a","serverKey":"/b","clientCa":"/c"}"#,
+        )
+        .unwrap();
+        assert_eq!(config.max_pods, 110);
+        assert_eq!(config.pods_cgroup(), "/ripstop/local/node-1/kubepods");
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let error = serde_json::from_str::<Capacity>(r#"{"cpu":1}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `cpu`"), "{error}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Running the handlers of probes and lifecycle hooks: a command in the
+//! container, an HTTP request, a TCP connection, a gRPC health check.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+
+use crate::http_get::{self, Get};
+
+/// How much of a command's output an event shows.
+const MAX_OUTPUT: usize = 1024;
+
+/// The run of a container that a handler is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) cri: cri::Client,
+    pub(crate) run_id: String,
+    pub(crate) container: Container,
+    pub(crate) pod_ip: Option<IpAddr>,
+}
+
+/// What came of a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    /// It says no; the text is for the event.
+    Failure(String),
+    /// It couldn't be asked.
+    Broken(String),
+}
+
+impl Target {
+    /// Runs a probe once.
+    pub(crate) async fn probe(&self, probe: &Probe) -> Outcome {
+        let limit = Duration::from_secs(
+            u64::try_from(probe.timeout_seconds.unwrap_or(1))
+                .unwrap_or(1)
+                .max(1),
+        );
+        if let Some(action) = &probe.exec {
+            self.exec(action, limit).await
+        } else if let Some(action) = &probe.http_get {
+            self.http(action, limit).await
+        } else if let Some(action) = &probe.tcp_socket {
+            self.tcp(action, limit).await
+        } else if let Some(action) = &probe.grpc {
+            self.grpc(action, limit).await
+        } else {
+            Outcome::Broken("missing probe handler".to_owned())
+        }
+    }
+
+    /// Runs a lifecycle hook once.
+    pub(crate) async fn hook(&self, handler: &LifecycleHandler, limit: Duration) -> Outcome {
+        if let Some(action) = &handler.exec {
+            self.exec(action, limit).await
+        } else if let Some(action) = &handler.http_get {
+            self.http(action, limit).await
+        } else if let Some(action) = &handler.tcp_socket {
+            self.tcp(action, limit).await
+        } else if let Some(action) = &handler.sleep {
+            let wanted = Duration::from_secs(u64::try_from(action.seconds).unwrap_or(0));
+            tokio::time::sleep(wanted.min(limit)).await;
+            Outcome::Success
+        } else {
+            Outcome::Broken("missing handler".to_owned())
+        }
+    }
+
+    async fn exec(&self, action: &ExecAction, limit: Duration) -> Outcome {
+        let command = action.command.clone().unwrap_or_default();
+        match self.cri.exec_sync(&self.run_id, &command, limit).await {
+            Ok(answer) if answer.exit_code == 0 => Outcome::Success,
+            Ok(answer) => {
+                let mut output = String::from_utf8_lossy(&answer.stdout).into_owned();
+                output.push_str(&String::from_utf8_lossy(&answer.stderr));
+                Outcome::Failure(shorten(output))
+            }
+            Err(error) if error.is_timeout() => Outcome::Failure(format!(
+                "command {command:?} timed out after {}s",
+                limit.as_secs()
+            )),
+            Err(error) => Outcome::Broken(error.to_string()),
+        }
+    }
+
+    async fn http(&self, action: &HTTPGetAction, limit: Duration) -> Outcome {
+        let what = match self.http_target(action) {
+            Ok(what) => what,
+            Err(why) => return Outcome::Broken(why),
+        };
+        match http_get::get(&what, limit).await {
+            Ok((status, _)) if status.is_success() || status.is_redirection() => Outcome::Success,
+            Ok((status, _)) => {
+                Outcome::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+            }
+            Err(why) => Outcome::Failure(why),
+        }
+    }
+
+    fn http_target(&self, action: &HTTPGetAction) -> Result<Get, String> {
+        let headers = action.http_headers.iter().flatten();
+        Ok(Get {
+            tls: action
+                .scheme
+                .as_deref()
+                .is_some_and(|s| s.eq_ignore_ascii_case("https")),
+            host: self.host(action.host.as_deref())?,
+            port: self.port(&action.port)?,
+            path: action.path.clone().unwrap_or_default(),
+            headers: headers.map(|h| (h.name.clone(), h.value.clone())).collect(),
+        })
+    }
+
+    async fn tcp(&self, action: &TCPSocketAction, limit: Duration) -> Outcome {
+        let target = self
+            .host(action.host.as_deref())
+            .and_then(|h| Ok((h, self.port(&action.port)?)));
+        let (host, port) = match target {
+            Ok(target) => target,
+            Err(why) => return Outcome::Broken(why),
+        };
+        match tokio::time::timeout(limit, TcpStream::connect((host.as_str(), port))).await {
+            Ok(Ok(_)) => Outcome::Success,
+            Ok(Err(error)) => Outcome::Failure(format!("dial tcp {host}:{port}: connect: {error}")),
+            Err(_) => Outcome::Failure(format!("dial tcp {host}:{port}: i/o timeout")),
+        }
+    }
+
+    async fn grpc(&self, action: &GRPCAction, limit: Duration) -> Outcome {
+        let port = u16::try_from(action.port).unwrap_or(0);
+        let host = match self.host(None) {
+            Ok(host) if host.contains(':') => format!("[{host}]"),
+            Ok(host) => host,
+            Err(why) => return Outcome::Broken(why),
+        };
+        let service = action.service.clone().unwrap_or_default();
+        let check = health_check(format!("http://{host}:{port}"), service.clone());
+        match tokio::time::timeout(limit, check).await {
+            Ok(Ok(HealthCheckResponse::SERVING)) => Outcome::Success,
+            Ok(Ok(status)) => Outcome::Failure(format!("service unhealthy (responded with status {status})")),
+            Ok(Err(why)) => Outcome::Failure(why),
+            Err(_) => Outcome::Failure(format!(
+                "timeout: failed to connect service \"{host}:{port}\" within {}s",
+                limit.as_secs()
+            )),
+        }
+    }
+
+    fn host(&self, wanted: Option<&str>) -> Result<String, String> {
+        match wanted.filter(|h| !h.is_empty()) {
+            Some(host) => Ok(host.to_owned()),
+            None => {
+                let ip = self.pod_ip.map(|ip| ip.to_string());
+                ip.ok_or_else(|| "the pod has no address yet".to_owned())
+            }
+        }
+    }
+
+    fn port(&self, port: &IntOrString) -> Result<u16, String> {
+        let number = match port {
+            IntOrString::Int(number) => Some(*number),
+            IntOrString::String(name) => {
+                let named = self
+                    .container
+                    .ports
+                    .iter()
+                    .flatten()
+                    .find(|p| p.name.as_ref() == Some(name));
+                named.map(|p| p.container_port).or_else(|| name.parse().ok())
+            }
+        };
+        let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+        number.ok_or_else(|| format!("container {} has no port {port:?}", self.container.name))
+    }
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_OUTPUT {
+        let end = (0..=MAX_OUTPUT)
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+/// `grpc.health.v1.HealthCheckRequest`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+/// `grpc.health.v1.HealthCheckResponse`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+impl HealthCheckResponse {
+    const SERVING: i32 = 1;
+}
+
+async fn health_check(address: String, service: String) -> Result<i32, String> {
+    let channel = Endpoint::from_shared(address)
+        .map_err(|e| e.to_string())?
+        .connect()
+        .await
+        .map_err(|e| e.to_string())?;
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.map_err(|e| e.to_string())?;
+    let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+    let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+    let answer = grpc
+        .unary(tonic::Request::new(HealthCheckRequest { service }), path, codec)
+        .await;
+    answer
+        .map(|a| a.into_inner().status)
+        .map_err(|status| status.message().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn target(ip: &str) -> Target {
+        Target {
+            cri: cri::Client::new("/nonexistent.sock"),
+            run_id: "r".into(),
+            container: serde_json::from_value(
+                json!({"name": "a", "ports": [{"name": "web", "containerPort": 8080}]}),
+            )
+            .unwrap(),
+            pod_ip: Some(ip.parse().unwrap()),
+        }
+    }
+
+    #[tokio::test]
+    async fn ports_go_by_number_or_name() {
+        let target = target("127.0.0.1");
+        assert_eq!(target.port(&IntOrString::Int(80)), Ok(80));
+        assert_eq!(target.port(&IntOrString::String("web".into())), Ok(8080));
+        assert_eq!(target.port(&IntOrString::String("81".into())), Ok(81));
+        assert!(target.port(&IntOrString::String("none".into())).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_tcp_probe_connects() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let probe: Probe = serde_json::from_value(json!({"tcpSocket": {"port": port}})).unwrap();
+        assert_eq!(target("127.0.0.1").probe(&probe).await, Outcome::Success);
+        drop(listener);
+        assert!(matches!(
+            target("127.0.0.1").probe(&probe).await,
+            Outcome::Failure(_)
+        ));
+    }
+}

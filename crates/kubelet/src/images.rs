@@ -1,0 +1,363 @@
+//! Images: there already, or pulled, as the container's policy says.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use base64::Engine;
+use cri::message::{AuthConfig, Image, ImageSpec, PodSandboxConfig};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use serde::Deserialize;
+
+use crate::events::{About, Recorder};
+use crate::objects::{Lookup, Source};
+use crate::pod;
+use crate::security::ImageUser;
+
+/// Why a container can't have its image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ImageError {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// An image that is on the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReadyImage {
+    pub(crate) id: String,
+    pub(crate) user: ImageUser,
+}
+
+/// The node's images. Two containers that want the same image wait for one pull.
+pub(crate) struct Images {
+    cri: cri::Client,
+    events: Recorder,
+    pulling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Images {
+    pub(crate) fn new(cri: cri::Client, events: Recorder) -> Self {
+        Self {
+            cri,
+            events,
+            pulling: Mutex::default(),
+        }
+    }
+
+    /// Makes sure that the container's image is here.
+    pub(crate) async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        objects: &dyn Lookup,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<ReadyImage, ImageError> {
+        let about = About::container(pod, &container.name);
+        let name = container.image.as_deref().unwrap_or_default();
+        if !is_reference(name) {
+            let message = format!(
+                "Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: invalid reference format"
+            );
+            self.events.warning(&about, "InspectFailed", message.clone());
+            return Err(ImageError {
+                reason: "InvalidImageName",
+                message,
+            });
+        }
+        let policy = policy(container);
+        let present = self.status(name).await?;
+        match (policy, present) {
+            ("IfNotPresent" | "Never", Some(image)) => {
+                let message = format!("Container image {name:?} already present on machine");
+                self.events.normal(&about, "Pulled", message);
+                Ok(ready(&image))
+            }
+            ("Never", None) => {
+                let message = format!("Container image {name:?} is not present with pull policy of Never");
+                self.events.warning(&about, "ErrImageNeverPull", message.clone());
+                Err(ImageError {
+                    reason: "ErrImageNeverPull",
+                    message,
+                })
+            }
+            _ => self.pull(pod, &about, name, policy, objects, sandbox).await,
+        }
+    }
+
+    async fn status(&self, name: &str) -> Result<Option<Image>, ImageError> {
+        self.cri
+            .image_status(ImageSpec::named(name))
+            .await
+            .map_err(|error| ImageError {
+                reason: "ImageInspectError",
+                message: format!("Failed to inspect image {name:?}: {error}"),
+            })
+    }
+
+    async fn pull(
+        &self,
+        pod: &Pod,
+        about: &About,
+        name: &str,
+        policy: &str,
+        objects: &dyn Lookup,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<ReadyImage, ImageError> {
+        let asked = Instant::now();
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
+        if policy == "IfNotPresent"
+            && let Some(image) = self.status(name).await?
+        {
+            // Another container's pull brought it while this one waited.
+            let message = format!("Container image {name:?} already present on machine");
+            self.events.normal(about, "Pulled", message);
+            return Ok(ready(&image));
+        }
+        self.events
+            .normal(about, "Pulling", format!("Pulling image {name:?}"));
+        let begun = Instant::now();
+        if let Err(error) = self.pull_with_credentials(pod, name, objects, sandbox).await {
+            let message = format!("Failed to pull image {name:?}: {error}");
+            self.events.warning(about, "Failed", message.clone());
+            return Err(ImageError {
+                reason: "ErrImagePull",
+                message: error.to_string(),
+            });
+        }
+        let image = self.status(name).await?.ok_or_else(|| ImageError {
+            reason: "ErrImagePull",
+            message: format!("image {name:?} was pulled and is not there"),
+        })?;
+        let message = format!(
+            "Successfully pulled image {name:?} in {:.3}s ({:.3}s including waiting). Image size: {} bytes.",
+            begun.elapsed().as_secs_f64(),
+            asked.elapsed().as_secs_f64(),
+            image.size
+        );
+        self.events.normal(about, "Pulled", message);
+        Ok(ready(&image))
+    }
+
+    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        pulling.retain(|_, weak| weak.strong_count() > 0);
+        if let Some(turn) = pulling.get(name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        pulling.insert(name.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Tries each of the pod's credentials for the registry, and none if there
+    /// are none.
+    async fn pull_with_credentials(
+        &self,
+        pod: &Pod,
+        name: &str,
+        objects: &dyn Lookup,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<(), cri::Error> {
+        let mut attempts: Vec<_> = credentials(pod, name, objects).into_iter().map(Some).collect();
+        if attempts.is_empty() {
+            attempts.push(None);
+        }
+        let mut last = Ok(());
+        for auth in attempts {
+            let pulled = self
+                .cri
+                .pull_image(ImageSpec::named(name), auth, Some(sandbox.clone()))
+                .await;
+            match pulled {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Err(error),
+            }
+        }
+        last
+    }
+}
+
+fn ready(image: &Image) -> ReadyImage {
+    ReadyImage {
+        id: image.id.clone(),
+        user: ImageUser {
+            uid: image.uid.map(|u| u.value),
+            name: image.username.clone(),
+        },
+    }
+}
+
+/// The container's policy. API servers fill it in; where one doesn't, `latest`
+/// is always pulled, as Kubernetes has it.
+fn policy(container: &Container) -> &str {
+    match container.image_pull_policy.as_deref() {
+        Some(policy) if !policy.is_empty() => policy,
+        _ => {
+            let image = container.image.as_deref().unwrap_or_default();
+            let last = image.rsplit('/').next().unwrap_or_default();
+            let tagged = last.contains('@') || last.split_once(':').is_some_and(|(_, tag)| tag != "latest");
+            if tagged { "IfNotPresent" } else { "Always" }
+        }
+    }
+}
+
+/// Whether a text can name an image at all.
+fn is_reference(name: &str) -> bool {
+    let (name, digest) = name.split_once('@').map_or((name, None), |(n, d)| (n, Some(d)));
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let tag_ok =
+        tag.is_none_or(|t| (1..=128).contains(&t.len()) && t.chars().all(word) && !t.starts_with(['.', '-']));
+    let digest_ok = digest.is_none_or(|d| {
+        d.split_once(':')
+            .is_some_and(|(a, h)| !a.is_empty() && h.len() >= 32)
+    });
+    let mut parts = path.split('/');
+    let first = parts.next().unwrap_or_default();
+    let is_host = path.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let part_ok = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| word(c) && !c.is_ascii_uppercase())
+            && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let first_ok = part_ok(first) || (is_host && !first.is_empty() && !first.contains(char::is_whitespace));
+    first_ok && parts.all(part_ok) && tag_ok && digest_ok
+}
+
+/// The part of a `kubernetes.io/dockerconfigjson` that matters.
+#[derive(Deserialize)]
+struct DockerConfig {
+    #[serde(default)]
+    auths: HashMap<String, DockerAuth>,
+}
+
+#[derive(Deserialize)]
+struct DockerAuth {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    auth: String,
+}
+
+/// The pod's credentials for the image's registry.
+fn credentials(pod: &Pod, image: &str, objects: &dyn Lookup) -> Vec<AuthConfig> {
+    let registry = registry(image);
+    let secrets = pod::spec(pod).image_pull_secrets.iter().flatten();
+    secrets
+        .filter_map(|s| objects.data(Source::Secret, &s.name).ok().flatten())
+        .filter_map(|data| {
+            let modern = data
+                .get(".dockerconfigjson")
+                .map(|t| serde_json::from_slice::<DockerConfig>(t));
+            let old = || {
+                data.get(".dockercfg")
+                    .map(|t| serde_json::from_slice(t).map(|auths| DockerConfig { auths }))
+            };
+            modern.or_else(old)?.ok()
+        })
+        .flat_map(|config| config.auths)
+        .filter(|(host, _)| host_of(host) == registry)
+        .map(|(host, auth)| credential(host, auth))
+        .collect()
+}
+
+fn credential(server_address: String, auth: DockerAuth) -> AuthConfig {
+    let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok();
+    let decoded = decoded.and_then(|b| String::from_utf8(b).ok());
+    let (username, password) = match decoded.as_deref().and_then(|t| t.split_once(':')) {
+        Some((user, password)) if auth.username.is_empty() => (user.to_owned(), password.to_owned()),
+        _ => (auth.username, auth.password),
+    };
+    AuthConfig {
+        username,
+        password,
+        server_address,
+        ..AuthConfig::default()
+    }
+}
+
+fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
+        _ => "docker.io",
+    }
+}
+
+/// The host of a registry as credentials name it; Docker's own has several names.
+fn host_of(address: &str) -> &str {
+    let bare = address
+        .trim_start_matches("https://")
+        .trim_start_matches("http://");
+    match bare.split('/').next().unwrap_or(bare) {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::tests::Fixed;
+    use crate::pod::tests::pod;
+    use rstest::rstest;
+    use serde_json::json;
+
+    #[rstest]
+    #[case("busybox", true)]
+    #[case("localhost/ripstop/toolbox:1", true)]
+    #[case("registry.example:5000/a/b_c:v1.2", true)]
+    #[case(
+        "x@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        true
+    )]
+    #[case("", false)]
+    #[case("Upper/Case", false)]
+    #[case("a b", false)]
+    #[case("a:", false)]
+    #[case("a//b", false)]
+    #[case("a@sha256:short", false)]
+    fn references(#[case] name: &str, #[case] good: bool) {
+        assert_eq!(is_reference(name), good);
+    }
+
+    #[rstest]
+    #[case("busybox", "Always")]
+    #[case("busybox:latest", "Always")]
+    #[case("busybox:1", "IfNotPresent")]
+    #[case("host:5000/busybox", "Always")]
+    fn the_default_policy_goes_by_the_tag(#[case] image: &str, #[case] expected: &str) {
+        let container = Container {
+            image: Some(image.into()),
+            ..Container::default()
+        };
+        assert_eq!(policy(&container), expected);
+    }
+
+    #[test]
+    fn credentials_are_for_the_right_registry() {
+        let auth = base64::engine::general_purpose::STANDARD.encode("me:secret");
+        let config = json!({"auths": {"registry.example:5000": {"auth": auth},
+            "https://index.docker.io/v1/": {"username": "u", "password": "p"}}})
+        .to_string();
+        let objects = Fixed::default().with(Source::Secret, "pull", &[(".dockerconfigjson", &config)]);
+        let it = pod(
+            json!({"spec": {"containers": [], "imagePullSecrets": [{"name": "pull"}, {"name": "gone"}]}}),
+        );
+        let user = |image: &str| -> Vec<String> {
+            credentials(&it, image, &objects)
+                .into_iter()
+                .map(|a| format!("{}/{}", a.username, a.password))
+                .collect()
+        };
+        assert_eq!(user("registry.example:5000/a:1"), ["me/secret"]);
+        assert_eq!(user("busybox:1"), ["u/p"]);
+        assert!(user("localhost/a:1").is_empty());
+    }
+}

@@ -1,0 +1,174 @@
+//! The machine under the node.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+use nix::sys::utsname::uname;
+
+use crate::config::Capacity;
+
+/// What the node has and is, read once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) cpu_millis: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+    /// Bytes.
+    pub(crate) disk: i64,
+    pub(crate) kernel: String,
+    pub(crate) os_image: String,
+    pub(crate) machine_id: String,
+    pub(crate) boot_id: String,
+    pub(crate) system_uuid: String,
+    pub(crate) architecture: &'static str,
+}
+
+impl Machine {
+    /// Looks around. What can't be read is empty rather than fatal.
+    pub(crate) fn detect(root_dir: &Path, share: &Capacity) -> Self {
+        let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let boot_id = line("/proc/sys/kernel/random/boot_id");
+        let machine_id = line("/etc/machine-id");
+        let system_uuid = line("/sys/class/dmi/id/product_uuid");
+        Self {
+            cpu_millis: signed(share.cpu_millis.unwrap_or(processors * 1000)),
+            memory: signed(share.memory_bytes.unwrap_or_else(|| meminfo("MemTotal"))),
+            disk: signed(disk(root_dir).map_or(0, |d| d.total)),
+            kernel: uname()
+                .map(|u| u.release().to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            os_image: os_image(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+            system_uuid: if system_uuid.is_empty() {
+                machine_id.clone()
+            } else {
+                system_uuid
+            },
+            machine_id,
+            boot_id,
+            architecture: architecture(),
+        }
+    }
+}
+
+/// Go's name of the architecture, which Kubernetes uses.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// How short the machine is of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    pub(crate) memory: bool,
+    pub(crate) disk: bool,
+    pub(crate) pids: bool,
+}
+
+/// Memory that must be left, in bytes: Kubernetes' own default.
+const MEMORY_FLOOR: u64 = 100 << 20;
+/// The share of disk blocks or inodes that must be left. Lower than in
+/// Kubernetes: the node is a guest on a machine that its owner may fill, and
+/// keeping pods off wouldn't make room.
+const DISK_FLOOR_PERCENT: u64 = 1;
+/// The share of process numbers that must be left.
+const PID_FLOOR_PERCENT: u64 = 5;
+
+impl Pressure {
+    pub(crate) fn now(root_dir: &Path) -> Self {
+        let short = |left: u64, total: u64, floor: u64| {
+            total > 0 && left.saturating_mul(100) < total.saturating_mul(floor)
+        };
+        let disk = disk(root_dir);
+        let pids = pids();
+        Self {
+            memory: meminfo("MemAvailable") < MEMORY_FLOOR,
+            disk: disk.is_some_and(|d| {
+                short(d.available, d.total, DISK_FLOOR_PERCENT)
+                    || short(d.inodes_available, d.inodes, DISK_FLOOR_PERCENT)
+            }),
+            pids: pids.is_some_and(|(used, most)| short(most.saturating_sub(used), most, PID_FLOOR_PERCENT)),
+        }
+    }
+}
+
+struct Disk {
+    total: u64,
+    available: u64,
+    inodes: u64,
+    inodes_available: u64,
+}
+
+fn disk(path: &Path) -> Option<Disk> {
+    let stat = statvfs(path).ok()?;
+    let block = stat.fragment_size();
+    Some(Disk {
+        total: stat.blocks() * block,
+        available: stat.blocks_available() * block,
+        inodes: stat.files(),
+        inodes_available: stat.files_available(),
+    })
+}
+
+/// A line of /proc/meminfo, in bytes.
+fn meminfo(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Threads that there are, and how many there can be.
+fn pids() -> Option<(u64, u64)> {
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let used = load.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
+    let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?;
+    Some((used, most.trim().parse().ok()?))
+}
+
+fn os_image(os_release: &str) -> String {
+    let name = os_release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
+    name.map(|n| n.trim_matches(['"', '\'']))
+        .unwrap_or("Linux")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_something_of_everything() {
+        let machine = Machine::detect(Path::new("/"), &Capacity::default());
+        assert!(
+            machine.cpu_millis >= 1000 && machine.memory > 0 && machine.disk > 0,
+            "{machine:?}"
+        );
+        assert!(!machine.kernel.is_empty());
+    }
+
+    #[test]
+    fn a_share_replaces_the_whole() {
+        let share = Capacity {
+            cpu_millis: Some(500),
+            memory_bytes: Some(1 << 30),
+        };
+        let machine = Machine::detect(Path::new("/"), &share);
+        assert_eq!((machine.cpu_millis, machine.memory), (500, 1 << 30));
+    }
+
+    #[test]
+    fn the_system_has_a_name() {
+        assert_eq!(
+            os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n"),
+            "Debian GNU/Linux 12"
+        );
+        assert_eq!(os_image(""), "Linux");
+    }
+}

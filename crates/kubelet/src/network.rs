@@ -1,0 +1,75 @@
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::watch;
+
+/// What the kubelet wants to know about the node's network: pods start, and
+/// the node becomes Ready, only once it is ready.
+pub trait NetworkStatus: Send + Sync + 'static {
+    /// Ready, or in one sentence why not; the sentence shows in the Node's
+    /// Ready condition.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Completes when [`Self::ready`] may have a new answer.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// A [`NetworkStatus`] that somebody else sets.
+#[derive(Debug)]
+pub struct NetworkGate {
+    state: watch::Sender<Result<(), String>>,
+}
+
+impl NetworkGate {
+    /// A gate that is closed for that reason.
+    pub fn closed(reason: impl Into<String>) -> Self {
+        Self {
+            state: watch::Sender::new(Err(reason.into())),
+        }
+    }
+
+    /// A gate that is open.
+    pub fn open() -> Self {
+        Self {
+            state: watch::Sender::new(Ok(())),
+        }
+    }
+
+    /// Opens or closes the gate; telling it what it knows wakes nobody.
+    pub fn set(&self, state: Result<(), String>) {
+        self.state.send_if_modified(|now| {
+            let differs = *now != state;
+            *now = state;
+            differs
+        });
+    }
+}
+
+impl NetworkStatus for NetworkGate {
+    fn ready(&self) -> Result<(), String> {
+        self.state.borrow().clone()
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut receiver = self.state.subscribe();
+        Box::pin(async move {
+            // The sender is `self`, so it outlives this future.
+            receiver.changed().await.ok();
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn opening_the_gate_wakes_who_waits() {
+        let gate = NetworkGate::closed("the node has no pod range yet");
+        assert_eq!(gate.ready(), Err("the node has no pod range yet".into()));
+        let waiting = gate.changed();
+        gate.set(Ok(()));
+        waiting.await;
+        assert_eq!(gate.ready(), Ok(()));
+    }
+}

@@ -1,0 +1,263 @@
+//! The node's pods: one worker each, fed from the API and from the runtime.
+//!
+//! ```text
+//!   watch (spec.nodeName = this node) ──┐
+//!                                       ├──► Pods ──messages──► Worker, one a pod
+//!   relist of the runtime, each second ─┘
+//! ```
+//!
+//! What the runtime has and a complete list of the API hasn't is an orphan and
+//! is removed; while the API can't be read nothing is an orphan.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::admit;
+use crate::context::Context;
+use crate::events::About;
+use crate::garbage;
+use crate::pod;
+use crate::relist::{Seen, Snapshot, relist};
+use crate::retry::Growing;
+use crate::status::Failure;
+use crate::worker::{Message, Worker};
+
+/// How often is looked for leftovers on disk and among the cgroups.
+const GARBAGE_EVERY: Duration = Duration::from_secs(60);
+/// How long a worker that panicked is left alone: it may do so again.
+const AFTER_PANIC: Duration = Duration::from_secs(10);
+
+/// Runs the node's pods until it is dropped; they go on without it.
+pub(crate) async fn run(ctx: Arc<Context>) {
+    let api: Api<Pod> = Api::all(ctx.client.clone());
+    let selector = format!("spec.nodeName={}", ctx.config.node_name);
+    let config = watcher::Config::default().fields(&selector);
+    let events = watcher(api, config).backoff(Growing::for_watches());
+    let (sender, snapshots) = mpsc::channel(1);
+    let _relist = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(relist(Arc::clone(&ctx), sender)));
+    let pods = Pods {
+        ctx,
+        workers: HashMap::new(),
+        tasks: JoinSet::new(),
+        by_task: HashMap::new(),
+        finished: HashSet::new(),
+        prints: HashMap::new(),
+        listing: HashSet::new(),
+        complete: false,
+    };
+    pods.run(events, snapshots).await;
+}
+
+struct Pods {
+    ctx: Arc<Context>,
+    workers: HashMap<String, mpsc::UnboundedSender<Message>>,
+    tasks: JoinSet<()>,
+    by_task: HashMap<Id, String>,
+    /// Pods that are removed here and that the API still has, or had when it
+    /// was heard last.
+    finished: HashSet<String>,
+    /// What the last relist saw, by uid.
+    prints: HashMap<String, u64>,
+    /// The uids of a list that is coming in.
+    listing: HashSet<String>,
+    /// Everything that the API has for this node is known.
+    complete: bool,
+}
+
+impl Pods {
+    async fn run<S>(mut self, events: S, mut snapshots: mpsc::Receiver<Snapshot>)
+    where
+        S: Stream<Item = watcher::Result<Event<Pod>>>,
+    {
+        let mut events = std::pin::pin!(events);
+        let mut garbage_timer = tokio::time::interval(GARBAGE_EVERY);
+        let (scanned, mut scans) = mpsc::channel(1);
+        loop {
+            tokio::select! {
+                Some(event) = events.next() => match event {
+                    Ok(event) => self.api_event(event),
+                    Err(error) => tracing::debug!(%error, "the watch of pods is interrupted"),
+                },
+                Some(snapshot) = snapshots.recv() => self.relisted(snapshot),
+                Some(done) = self.tasks.join_next_with_id() => self.worker_done(done),
+                _ = garbage_timer.tick() => {
+                    let (ctx, scanned) = (Arc::clone(&self.ctx), scanned.clone());
+                    tokio::task::spawn_blocking(move || scanned.blocking_send(garbage::scan(&ctx)).ok());
+                }
+                Some(found) = scans.recv() => self.collect(found),
+            }
+        }
+    }
+
+    fn api_event(&mut self, event: Event<Pod>) {
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(pod) => {
+                self.listing.insert(pod.metadata.uid.clone().unwrap_or_default());
+                self.apply(pod);
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listing);
+                for (uid, worker) in &self.workers {
+                    if !listed.contains(uid) {
+                        worker.send(Message::Gone(None)).ok();
+                    }
+                }
+                self.finished.retain(|uid| listed.contains(uid));
+                self.complete = true;
+            }
+            Event::Apply(pod) => self.apply(pod),
+            Event::Delete(pod) => {
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                self.finished.remove(&uid);
+                if let Some(worker) = self.workers.get(&uid) {
+                    worker.send(Message::Gone(Some(Arc::new(slim(pod))))).ok();
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        let pod = Arc::new(slim(pod));
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        if self.finished.contains(&uid) {
+            return;
+        }
+        self.ctx.directory.put(&uid, Arc::clone(&pod));
+        if let Some(worker) = self.workers.get(&uid) {
+            worker.send(Message::Pod(pod)).ok();
+            return;
+        }
+        let failure = self.admit(&uid, &pod);
+        self.spawn(uid, pod, false, failure, Duration::ZERO);
+    }
+
+    fn admit(&self, uid: &str, pod: &Pod) -> Option<Failure> {
+        if admit::was_admitted(pod) || self.prints.contains_key(uid) {
+            return None;
+        }
+        let all = self.ctx.directory.all();
+        let active = all
+            .iter()
+            .filter(|p| p.metadata.uid != pod.metadata.uid && !pod::is_over(p));
+        let active: Vec<&Pod> = active.map(|p| &**p).collect();
+        let failure = admit::refuse(&self.ctx, pod, &active)?;
+        let about = About::pod(pod);
+        self.ctx
+            .events
+            .warning(&about, "FailedAdmission", failure.message.clone());
+        Some(failure)
+    }
+
+    fn spawn(&mut self, uid: String, pod: Arc<Pod>, gone: bool, failure: Option<Failure>, after: Duration) {
+        let (worker, sender) = Worker::new(Arc::clone(&self.ctx), pod, gone, failure);
+        let task = self.tasks.spawn(async move {
+            tokio::time::sleep(after).await;
+            worker.run().await;
+        });
+        self.by_task.insert(task.id(), uid.clone());
+        self.workers.insert(uid, sender);
+    }
+
+    fn relisted(&mut self, snapshot: Snapshot) {
+        for (uid, seen) in &snapshot.pods {
+            let known = self.prints.get(uid) == Some(&seen.print);
+            match self.workers.get(uid) {
+                Some(worker) if !known => {
+                    worker.send(Message::Look).ok();
+                }
+                Some(_) => {}
+                None if self.complete => {
+                    tracing::info!(pod = %seen.key, "removing a pod that the API doesn't have");
+                    self.spawn(uid.clone(), Arc::new(orphan(seen)), true, None, Duration::ZERO);
+                }
+                None => {}
+            }
+        }
+        for uid in self.prints.keys().filter(|uid| !snapshot.pods.contains_key(*uid)) {
+            if let Some(worker) = self.workers.get(uid) {
+                worker.send(Message::Look).ok();
+            }
+        }
+        self.prints = snapshot
+            .pods
+            .into_iter()
+            .map(|(uid, seen)| (uid, seen.print))
+            .collect();
+    }
+
+    fn worker_done(&mut self, done: Result<(Id, ()), JoinError>) {
+        let id = match &done {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(uid) = self.by_task.remove(&id) else {
+            return;
+        };
+        self.workers.remove(&uid);
+        let Err(error) = done else {
+            // Events about it may still be on their way.
+            self.finished.insert(uid);
+            return;
+        };
+        tracing::error!(%uid, %error, "a pod's worker panicked and is started anew");
+        let all = self.ctx.directory.all();
+        let pod = all.into_iter().find(|p| p.metadata.uid.as_deref() == Some(&uid));
+        if let Some(pod) = pod {
+            self.spawn(uid, pod, false, None, AFTER_PANIC);
+        }
+    }
+
+    /// Removes what was found on the node and belongs to no pod.
+    fn collect(&mut self, mut found: garbage::Found) {
+        if !self.complete {
+            return;
+        }
+        found.retain(|uid| !self.workers.contains_key(uid) && !self.prints.contains_key(uid));
+        if !found.is_empty() {
+            let ctx = Arc::clone(&self.ctx);
+            tokio::task::spawn_blocking(move || found.remove(&ctx));
+        }
+    }
+}
+
+/// What nobody here reads is the larger part of many objects.
+fn slim(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    pod
+}
+
+/// A pod made up from what the runtime still has of it.
+fn orphan(seen: &Seen) -> Pod {
+    let containers = seen.containers.iter().map(|name| Container {
+        name: name.clone(),
+        ..Container::default()
+    });
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(seen.key.name.clone()),
+            namespace: Some(seen.key.namespace.clone()),
+            uid: Some(seen.key.uid.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            containers: containers.collect(),
+            termination_grace_period_seconds: seen.grace,
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,72 @@
+//! Answers and refusals.
+
+use std::io;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::json;
+
+use super::{Answer, Body};
+use crate::context::Context;
+
+/// Why a request isn't answered as wished.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// Something behind us failed.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = text("text/plain; charset=utf-8", self.message + "\n");
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+/// A whole body.
+pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .map_err(|never: io::Error| never)
+        .boxed_unsync()
+}
+
+/// An answer of that type.
+pub(super) fn text(content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(whole(bytes));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The node's pods as a PodList.
+pub(super) fn pods(ctx: &Context) -> Answer {
+    let pods = ctx.directory.all();
+    let pods: Vec<_> = pods.iter().map(|p| &**p).collect();
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
+    Ok(text("application/json", list.to_string()))
+}

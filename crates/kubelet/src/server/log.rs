@@ -1,0 +1,155 @@
+//! `/containerLogs`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+
+use super::Answer;
+use super::answer::Refusal;
+use super::query::Query;
+use crate::context::Context;
+use crate::logs::line::Stream;
+use crate::logs::read::{Alive, Options, Reader};
+use crate::pod::{self, PodKey};
+use crate::runtime::{Observed, Observer, Run};
+
+/// How many chunks wait for a client that reads slowly.
+const QUEUE: usize = 4;
+
+pub(super) async fn serve(
+    ctx: &Arc<Context>,
+    namespace: &str,
+    name: &str,
+    container: &str,
+    query: Option<&str>,
+) -> Answer {
+    let query = Query::parse(query);
+    let mut options = options(&query)?;
+    let previous = query.flag(&["previous"]);
+    let (key, observed) = look(ctx, namespace, name, container).await?;
+    let run = choose(&observed, &key, container, previous)?;
+    // A run that has ended writes no more.
+    options.follow &= !run.has_exited();
+    let path = PathBuf::from(&run.log_path);
+    let reader = Reader::open(&path, options, alive(ctx, run.id.clone())).await;
+    let reader = reader.map_err(|error| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("failed to try resolving the log of container {container:?}: {error}"),
+        )
+    })?;
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        if let Err(error) = reader.run(sender).await {
+            tracing::debug!(log = %path.display(), %error, "reading a log broke off");
+        }
+    });
+    let chunks = futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    });
+    let body = StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk))));
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    Ok(response)
+}
+
+fn options(query: &Query) -> Result<Options, Refusal> {
+    let since = match (query.text("sinceTime"), query.number::<i64>("sinceSeconds")?) {
+        (Some(_), Some(_)) => {
+            return Err(Refusal::bad_request(
+                "at most one of sinceTime and sinceSeconds may be specified",
+            ));
+        }
+        (Some(time), None) => Some(
+            time.parse()
+                .map_err(|e| Refusal::bad_request(format!("sinceTime: {e}")))?,
+        ),
+        (None, Some(seconds)) if seconds < 1 => {
+            return Err(Refusal::bad_request("sinceSeconds must be greater than 0"));
+        }
+        (None, Some(seconds)) => Some(Timestamp::now() - SignedDuration::from_secs(seconds)),
+        (None, None) => None,
+    };
+    Ok(Options {
+        follow: query.flag(&["follow"]),
+        timestamps: query.flag(&["timestamps"]),
+        // Newer clients say -1 for "all".
+        tail: query
+            .number::<i64>("tailLines")?
+            .and_then(|n| u64::try_from(n).ok()),
+        since,
+        limit: query.number("limitBytes")?,
+        stream: match query.text("stream") {
+            Some("Stdout") => Some(Stream::Stdout),
+            Some("Stderr") => Some(Stream::Stderr),
+            _ => None,
+        },
+    })
+}
+
+/// What the runtime has of a container's pod.
+async fn look(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    container: &str,
+) -> Result<(PodKey, Observed), Refusal> {
+    let pod = ctx
+        .directory
+        .named(namespace, name)
+        .ok_or_else(|| Refusal::not_found(format!("pod {name:?} not found in namespace {namespace:?}")))?;
+    if pod::container(&pod, container).is_none() {
+        return Err(Refusal::not_found(format!(
+            "container {container:?} not found in pod {name:?}"
+        )));
+    }
+    let key = PodKey::of(&pod);
+    let observed = Observer::default().observe(&ctx.cri, &key.uid).await;
+    let observed = observed.map_err(|error| Refusal::internal(error.to_string()))?;
+    Ok((key, observed))
+}
+
+/// The run whose log is wanted. The errors are Kubernetes' wording.
+fn choose<'a>(
+    observed: &'a Observed,
+    key: &PodKey,
+    container: &'a str,
+    previous: bool,
+) -> Result<&'a Run, Refusal> {
+    let runs = observed
+        .runs_of(container)
+        .filter(|r| r.started_at.is_some() || r.has_exited());
+    let mut runs = runs.skip(usize::from(previous));
+    runs.next().ok_or_else(|| {
+        let whose = format!("{container:?} in pod {:?}", key.name);
+        Refusal::bad_request(if previous {
+            format!("previous terminated container {whose} not found")
+        } else {
+            format!("container {whose} is waiting to start: ContainerCreating")
+        })
+    })
+}
+
+fn alive(ctx: &Context, id: String) -> Alive {
+    let cri = ctx.cri.clone();
+    Box::new(move || {
+        let (cri, id) = (cri.clone(), id.clone());
+        Box::pin(async move {
+            match cri.container_status(&id).await {
+                Ok(status) => status.state() == cri::message::ContainerState::Running,
+                // A runtime that is being restarted doesn't end its containers.
+                Err(error) => !error.is_not_found(),
+            }
+        })
+    })
+}

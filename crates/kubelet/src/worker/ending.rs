@@ -1,0 +1,135 @@
+//! The pod is going, or over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::cleanup::Cleanup;
+use super::jobs::{Job, Outcome};
+use super::{Phase, Worker};
+use crate::decide::Kill;
+use crate::pod;
+use crate::runtime::Run;
+
+impl Worker {
+    /// From here on nothing is started.
+    pub(super) fn begin_stopping(&mut self) {
+        self.cancel.cancel();
+        self.prober.stopping();
+        self.held.clear();
+        let (since, grace) = (Timestamp::now(), pod::grace(&self.pod));
+        self.phase = Phase::Stopping { since, grace };
+        self.stopping(since, grace);
+    }
+
+    pub(super) fn stopping(&mut self, since: Timestamp, mut grace: Duration) {
+        let now_allowed = pod::grace(&self.pod);
+        if now_allowed < grace {
+            // Somebody is in more of a hurry: what waits is asked anew.
+            grace = now_allowed;
+            self.phase = Phase::Stopping { since, grace };
+            for (id, handle) in self.kills.drain() {
+                handle.abort();
+                self.busy.remove(&Job::Kill(id));
+            }
+        }
+        if self
+            .busy
+            .iter()
+            .any(|job| matches!(job, Job::Start(_) | Job::Sandbox | Job::Volumes))
+        {
+            // What was begun ends first, or it would start what was just stopped.
+            return;
+        }
+        let spent = Timestamp::now().duration_since(since);
+        let left = grace.saturating_sub(Duration::try_from(spent).unwrap_or_default());
+        let left = left.max(Duration::from_secs(1));
+        let next = self.next_to_stop();
+        if !next.is_empty() {
+            for kill in next {
+                self.kill(kill, left);
+            }
+            return;
+        }
+        if !self.busy.is_empty() {
+            return;
+        }
+        if self.gone || pod::is_deleted(&self.pod) {
+            // The last state is worth a word before all is removed.
+            self.publish_status(true);
+            self.phase = Phase::Removing;
+        } else {
+            self.phase = Phase::Ended;
+            self.ended();
+        }
+    }
+
+    /// The containers first, all at once; then the sidecars, the last one
+    /// that came up being the first to go.
+    fn next_to_stop(&self) -> Vec<Kill> {
+        let init = pod::init_containers(&self.pod);
+        let sidecar = |run: &Run| init.iter().position(|c| pod::is_sidecar(c) && c.name == run.name);
+        let kill = |run: &Run| Kill {
+            id: run.id.clone(),
+            name: run.name.clone(),
+            why: format!("Stopping container {}", run.name),
+            probe: None,
+        };
+        let alive: Vec<&Run> = self.observed.alive().collect();
+        let main: Vec<Kill> = alive
+            .iter()
+            .filter(|r| sidecar(r).is_none())
+            .map(|r| kill(r))
+            .collect();
+        if !main.is_empty() {
+            return main;
+        }
+        let last = alive.iter().max_by_key(|r| sidecar(r));
+        last.map(|r| kill(r)).into_iter().collect()
+    }
+
+    /// Nothing will run again: what the pod holds is given back, its logs stay.
+    pub(super) fn ended(&mut self) {
+        self.cancel.cancel();
+        self.held.clear();
+        for kill in self.next_to_stop() {
+            self.kill(kill, pod::grace(&self.pod));
+        }
+        let all_exited = self.observed.alive().next().is_none();
+        let holds = self.observed.sandboxes.iter().any(|s| s.ready) || self.volumes_ready;
+        if !all_exited || !holds || !self.may(&Job::Release) || !self.busy.is_empty() {
+            return;
+        }
+        self.volumes_ready = false;
+        let cleanup = self.cleanup_of();
+        self.begin(
+            Job::Release,
+            async move { Outcome::Plain(cleanup.release().await) },
+        );
+    }
+
+    /// Removes every trace, then the object.
+    pub(super) fn removing(&mut self) {
+        self.cancel.cancel();
+        if !self.busy.is_empty() || !self.may(&Job::Cleanup) {
+            return;
+        }
+        let cleanup = self.cleanup_of();
+        let published = self.publisher.finish();
+        self.begin(Job::Cleanup, async move {
+            published.await;
+            Outcome::Plain(cleanup.remove().await)
+        });
+    }
+
+    fn cleanup_of(&self) -> Cleanup {
+        Cleanup {
+            ctx: Arc::clone(&self.ctx),
+            key: self.key.clone(),
+            sandboxes: self.observed.sandboxes.iter().map(|s| s.id.clone()).collect(),
+            runs: self.observed.runs.iter().map(|r| r.id.clone()).collect(),
+            delete_object: !self.gone,
+        }
+    }
+}
