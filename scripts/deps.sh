@@ -90,11 +90,16 @@ busybox_aside() {
 }
 
 # Debian has kubectl as kubernetes-client; Ubuntu as a snap only.
+packaged_kubectl() {
+    apt-cache policy kubernetes-client 2>/dev/null | grep -q 'Candidate: [0-9]'
+}
+
 provide_kubectl() {
     has kubectl && return
     if has apt-get; then
-        update
-        if apt-cache policy kubernetes-client | grep -q 'Candidate: [0-9]'; then
+        # A fresh Debian knows no packages at all before its first update.
+        packaged_kubectl || ! grep -q '^ID=debian' /etc/os-release || update
+        if packaged_kubectl; then
             install kubernetes-client
             return
         fi

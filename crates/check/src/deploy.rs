@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, LogParams, PostParams};
 use kube::{Client, ResourceExt};
 use rand::Rng;
 
@@ -177,6 +177,7 @@ async fn start(api: &Api<Pod>, plan: &Plan, image: &str) -> Result<Spot, String>
         }
         match status.phase.as_deref() {
             Some("Running") if !addresses.is_empty() => {
+                listening(api, &plan.name).await;
                 return Ok(Spot {
                     pod: plan.name.clone(),
                     node: plan.node.clone(),
@@ -190,6 +191,18 @@ async fn start(api: &Api<Pod>, plan: &Plan, image: &str) -> Result<Spot, String>
                 return Err(format!("{} doesn't run after {START:?}: {why}", plan.name));
             }
             _ => {}
+        }
+    }
+}
+
+/// A container that runs doesn't listen yet: its log says when it does. Where
+/// logs can't be read, the check of just that will tell.
+async fn listening(api: &Api<Pod>, pod: &str) {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < deadline {
+        match api.logs(pod, &LogParams::default()).await {
+            Ok(text) if !text.contains("listening") => tokio::time::sleep(Duration::from_millis(20)).await,
+            _ => return,
         }
     }
 }

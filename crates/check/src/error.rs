@@ -14,6 +14,9 @@ pub enum Error {
         /// What came back.
         source: Box<kube::Error>,
     },
+    /// The API takes the question and says nothing.
+    #[error("the API doesn't answer within {0:?}; is the cluster up?")]
+    NoAnswer(Duration),
     /// No node that could run a pod.
     #[error("no node is Ready{0}; `kubectl describe nodes` says why")]
     NoNodes(String),

@@ -37,6 +37,9 @@ pub use error::Error;
 pub use outside::{Outside, OutsideProbe};
 pub use report::{Outcome, Report, Row};
 
+/// An API that works answers its first question well within this.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
 /// Told what is being done, a line at a time.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -90,7 +93,9 @@ impl Options {
 pub async fn run(client: Client, options: Options) -> Result<Report, Error> {
     let begin = Instant::now();
     let mut signals = Signals::listen();
-    let namespace = namespace::Namespace::create(&client).await?;
+    let create = namespace::Namespace::create(&client);
+    let namespace = tokio::time::timeout(FIRST_ANSWER, create).await;
+    let namespace = namespace.map_err(|_| Error::NoAnswer(FIRST_ANSWER))??;
     options.tell("deploying pods");
     let work = async {
         let lab = deploy::deploy(&client, namespace.name(), &options).await?;
