@@ -11,6 +11,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\n";
@@ -18,7 +19,10 @@ pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\n";
 /// A running cluster without nodes; it ends when this is dropped.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
-    _stop: DropGuard,
+    controllers: Client,
+    config: controllers::Config,
+    stop: CancellationToken,
+    _guard: DropGuard,
     _dir: tempfile::TempDir,
 }
 
@@ -32,6 +36,12 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(config: controllers::Config) -> Self {
+        let cluster = Self::without_controllers(config).await;
+        cluster.control();
+        cluster
+    }
+
+    pub(crate) async fn without_controllers(config: controllers::Config) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -46,14 +56,21 @@ impl Cluster {
         server.ensure_namespaces().await.unwrap();
         let stop = CancellationToken::new();
         let identity = Identity::new("system:kube-controller-manager", ["system:masters"]);
-        let controllers = server.client(identity);
-        tokio::spawn(controllers::run(controllers, config, stop.clone()));
-        let client = server.client(Identity::new("admin", ["system:masters"]));
         Self {
-            client,
-            _stop: stop.drop_guard(),
+            client: server.client(Identity::new("admin", ["system:masters"])),
+            controllers: server.client(identity),
+            config,
+            _guard: stop.clone().drop_guard(),
+            stop,
             _dir: dir,
         }
+    }
+
+    /// Starts the controllers; they end with the returned token, and then the task does.
+    pub(crate) fn control(&self) -> (CancellationToken, JoinHandle<()>) {
+        let stop = self.stop.child_token();
+        let run = controllers::run(self.controllers.clone(), self.config.clone(), stop.clone());
+        (stop, tokio::spawn(async move { run.await.unwrap() }))
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>

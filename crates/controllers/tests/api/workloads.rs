@@ -1,7 +1,7 @@
 //! Deployments and ReplicaSets, as users and kubelets see them.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -220,4 +220,23 @@ async fn a_taken_name_gives_the_replica_set_another() {
     let deployment = rolled_out(&deployments, "web").await;
     assert_eq!(deployment.status.unwrap().collision_count, Some(1));
     assert_eq!(sets.list(&ListParams::default()).await.unwrap().items.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_that_are_stopped_and_started_make_no_pod_twice() {
+    let cluster = Cluster::without_controllers(controllers::Config::default()).await;
+    cluster.play_kubelets();
+    let (deployments, pods) = (cluster.api::<Deployment>(), cluster.api::<Pod>());
+    create(&deployments, deployment("web", 40)).await;
+    for milliseconds in [5, 20, 40, 80, 160] {
+        let (stop, ended) = cluster.control();
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        stop.cancel();
+        ended.await.unwrap();
+        let count = pods.list(&ListParams::default()).await.unwrap().items.len();
+        assert!(count <= 40, "{count} pods");
+    }
+    let (_stop, _running) = cluster.control();
+    rolled_out(&deployments, "web").await;
+    assert_eq!(pods.list(&ListParams::default()).await.unwrap().items.len(), 40);
 }
