@@ -11,3 +11,37 @@ pub(crate) async fn run(config: &Path) -> Result<(), Failure> {
     let config = AgentConfig::read(config)?;
     Ok(agent::run(config, until_signalled()?).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use supervisor::cluster::Programs;
+    use supervisor::network::{Ranges, Wish};
+    use supervisor::{Cluster, Paths, agent_config};
+
+    use super::*;
+
+    #[test]
+    fn the_agent_understands_what_the_supervisor_writes() {
+        let name: supervisor::ClusterName = "local".parse().expect("valid");
+        let paths = Paths::of(&name);
+        let ranges = Ranges::choose(&Wish::default(), &[], 3).expect("free");
+        let programs = Programs {
+            ripstop: "/r".into(),
+            cni: "/c".into(),
+            images: "/i".into(),
+            containerd: "/d".into(),
+            ctr: "/t".into(),
+            runc: "/u".into(),
+        };
+        let cluster = Cluster::new(name, 3, ranges, programs).expect("fits");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = agent_config::render(&cluster, &paths, &cluster.nodes[1]);
+        std::fs::write(file.path(), text).expect("written");
+        let config = AgentConfig::read(file.path()).expect("understood");
+        assert_eq!(config.node_name, "node-2");
+        assert_eq!(config.socket(), paths.node("node-2").cni_socket());
+        let kubelet = config.kubelet.expect("an embedded node has one");
+        assert_eq!(kubelet.listen.to_string(), "172.30.0.12:10250");
+        assert_eq!(kubelet.cgroup_root, "/ripstop/local/node-2");
+    }
+}

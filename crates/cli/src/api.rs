@@ -1,7 +1,9 @@
 //! Asks the cluster's API, as the administrator.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -60,6 +62,24 @@ pub(crate) async fn nodes(client: &Client) -> Result<Vec<NodeView>, String> {
         Err(_) => return Err("the API server doesn't answer in time".to_owned()),
     };
     Ok(list.items.into_iter().map(view).collect())
+}
+
+/// When each node last said that it is alive, in seconds since 1970: what a Node says of itself may
+/// be from before the machine was rebooted.
+pub(crate) async fn signs_of_life(client: &Client) -> BTreeMap<String, i64> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let params = kube::api::ListParams::default();
+    let leases = tokio::time::timeout(LIMIT, api.list(&params)).await;
+    let leases = leases
+        .ok()
+        .and_then(Result::ok)
+        .map(|list| list.items)
+        .unwrap_or_default();
+    let renewed = |lease: Lease| {
+        let time = lease.spec?.renew_time?;
+        Some((lease.metadata.name?, time.0.as_second()))
+    };
+    leases.into_iter().filter_map(renewed).collect()
 }
 
 fn view(node: Node) -> NodeView {

@@ -8,6 +8,7 @@ use supervisor::{Cluster, Error, Paths, preflight};
 use crate::api;
 use crate::args::{Check, Output};
 use crate::failure::Failure;
+use crate::output::out;
 use crate::progress::Progress;
 
 pub(crate) async fn run(args: Check) -> Result<(), Failure> {
@@ -32,8 +33,8 @@ pub(crate) async fn run(args: Check) -> Result<(), Failure> {
         Failure::new(error, cure)
     })?;
     match args.output {
-        Output::Table => print!("{report}"),
-        Output::Json => println!(
+        Output::Table => out!("{}", report.to_string().trim_end()),
+        Output::Json => out!(
             "{:#}",
             serde_json::to_value(&report).expect("a report becomes JSON")
         ),

@@ -9,6 +9,7 @@ use crate::args::Down;
 use crate::failure::Failure;
 use crate::kubeconfig;
 use crate::lock::Lock;
+use crate::output::{note, out};
 use crate::progress::{Progress, seconds};
 
 pub(crate) async fn run(args: Down) -> Result<(), Failure> {
@@ -20,20 +21,20 @@ pub(crate) async fn run(args: Down) -> Result<(), Failure> {
     let start = Instant::now();
     let there = teardown::exists(name);
     for warning in kubeconfig::remove(name, &Paths::of(name)) {
-        eprintln!("warning: {warning}");
+        note!("warning: {warning}");
     }
     if !there {
-        println!("there is no cluster {name}: nothing to do");
+        out!("there is no cluster {name}: nothing to do");
         return Ok(());
     }
     take_out(name, args.keep_data).await?;
     let took = seconds(start.elapsed());
     if args.keep_data {
-        println!(
+        out!(
             "cluster {name} is stopped ({took}); its data is kept: `ripstop up --name {name}` brings it back"
         );
     } else {
-        println!("cluster {name} is gone ({took})");
+        out!("cluster {name} is gone ({took})");
     }
     Ok(())
 }

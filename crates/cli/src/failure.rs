@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use supervisor::preflight::Problem;
 
+use crate::output::note;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -49,7 +51,7 @@ impl Failure {
 
     pub(crate) fn print(&self) {
         for line in &self.context {
-            eprintln!("{line}");
+            note!("{line}");
         }
         for problem in &self.problems {
             print_problem("error", problem);
@@ -63,9 +65,9 @@ impl Failure {
 
 /// Prints what and cure.
 pub(crate) fn print_problem(kind: &str, problem: &Problem) {
-    eprintln!("{kind}: {}", problem.what);
+    note!("{kind}: {}", problem.what);
     if !problem.cure.is_empty() {
-        eprintln!("  → {}", problem.cure);
+        note!("  → {}", problem.cure);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::args::Image;
 use crate::failure::Failure;
 use crate::node::absent;
+use crate::output::out;
 use crate::progress::Progress;
 
 pub(crate) async fn run(command: Image) -> Result<(), Failure> {
@@ -86,7 +87,7 @@ async fn load(name: &ClusterName, files: &[PathBuf]) -> Result<(), Failure> {
     }
     drop(progress);
     for name in names {
-        println!("{name}");
+        out!("{name}");
     }
     report(failures)
 }

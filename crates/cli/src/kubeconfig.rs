@@ -11,6 +11,7 @@ use serde_json::Value;
 use supervisor::{ClusterName, Error, Paths, files};
 
 use crate::failure::Failure;
+use crate::output::out;
 
 mod document;
 mod file;
@@ -25,7 +26,7 @@ pub(crate) fn print(name: &ClusterName) -> Result<(), Failure> {
     let path = Paths::of(name).kubeconfig();
     match fs::read_to_string(&path) {
         Ok(text) => {
-            print!("{text}");
+            out!("{}", text.trim_end());
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -10,6 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 use supervisor::paths::RUN_ROOT;
 use supervisor::{ClusterName, Error};
 
+use crate::output::note;
+
 /// Held until dropped; the file goes with it.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -49,7 +51,7 @@ impl Lock {
         {
             return Ok(lock);
         }
-        eprintln!("{busy}: waiting for it to end");
+        note!("{busy}: waiting for it to end");
         let wait = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {

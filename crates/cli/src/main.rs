@@ -19,6 +19,7 @@ mod image;
 mod kubeconfig;
 mod lock;
 mod node;
+mod output;
 mod progress;
 mod server;
 mod status;
@@ -32,6 +33,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
+use crate::output::note;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: can't start: {error}");
+            note!("error: can't start: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -5,6 +5,7 @@ use supervisor::{ClusterName, Error, Paths, preflight};
 
 use crate::args::Node;
 use crate::failure::Failure;
+use crate::output::out;
 use crate::progress::Progress;
 
 pub(crate) async fn run(command: Node) -> Result<(), Failure> {
@@ -40,7 +41,7 @@ pub(crate) async fn run(command: Node) -> Result<(), Failure> {
     connect(&named.name, &request).await?.done().await?;
     progress.done(&step);
     drop(progress);
-    println!("{node} {done}");
+    out!("{node} {done}");
     Ok(())
 }
 

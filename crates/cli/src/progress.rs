@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// Steps that come and go, some at the same time.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -63,7 +65,7 @@ impl Progress {
         if self.terminal {
             self.spinner.println(text);
         } else {
-            eprintln!("{text}");
+            note!("{text}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::api::{self, NodeView, Readiness};
 use crate::args::{Logs, Output};
 use crate::failure::Failure;
 use crate::node::absent;
+use crate::output::out;
 use crate::table;
 
 pub(crate) async fn run(args: crate::args::Status) -> Result<(), Failure> {
@@ -19,7 +20,7 @@ pub(crate) async fn run(args: crate::args::Status) -> Result<(), Failure> {
     let paths = Paths::of(&args.named.name);
     let Some(status) = protocol::status(&paths.supervisor_socket()).await? else {
         if args.output == Output::Json {
-            println!(
+            out!(
                 "{}",
                 json!({"name": args.named.name, "phase": "stopped", "nodes": [], "processes": []})
             );
@@ -31,7 +32,7 @@ pub(crate) async fn run(args: crate::args::Status) -> Result<(), Failure> {
         Err(_) => Err("there is no kubeconfig".to_owned()),
     };
     match args.output {
-        Output::Json => println!("{:#}", as_json(&status, &nodes)),
+        Output::Json => out!("{:#}", as_json(&status, &nodes)),
         Output::Table => print_tables(&status, &nodes),
     }
     Ok(())
@@ -88,19 +89,19 @@ fn print_tables(status: &Status, views: &Result<Vec<NodeView>, String>) {
         Phase::Failed => "failed to start",
         Phase::Stopping => "is being taken out",
     };
-    println!("cluster {} {phase}, API at {}\n", status.name, status.server);
-    println!("{}\n", node_table(status, views));
-    println!("{}", process_table(status, now()));
+    out!("cluster {} {phase}, API at {}\n", status.name, status.server);
+    out!("{}\n", node_table(status, views));
+    out!("{}", process_table(status, now()));
     if let Err(error) = views {
-        println!("\nthe API doesn't tell about nodes: {error}");
+        out!("\nthe API doesn't tell about nodes: {error}");
     }
     for view in views.iter().flatten() {
         if let Readiness::NotReady(why) = &view.ready {
-            println!("\n{} isn't Ready: {why}", view.name);
+            out!("\n{} isn't Ready: {why}", view.name);
         }
     }
     for note in &status.notes {
-        println!("\nnote: {note}");
+        out!("\nnote: {note}");
     }
 }
 
@@ -147,7 +148,7 @@ pub(crate) fn logs(args: &Logs) -> Result<(), Failure> {
         return Err(Failure::usage(what, format!("there are {}", known.join(", "))));
     }
     for line in log::tail(&path, args.lines)? {
-        println!("{line}");
+        out!("{line}");
     }
     Ok(())
 }
