@@ -5,6 +5,7 @@
 //! is idempotent, and a part whose writes failed is written whole the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nft::{Key, Place, Set};
 use plan::{Change, Element, Identity, NodePlan, Object, Part, PartId};
@@ -20,8 +21,8 @@ pub struct Kernel {
     pub(crate) netns: NetNs,
     pub(crate) netlink: Netlink,
     pub(crate) nft: Nft,
-    /// What was written, once everything was.
-    held: Option<NodePlan>,
+    /// What was written, once everything was. Never locked over a wait.
+    held: Mutex<Option<NodePlan>>,
 }
 
 /// What an apply did.
@@ -70,13 +71,14 @@ impl Kernel {
             netns,
             netlink,
             nft,
-            held: None,
+            held: Mutex::default(),
         })
     }
 
     /// Makes the kernel hold what the plan says. One part's failure doesn't stop the others.
     pub async fn apply(&mut self, plan: &NodePlan) -> Result<Applied> {
-        let applied = match self.held.take() {
+        let held = self.held().take();
+        let applied = match held {
             Some(held) => self.apply_changes(&held, plan).await?,
             None => self.apply_all(plan).await?,
         };
@@ -86,17 +88,18 @@ impl Kernel {
         }
         // Without a base that is known to be right only a dump tells what's in our table.
         let known = !applied.leftover && held.parts.contains_key(&PartId::Base);
-        self.held = known.then_some(held);
+        *self.held() = known.then_some(held);
         Ok(applied)
     }
 
     /// Forgets what was written: the next apply reads the kernel and repairs what others changed.
     pub fn forget(&mut self) {
-        self.held = None;
+        *self.held() = None;
     }
 
-    /// Writes one part: what ADD does. If it fails, nothing that it made is left.
-    pub async fn apply_part(&mut self, id: &PartId, part: &Part) -> Result<usize> {
+    /// Writes one part: what ADD does. If it fails, nothing that it made is left. Different parts
+    /// may be written and removed side by side.
+    pub async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize> {
         self.forget_part(id);
         let mut indexes = Indexes::new(&self.netlink);
         let mut writes = 0;
@@ -115,7 +118,7 @@ impl Kernel {
                 }
             }
         }
-        if let Some(held) = &mut self.held {
+        if let Some(held) = self.held().as_mut() {
             held.parts.insert(id.clone(), part.clone());
         }
         Ok(writes)
@@ -123,7 +126,7 @@ impl Kernel {
 
     /// Removes one part: what DEL does. What is gone already, the pod's namespace with everything
     /// in it for one, doesn't matter.
-    pub async fn remove_part(&mut self, id: &PartId, part: &Part) -> Result<usize> {
+    pub async fn remove_part(&self, id: &PartId, part: &Part) -> Result<usize> {
         self.forget_part(id);
         let mut indexes = Indexes::new(&self.netlink);
         let mut writes = 0;
@@ -153,10 +156,14 @@ impl Kernel {
         self.put(object, indexes, born).await
     }
 
-    fn forget_part(&mut self, id: &PartId) {
-        if let Some(held) = &mut self.held {
+    fn forget_part(&self, id: &PartId) {
+        if let Some(held) = self.held().as_mut() {
             held.parts.remove(id);
         }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<NodePlan>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn apply_all(&self, plan: &NodePlan) -> Result<Applied> {

@@ -4,6 +4,8 @@
 //! namespace and then used from anywhere. Every write waits for the kernel's acknowledgement, and
 //! every dump that was disturbed by a change is read again.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use netlink_packet_core::{
@@ -11,6 +13,7 @@ use netlink_packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::AsyncSocket;
+use tokio::sync::Mutex;
 
 use crate::{Error, NetNs, Result};
 
@@ -25,6 +28,8 @@ type Answers = BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// A socket can carry one dump at a time: the kernel refuses a second with EBUSY.
+    dumping: Arc<Mutex<()>>,
 }
 
 impl Netlink {
@@ -48,7 +53,10 @@ impl Netlink {
             .set_cap_ack(true)
             .map_err(failed("ask netlink for short answers"))?;
         tokio::spawn(connection);
-        Ok(Netlink { handle })
+        Ok(Netlink {
+            handle,
+            dumping: Arc::default(),
+        })
     }
 
     /// Connects to the given namespace.
@@ -109,6 +117,7 @@ impl Netlink {
         message: RouteNetlinkMessage,
         request: impl Fn() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>> {
+        let _alone = self.dumping.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(objects) = self.dump_once(message.clone(), &request).await? {
                 return Ok(objects);

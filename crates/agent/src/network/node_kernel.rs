@@ -8,7 +8,7 @@ use kernel::link::Link;
 use kernel::{Applied, Error, Kernel, NetNs, Netlink};
 use model::{LINK_PREFIX, NodeFacts};
 use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Veth};
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 
 use super::DataPlane;
 
@@ -16,7 +16,8 @@ use super::DataPlane;
 #[derive(Debug)]
 pub struct NodeKernel {
     netlink: Netlink,
-    kernel: Mutex<Kernel>,
+    /// Shared by single parts, held alone by whole plans.
+    kernel: RwLock<Kernel>,
 }
 
 impl NodeKernel {
@@ -37,7 +38,7 @@ impl NodeKernel {
     pub fn open(netns: NetNs) -> Result<NodeKernel, Error> {
         Ok(NodeKernel {
             netlink: Netlink::open(&netns)?,
-            kernel: Mutex::new(Kernel::open(netns)?),
+            kernel: RwLock::new(Kernel::open(netns)?),
         })
     }
 }
@@ -57,15 +58,15 @@ impl DataPlane for NodeKernel {
     }
 
     async fn apply(&self, plan: &NodePlan) -> Result<Applied, Error> {
-        self.kernel.lock().await.apply(plan).await
+        self.kernel.write().await.apply(plan).await
     }
 
     async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {
-        self.kernel.lock().await.apply_part(id, part).await
+        self.kernel.read().await.apply_part(id, part).await
     }
 
     async fn remove_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {
-        self.kernel.lock().await.remove_part(id, part).await
+        self.kernel.read().await.remove_part(id, part).await
     }
 
     async fn missing(&self, part: &Part) -> Result<Vec<String>, Error> {

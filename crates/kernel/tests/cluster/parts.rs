@@ -85,7 +85,7 @@ async fn del_works_when_the_namespace_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_that_fails_leaves_nothing() {
-    let (mut cluster, id, part) = with_pod_to_add().await;
+    let (cluster, id, part) = with_pod_to_add().await;
     let node = cluster.lan.nodes[0].netns.netlink();
     let links = node.links().await.unwrap();
 
@@ -133,7 +133,7 @@ async fn an_add_that_fails_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leftover_of_an_earlier_attempt_is_replaced() {
-    let (mut cluster, id, part) = with_pod_to_add().await;
+    let (cluster, id, part) = with_pod_to_add().await;
     let netlink = cluster.lan.nodes[0].netns.netlink();
     let name = cluster.pods[0].id.host_link();
     let (near, far) = (
