@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace as Object;
+use k8s_openapi::api::core::v1::{Namespace as Object, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt};
@@ -16,6 +16,9 @@ use crate::report::Row;
 const LABEL: &str = "ripstop.dev/check";
 /// No run takes this long: what is older was left by one that was killed.
 const STALE: Duration = Duration::from_secs(15 * 60);
+
+/// How long pods may take to end in good order.
+const POLITE: Duration = Duration::from_secs(6);
 
 /// One run's namespace.
 pub(crate) struct Namespace {
@@ -54,8 +57,9 @@ impl Namespace {
         self.deleted = true;
         let cleanup = async {
             let _ = self.api.delete(&self.name, &DeleteParams::default()).await;
-            while !matches!(self.api.get_opt(&self.name).await, Ok(None)) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            if tokio::time::timeout(POLITE, self.gone()).await.is_err() {
+                self.force_pods().await;
+                self.gone().await;
             }
         };
         if tokio::time::timeout(limit, cleanup).await.is_ok() {
@@ -70,6 +74,25 @@ impl Namespace {
                 "`kubectl get pods -n {name}` shows what holds it, `kubectl delete namespace {name}` deletes it"
             ),
         ))
+    }
+}
+
+impl Namespace {
+    async fn gone(&self) {
+        while !matches!(self.api.get_opt(&self.name).await, Ok(None)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Deletes pods whose nodes don't confirm that they have ended: a node
+    /// without power never will.
+    async fn force_pods(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.api.clone().into_client(), &self.name);
+        let left = pods.list(&ListParams::default()).await;
+        for pod in left.into_iter().flatten() {
+            let at_once = DeleteParams::default().grace_period(0);
+            let _ = pods.delete(&pod.name_any(), &at_once).await;
+        }
     }
 }
 

@@ -71,8 +71,9 @@ impl Plan {
 
 /// Why a pod doesn't run yet, or any more, in a few words.
 pub(crate) fn trouble(pod: &Pod) -> String {
+    let nothing = "its node hasn't taken it up: does its agent run?";
     let Some(status) = &pod.status else {
-        return "its node hasn't taken it up".to_owned();
+        return nothing.to_owned();
     };
     let containers = status.container_statuses.iter().flatten();
     let words = containers.filter_map(|container| {
@@ -88,7 +89,10 @@ pub(crate) fn trouble(pod: &Pod) -> String {
     let own = [status.reason.clone(), status.message.clone()];
     let own: Vec<String> = own.into_iter().flatten().collect();
     let own = (!own.is_empty()).then(|| own.join(": "));
-    let phase = || format!("it is {}", status.phase.as_deref().unwrap_or("Pending"));
+    let phase = || match &status.start_time {
+        Some(_) => format!("it is {}", status.phase.as_deref().unwrap_or("Pending")),
+        None => nothing.to_owned(),
+    };
     words.chain(own).next().unwrap_or_else(phase)
 }
 
@@ -113,7 +117,10 @@ mod tests {
         assert_eq!(text, "ErrImagePull: no such image");
         let text = trouble(&pod(json!({"phase": "Failed", "reason": "OutOfcpu"})));
         assert_eq!(text, "OutOfcpu");
-        assert_eq!(trouble(&pod(json!({"phase": "Pending"}))), "it is Pending");
-        assert_eq!(trouble(&Pod::default()), "its node hasn't taken it up");
+        let taken_up = json!({"phase": "Pending", "startTime": "2026-05-07T09:30:00Z"});
+        assert_eq!(trouble(&pod(taken_up)), "it is Pending");
+        for untouched in [pod(json!({"phase": "Pending"})), Pod::default()] {
+            assert!(trouble(&untouched).starts_with("its node hasn't taken it up"));
+        }
     }
 }
