@@ -25,7 +25,7 @@ help: ## this list
 
 up: deps build ## installs what is missing, builds, starts a cluster of three nodes
 	@scripts/as-root.sh "$(RELEASE)/ripstop" up --name "$(NAME)" $(ARGS)
-	@scripts/next-steps.sh "$(NAME)" "$(RELEASE)/ripstop"
+	@printf '\n(ripstop is %s; `make down` takes the cluster out again)\n' "$(RELEASE)/ripstop"
 
 down: ## takes the cluster out again, all of it
 	@if [ ! -x "$(RELEASE)/ripstop" ]; then echo "nothing was built here: run 'make build' first" >&2; exit 1; fi

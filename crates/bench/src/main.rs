@@ -120,7 +120,7 @@ async fn measure(
     let client = cluster.client().await?;
     if wanted(Part::Memory) {
         eprintln!("reading memory");
-        memory::measure(cluster, "idle", figures)
+        memory::measure(cluster, "idle", Some(60.0), figures)
             .await
             .context("measuring memory")?;
     }

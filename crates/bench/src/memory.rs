@@ -12,7 +12,12 @@ use crate::figures::{Figures, Unit};
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Reads the server's and the agents' memory.
-pub(crate) async fn measure(cluster: &Cluster, when: &str, figures: &mut Figures) -> Result<()> {
+pub(crate) async fn measure(
+    cluster: &Cluster,
+    when: &str,
+    bar: Option<f64>,
+    figures: &mut Figures,
+) -> Result<()> {
     tokio::time::sleep(SETTLE).await;
     for process in ["server", "agent"] {
         let mut resident = Vec::new();
@@ -25,7 +30,7 @@ pub(crate) async fn measure(cluster: &Cluster, when: &str, figures: &mut Figures
         let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
         let note = format!("{:.1} MiB by its share of shared pages", most(&proportional));
         let what = format!("{process}, resident memory, {when}");
-        figures.add(&what, most(&resident), Unit::MiB, Some(60.0), note);
+        figures.add(&what, most(&resident), Unit::MiB, bar, note);
     }
     Ok(())
 }

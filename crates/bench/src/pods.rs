@@ -35,7 +35,7 @@ pub(crate) async fn measure(
         seconds.push(begin.elapsed().as_secs_f64());
         check(&pods).await?;
         if round + 1 == rounds {
-            memory::measure(cluster, "with 100 pods", figures).await?;
+            memory::measure(cluster, "with 100 pods", None, figures).await?;
         }
         scale(&deployments, 0).await?;
         gone(&pods).await?;

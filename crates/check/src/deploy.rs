@@ -53,7 +53,7 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         let took = begin.elapsed().as_secs_f64();
         rows.push(Row::passed(
             checks::START,
-            format!("{count} pods on {} nodes", chosen.len()),
+            format!("{count} pods on {}", nodes_in_words(chosen.len())),
             format!("in {took:.1} s"),
         ));
     }
@@ -78,6 +78,13 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         cluster: options.cluster.clone(),
         rows,
     })
+}
+
+fn nodes_in_words(count: usize) -> String {
+    match count {
+        1 => "one node".to_owned(),
+        count => format!("{count} nodes"),
+    }
 }
 
 /// The nodes to use, by name, with their addresses; a row for each that isn't Ready.
