@@ -46,6 +46,8 @@ fn main() -> ExitCode {
     start_log(&args);
     if args.command.is_process() {
         raise_file_limit();
+        // Whatever the shell said that `up` was typed into: users in containers read volumes.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

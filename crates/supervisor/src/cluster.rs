@@ -109,6 +109,8 @@ impl Cluster {
     /// # Errors
     /// When it can't be written.
     pub fn save(&self, paths: &Paths) -> Result<(), Error> {
+        // Secrets are inside: in the store, in pods' volumes.
+        files::make_private_dir(&paths.data)?;
         let text = serde_json::to_string_pretty(self).expect("plain data becomes JSON");
         files::write(&paths.cluster_file(), &(text + "\n"), 0o644)?;
         Ok(())

@@ -64,6 +64,16 @@ pub fn make_dir(dir: &Path) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|error| Error::file("create", dir, error))
 }
 
+/// Makes a folder that only root may look into.
+///
+/// # Errors
+/// When it can't be made.
+pub fn make_private_dir(dir: &Path) -> Result<(), Error> {
+    make_dir(dir)?;
+    let private = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(dir, private).map_err(|error| Error::file("protect", dir, error))
+}
+
 /// Removes a folder with everything in it; does nothing when it isn't there.
 ///
 /// # Errors

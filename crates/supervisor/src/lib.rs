@@ -20,6 +20,7 @@ pub mod agent_config;
 pub mod cluster;
 pub mod containerd;
 pub mod credentials;
+mod crew;
 mod error;
 pub mod fabric;
 pub mod files;

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use kernel::cgroup::Hierarchies;
 use kernel::link::VethEnd;
+use kernel::machine::NodeNetwork;
 use kernel::{NetNs, Netlink, mountns};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
@@ -108,6 +109,20 @@ async fn check_network() -> Vec<Problem> {
     if let Err(error) = netlink.add_veth(&end("near"), &end("far")).await {
         let what = format!("veth links don't work: {error}");
         problems.push(Problem::fatal(what, cure("CONFIG_VETH")));
+    }
+    let nets = ["192.0.2.0/24".parse().expect("a range")];
+    let network = NodeNetwork {
+        cluster: "preflight",
+        link: "lo",
+        nets: &nets,
+    };
+    let filter = kernel::machine::Machine::open(netns).and_then(|machine| machine.masquerade(network));
+    if let Err(error) = filter {
+        let what = format!("nftables doesn't work: {error}");
+        problems.push(Problem::fatal(
+            what,
+            cure("CONFIG_NF_TABLES, CONFIG_NFT_NAT and CONFIG_NFT_MASQ"),
+        ));
     }
     problems
 }

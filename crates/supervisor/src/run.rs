@@ -9,19 +9,23 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::cluster::{Cluster, Node};
+use crate::crew::Crew;
 use crate::protocol::{Failure, NodeState, NodeStatus, Phase, ProcessState, ProcessStatus, Status};
 use crate::resolver::Resolver;
-use crate::start::{digest, start, start_node, wanted};
+use crate::start::{digest, start, start_node};
 use crate::state::{State, now};
-use crate::unit::{Unit, Wanted};
+use crate::unit::Wanted;
 use crate::{ClusterName, Error, Paths, files, log, node, socket, way_out};
 
 /// How long the server and the agents may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
+
+/// What is kept behind a lock is whole at any moment.
+const UNPOISONED: &str = "nobody panics while holding this lock";
 
 /// A supervisor: one a cluster.
 #[derive(Debug)]
@@ -30,11 +34,12 @@ pub(crate) struct Supervisor {
     pub(crate) paths: Paths,
     pub(crate) state: Arc<State>,
     pub(crate) resolver: Resolver,
-    /// For the units of the whole cluster.
-    pub(crate) wanted: watch::Sender<Wanted>,
-    /// For the units of each node.
-    nodes: Mutex<BTreeMap<String, watch::Sender<Wanted>>>,
-    units: Mutex<JoinSet<()>>,
+    /// Looks after the server.
+    pub(crate) control: Arc<Crew>,
+    /// Those who look after each node's processes.
+    nodes: Mutex<BTreeMap<String, Arc<Crew>>>,
+    /// The start, while it goes on.
+    starting: Mutex<Option<AbortHandle>>,
     /// One change of nodes after the other.
     changing: tokio::sync::Mutex<()>,
     over: Notify,
@@ -48,7 +53,7 @@ pub(crate) struct Supervisor {
 pub async fn run(name: &ClusterName) -> Result<(), Error> {
     let paths = Paths::of(name);
     let cluster = Cluster::load(&paths)?.ok_or_else(|| Error::NoCluster(name.to_string()))?;
-    files::make_dir(&paths.run)?;
+    files::make_private_dir(&paths.run)?;
     files::make_dir(&paths.logs())?;
     let _lock = lock(&paths, name)?;
     let listener = listen(&paths)?;
@@ -59,20 +64,18 @@ pub async fn run(name: &ClusterName) -> Result<(), Error> {
     let logs = tokio::spawn(async move { log::keep_small(&dir).await });
     let own = Arc::clone(&supervisor);
     let way_out = tokio::spawn(async move { way_out::keep_open(&own.cluster, &own.state).await });
-    let starting = {
-        let own = Arc::clone(&supervisor);
-        tokio::spawn(async move { own.start().await })
-    };
+    supervisor.begin();
     let leave = until_signalled();
     tokio::select! {
         () = supervisor.over.notified() => tracing::info!("shut down"),
         result = leave => {
             result.map_err(Error::system("signals"))?;
             tracing::info!("leaving; what runs goes on running");
-            supervisor.tell_all(Wanted::Left);
+            for crew in supervisor.crews() {
+                crew.dismiss(Wanted::Left);
+            }
         }
     }
-    starting.abort();
     accept.abort();
     logs.abort();
     way_out.abort();
@@ -113,30 +116,37 @@ async fn until_signalled() -> std::io::Result<()> {
 
 impl Supervisor {
     fn new(cluster: Cluster, paths: Paths) -> Self {
-        let names = cluster.nodes.iter().map(|node| node.name.clone());
-        let nodes = names.map(|name| (name, wanted())).collect();
         let resolver = Resolver::of_machine();
-        let state = State::new();
+        let state = Arc::new(State::new());
+        let names = cluster.nodes.iter().map(|node| node.name.clone());
+        let nodes = names.map(|name| (name, Crew::new(&state))).collect();
         if let Some(note) = &resolver.note {
             state.note(note.clone());
         }
         Self {
             cluster,
             paths,
-            state: Arc::new(state),
+            control: Crew::new(&state),
+            state,
             resolver,
-            wanted: wanted(),
             nodes: Mutex::new(nodes),
-            units: Mutex::new(JoinSet::new()),
+            starting: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
             over: Notify::new(),
             since: now(),
         }
     }
 
-    async fn start(self: Arc<Self>) {
+    /// Starts the cluster in the background.
+    fn begin(self: &Arc<Self>) {
+        let own = Arc::clone(self);
+        let task = tokio::spawn(async move { own.start().await });
+        *self.starting.lock().expect(UNPOISONED) = Some(task.abort_handle());
+    }
+
+    async fn start(self: &Arc<Self>) {
         let _alone = self.changing.lock().await;
-        match start(&self).await {
+        match start(self).await {
             Ok(()) => self.state.set_phase(Phase::Running),
             Err(error) => {
                 tracing::error!(%error, "the cluster doesn't start");
@@ -145,25 +155,20 @@ impl Supervisor {
         }
     }
 
-    /// Keeps a process running from now on.
-    pub(crate) fn look_after(&self, unit: Unit, wanted: watch::Receiver<Wanted>) {
-        let mut units = self.units.lock().expect("nobody panics while holding the units");
-        while units.try_join_next().is_some() {}
-        units.spawn(unit.supervise(Arc::clone(&self.state), wanted));
+    /// Who looks after a node's processes.
+    pub(crate) fn crew(&self, node: &str) -> Arc<Crew> {
+        let mut nodes = self.nodes.lock().expect(UNPOISONED);
+        let crew = nodes
+            .entry(node.to_owned())
+            .or_insert_with(|| Crew::new(&self.state));
+        Arc::clone(crew)
     }
 
-    /// The switch for the units of a node.
-    pub(crate) fn node_wanted(&self, node: &str) -> watch::Sender<Wanted> {
-        let nodes = self.nodes.lock().expect("nobody panics while holding the nodes");
-        nodes.get(node).cloned().unwrap_or_else(wanted)
-    }
-
-    fn tell_all(&self, wish: Wanted) {
-        self.wanted.send_replace(wish);
-        let nodes = self.nodes.lock().expect("nobody panics while holding the nodes");
-        for node in nodes.values() {
-            node.send_replace(wish);
-        }
+    /// The control plane's, and those of all nodes.
+    fn crews(&self) -> Vec<Arc<Crew>> {
+        let nodes = self.nodes.lock().expect(UNPOISONED);
+        let control = std::iter::once(&self.control);
+        control.chain(nodes.values()).map(Arc::clone).collect()
     }
 
     pub(crate) fn node_state(&self, node: &str) -> NodeState {
@@ -177,12 +182,19 @@ impl Supervisor {
     /// Cuts a node's power.
     pub(crate) async fn stop_node(&self, name: &str) -> Result<(), Error> {
         let _alone = self.changing.lock().await;
-        let node = self.node_in(name, NodeState::Running)?;
-        let mark = self.paths.node(name).power_off;
-        files::write(&mark, "", 0o644)?;
-        self.node_wanted(name).send_replace(Wanted::Left);
+        self.node_in(name, NodeState::Running)?;
         tracing::info!(node = name, "cutting its power");
-        node::power_off(&self.cluster, &self.paths, &node.name).await
+        self.cut_power(name).await
+    }
+
+    async fn cut_power(&self, name: &str) -> Result<(), Error> {
+        files::write(&self.paths.node(name).power_off, "", 0o644)?;
+        let crew = self.crew(name);
+        crew.dismiss(Wanted::Left);
+        // Or what is killed would be started again meanwhile.
+        crew.dismissed().await;
+        self.nodes.lock().expect(UNPOISONED).remove(name);
+        node::power_off(&self.cluster, &self.paths, name).await
     }
 
     /// Gives a node power again.
@@ -193,11 +205,13 @@ impl Supervisor {
         let digest = digest(self.cluster.clone()).await?;
         let mark = self.paths.node(name).power_off;
         fs::remove_file(&mark).map_err(|error| Error::file("remove", &mark, error))?;
-        self.nodes
-            .lock()
-            .expect("nobody panics while holding the nodes")
-            .insert(name.to_owned(), wanted());
-        start_node(self, &node, &digest).await
+        let started = start_node(self, &node, &digest).await;
+        if started.is_err()
+            && let Err(error) = self.cut_power(name).await
+        {
+            tracing::warn!(node = name, %error, "half started, and can't be stopped again");
+        }
+        started
     }
 
     fn node_in(&self, name: &str, state: NodeState) -> Result<&Node, Error> {
@@ -214,18 +228,24 @@ impl Supervisor {
         })
     }
 
-    /// Ends server and agents in good order. Pods and containerds end with their control groups.
+    /// Ends server and agents in good order. Pods and shims end with their control groups.
     pub(crate) async fn shut_down(&self) {
         self.state.set_phase(Phase::Stopping);
-        self.tell_all(Wanted::Ended);
-        let mut units =
-            std::mem::take(&mut *self.units.lock().expect("nobody panics while holding the units"));
-        let all = async { while units.join_next().await.is_some() {} };
+        if let Some(starting) = self.starting.lock().expect(UNPOISONED).take() {
+            starting.abort();
+        }
+        let crews = self.crews();
+        for crew in &crews {
+            crew.dismiss(Wanted::Ended);
+        }
+        let all = async {
+            for crew in &crews {
+                crew.dismissed().await;
+            }
+        };
         if tokio::time::timeout(SHUTDOWN_LIMIT, all).await.is_err() {
             tracing::warn!("some processes don't end");
         }
-        // Aborted tasks would only stop watching.
-        units.detach_all();
     }
 
     /// The supervisor's work is done.

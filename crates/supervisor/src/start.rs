@@ -15,14 +15,13 @@ use kernel::cgroup::Hierarchies;
 use kernel::netns;
 use kernel::process::Place;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{API_PORT, Cluster, Node};
 use crate::protocol::NodeState;
 use crate::run::Supervisor;
-use crate::unit::{Unit, Wanted};
+use crate::unit::Unit;
 use crate::{Error, Paths, credentials, fabric, files, images, node, way_out};
 
 /// How long a process may take until it answers.
@@ -45,7 +44,7 @@ pub(crate) async fn start(supervisor: &Arc<Supervisor>) -> Result<(), Error> {
         state.step("certificates", make_credentials(cluster.clone(), paths.clone())),
     )?;
     install_plugins(cluster, paths)?;
-    supervisor.look_after(server_unit(cluster, paths)?, supervisor.wanted.subscribe());
+    supervisor.control.look_after(server_unit(cluster, paths)?);
 
     let digest = digest.await.expect("hashing doesn't panic")?;
     let mut work = JoinSet::new();
@@ -70,11 +69,11 @@ pub(crate) async fn start(supervisor: &Arc<Supervisor>) -> Result<(), Error> {
 pub(crate) async fn start_node(supervisor: &Arc<Supervisor>, node: &Node, digest: &str) -> Result<(), Error> {
     let (cluster, paths, state) = (&supervisor.cluster, &supervisor.paths, &supervisor.state);
     let name = &node.name;
-    let wanted = supervisor.node_wanted(name);
+    let crew = supervisor.crew(name);
     let power = node::power_on(cluster, paths, node, &supervisor.resolver);
     let units = state.step(format!("node {name}"), power).await?;
     let containerd = units.containerd.name.clone();
-    supervisor.look_after(units.containerd, wanted.subscribe());
+    crew.look_after(units.containerd);
     let socket = paths.node(name).containerd_socket();
     let ready = ready(supervisor, &containerd, || UnixStream::connect(&socket));
     state.step(containerd.clone(), ready).await?;
@@ -83,7 +82,7 @@ pub(crate) async fn start_node(supervisor: &Arc<Supervisor>, node: &Node, digest
     // they answer, so that it need not ask twice.
     let agent = async {
         server_ready(supervisor).await?;
-        supervisor.look_after(units.agent, wanted.subscribe());
+        crew.look_after(units.agent);
         Ok(())
     };
     let load = images::ensure(cluster, paths, name, &cluster.programs.images, digest);
@@ -169,9 +168,4 @@ where
         }
         sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// A switch for the units of one node, or of all.
-pub(crate) fn wanted() -> watch::Sender<Wanted> {
-    watch::Sender::new(Wanted::Running)
 }

@@ -60,7 +60,7 @@ impl Unit {
     /// Keeps the process running until told otherwise.
     pub(crate) async fn supervise(mut self, state: Arc<State>, mut wanted: watch::Receiver<Wanted>) {
         let mut pauses = Pauses::default();
-        loop {
+        while *wanted.borrow() == Wanted::Running {
             let started = Instant::now();
             let end = match self.take_over_or_start().await {
                 Ok(mut running) => {
