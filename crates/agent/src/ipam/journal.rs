@@ -16,7 +16,7 @@ const COMPACTED: &str = "attachments.journal.new";
 const LOCK: &str = "attachments.lock";
 
 /// How long to wait for an earlier agent that is still ending.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 });
 
 /// An open journal. Records are appended in the order of the pool's changes; a record counts once
 /// [`Ticket::wait`] has returned.

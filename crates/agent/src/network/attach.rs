@@ -9,18 +9,17 @@
 //! isn't there succeeds.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use cni::{AddResult, Call, Code, Command, Error, Interface, Ip, NetworkConfig, Route};
-use ipnet::IpNet;
+use cni::{AddResult, Call, Code, Command, Error, NetworkConfig};
 use kubelet::NetworkStatus as _;
 use model::{Attachment, AttachmentId, NodeFacts, PodRef, Uplink};
-use plan::{Object, Part, PartId, PodEnd, Veth, plan_attachment};
+use plan::{Part, PartId, plan_attachment};
 use serde_json::Value;
 use tracing::{info, warn};
 
 use super::counters::count;
+use super::report::{compare, failure, refusal, result};
 use super::{DataPlane, Network, blocking};
 use crate::clock;
 use crate::ipam::{self, Added};
@@ -321,95 +320,5 @@ fn no_facts(node: &str) -> NodeFacts {
             mtu: 0,
             addresses: Vec::new(),
         },
-    }
-}
-
-/// What ADD tells the runtime: exactly what was planned.
-fn result(part: &Part) -> AddResult {
-    let veths = part.objects.iter().filter_map(|object| match object {
-        Object::Veth(veth) => Some(veth),
-        _ => None,
-    });
-    let mut result = AddResult::default();
-    for veth in veths {
-        add_link(&mut result, veth);
-    }
-    result
-}
-
-fn add_link(result: &mut AddResult, veth: &Veth) {
-    let pod: &PodEnd = &veth.pod;
-    result.interfaces.push(Interface {
-        name: veth.name.clone(),
-        mac: veth.mac.to_string(),
-        mtu: Some(veth.mtu),
-        sandbox: None,
-    });
-    let interface = Some(result.interfaces.len());
-    result.interfaces.push(Interface {
-        name: pod.name.clone(),
-        mac: pod.mac.to_string(),
-        mtu: Some(veth.mtu),
-        sandbox: Some(pod.netns.clone()),
-    });
-    let gateway = |address: &IpNet| {
-        let mut gateways = pod.neighbours.iter().map(|neighbour| neighbour.address);
-        gateways.find(|gateway| gateway.is_ipv4() == address.addr().is_ipv4())
-    };
-    result.ips.extend(pod.addresses.iter().map(|address| Ip {
-        interface,
-        address: *address,
-        gateway: gateway(address),
-    }));
-    result.routes.extend(pod.routes.iter().map(|route| {
-        let gw = match &route.to {
-            plan::NextHop::Via { gateway, .. } => Some(*gateway),
-            plan::NextHop::Link(_) | plan::NextHop::Unreachable => None,
-        };
-        Route {
-            dst: route.destination,
-            gw,
-        }
-    }));
-}
-
-/// Whether the runtime still has the addresses that we have for it.
-fn compare(attachment: &Attachment, previous: &AddResult) -> Result<(), Error> {
-    let told: BTreeSet<IpAddr> = previous.ips.iter().map(|ip| ip.address.addr()).collect();
-    match attachment
-        .addresses
-        .iter()
-        .find(|address| !told.contains(address))
-    {
-        None => Ok(()),
-        Some(address) => Err(Error::new(
-            Code::CheckFailed,
-            format!(
-                "pod {} has {address} here, and prevResult doesn't: delete the pod to have it made anew",
-                attachment.pod
-            ),
-        )),
-    }
-}
-
-/// A failure of ours, for the runtime.
-fn failure(error: super::Error) -> Error {
-    let code = match &error {
-        super::Error::Ipam(ipam::Error::NoAddress(_)) | super::Error::Ending => Code::TryAgainLater,
-        super::Error::Kernel(_) => Code::Kernel,
-        _ => Code::Io,
-    };
-    Error::new(code, error.to_string())
-}
-
-/// A refusal of the kernel's, for the runtime. A namespace that isn't there is a container that
-/// ended meanwhile.
-fn refusal(error: &kernel::Error, id: &AttachmentId) -> Error {
-    match error {
-        kernel::Error::Netns { .. } if error.is_not_found() => Error::new(
-            Code::UnknownContainer,
-            format!("container {} has ended: {error}", id.container),
-        ),
-        _ => Error::new(Code::Kernel, format!("{id}: {error}")),
     }
 }

@@ -15,9 +15,12 @@
 mod attach;
 mod counters;
 mod dataplane;
+#[cfg(test)]
+mod fake;
 mod follow;
 mod keyed;
 mod node_kernel;
+mod report;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -1,135 +1,17 @@
 //! The network part over a kernel that is played.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use cni::{Call, Code, Command, NetworkConfig};
-use ipnet::IpNet;
-use kernel::Applied;
-use model::{Node, Snapshot, Uplink};
-use plan::{Identity, NodePlan, Object, Part, PartId};
+use model::{Node, Snapshot};
+use plan::PartId;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use super::fake::Fake;
 use super::*;
-
-/// A kernel that holds what it is told to.
-#[derive(Debug, Clone, Default)]
-struct Fake(Arc<Mutex<Played>>);
-
-#[derive(Debug, Default)]
-struct Played {
-    objects: BTreeMap<Identity, Object>,
-    /// How many calls that write are refused from now on.
-    refuse: usize,
-    /// The part that the next plan fails to write.
-    refuse_part: Option<PartId>,
-}
-
-impl Fake {
-    fn played(&self) -> MutexGuard<'_, Played> {
-        self.0.lock().expect("no test panics with it")
-    }
-
-    fn attempt(&self) -> Result<MutexGuard<'_, Played>, kernel::Error> {
-        let mut played = self.played();
-        if played.refuse > 0 {
-            played.refuse -= 1;
-            return Err(kernel::Error::NoLink("refused".to_owned()));
-        }
-        Ok(played)
-    }
-
-    fn links(&self) -> BTreeSet<String> {
-        let played = self.played();
-        let links = played.objects.keys().filter_map(|identity| match identity {
-            Identity::Link(name) => Some(name.clone()),
-            _ => None,
-        });
-        links.collect()
-    }
-
-    /// As when a pod's namespace goes: its link, and what was on it.
-    fn lose_link(&self, name: &str) {
-        self.played().objects.retain(|identity, object| {
-            let by_link = matches!(object, Object::Route(plan::Route { to: plan::NextHop::Link(link), .. }) if link == name);
-            let on_link = matches!(identity, Identity::Link(link) | Identity::Neighbour(link, _) if link == name);
-            !by_link && !on_link
-        });
-    }
-}
-
-impl DataPlane for Fake {
-    async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, kernel::Error> {
-        let addresses = addresses
-            .iter()
-            .map(|address| IpNet::new(*address, 24).expect("24 bits"))
-            .collect();
-        Ok(NodeFacts {
-            name: node.to_owned(),
-            uplink: Uplink {
-                name: "eth0".to_owned(),
-                mtu: 1500,
-                addresses,
-            },
-        })
-    }
-
-    async fn pod_links(&self) -> Result<BTreeSet<String>, kernel::Error> {
-        Ok(self.links())
-    }
-
-    async fn apply(&self, plan: &NodePlan) -> Result<Applied, kernel::Error> {
-        let mut played = self.attempt()?;
-        let wanted: BTreeMap<Identity, Object> = plan
-            .objects()
-            .map(|object| (object.identity(), object.clone()))
-            .collect();
-        let stale = played
-            .objects
-            .keys()
-            .filter(|identity| !wanted.contains_key(identity))
-            .count();
-        let new = wanted
-            .iter()
-            .filter(|(identity, object)| played.objects.get(identity) != Some(object))
-            .count();
-        played.objects = wanted;
-        let mut applied = Applied::default();
-        applied.writes = stale + new;
-        applied.failures.extend(
-            played
-                .refuse_part
-                .take()
-                .map(|part| (part, kernel::Error::NoLink("refused".to_owned()))),
-        );
-        Ok(applied)
-    }
-
-    async fn apply_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
-        let mut played = self.attempt()?;
-        let put = |object: &Object| {
-            played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object)
-        };
-        Ok(part.objects.iter().map(put).filter(|written| *written).count())
-    }
-
-    async fn remove_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
-        let mut played = self.attempt()?;
-        let mut remove = |object: &Object| played.objects.remove(&object.identity()).is_some();
-        Ok(part.objects.iter().filter(|object| remove(object)).count())
-    }
-
-    async fn missing(&self, part: &Part) -> Result<Vec<String>, kernel::Error> {
-        let played = self.played();
-        let missing = part
-            .objects
-            .iter()
-            .filter(|object| played.objects.get(&object.identity()) != Some(object));
-        Ok(missing.map(|object| format!("no {object}")).collect())
-    }
-}
 
 type Publisher = watch::Sender<Option<Arc<Snapshot>>>;
 
@@ -585,4 +467,69 @@ async fn calls_side_by_side_leave_nothing_behind() {
     }
     assert_eq!(kernel.played().objects, before);
     assert!(running.names().is_empty());
+}
+
+/// Writes a request to a server over `running` as the plugin does; the stream is the caller's.
+async fn request(dir: &Path, running: &Running, command: &str) -> tokio::net::UnixStream {
+    let socket = dir.join("cni.sock");
+    let server = Server::bind(&socket).expect("a socket");
+    tokio::spawn(server.serve(running.network.clone(), CancellationToken::new()));
+    let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("connected");
+    let request = json!({
+        "protocol": 1,
+        "call": {"command": command, "container_id": "web", "netns": "/run/netns/web", "interface": "eth0"},
+        "config": {"cniVersion": "1.0.0", "name": "ripstop", "type": "ripstop-cni"},
+    });
+    stream
+        .write_all(request.to_string().as_bytes())
+        .await
+        .expect("written");
+    stream.shutdown().await.expect("half closed");
+    stream
+}
+
+#[tokio::test]
+async fn the_server_answers_and_closes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = ready(dir.path(), &Fake::default()).await;
+    let mut stream = request(dir.path(), &running, "ADD").await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let answer: cni::wire::Response = serde_json::from_str(&answer).expect("a response");
+    let result = Result::from(answer).expect("attached").expect("a result");
+    assert_eq!(result["cniVersion"], "1.0.0");
+    assert_eq!(running.names(), ["web"]);
+}
+
+#[tokio::test]
+async fn an_add_that_nobody_waits_for_is_undone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    drop(request(dir.path(), &running, "ADD").await);
+    let undone = async {
+        while running.network.counters().counts().dels == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), undone)
+        .await
+        .expect("in time");
+    assert!(running.names().is_empty());
+    assert!(kernel.links().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_server_takes_the_name_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("cni.sock");
+    let first = Server::bind(&socket).expect("a socket");
+    let _second = Server::bind(&socket).expect("a socket");
+    drop(first);
+    tokio::net::UnixStream::connect(&socket)
+        .await
+        .expect("the second listens");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
 }

@@ -1,0 +1,129 @@
+//! A kernel that is played, for tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ipnet::IpNet;
+use kernel::Applied;
+use model::{NodeFacts, Uplink};
+use plan::{Identity, NodePlan, Object, Part, PartId};
+
+use super::DataPlane;
+
+/// A kernel that holds what it is told to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fake(Arc<Mutex<Played>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) objects: BTreeMap<Identity, Object>,
+    /// How many calls that write are refused from now on.
+    pub(super) refuse: usize,
+    /// The part that the next plan fails to write.
+    pub(super) refuse_part: Option<PartId>,
+}
+
+impl Fake {
+    pub(super) fn played(&self) -> MutexGuard<'_, Played> {
+        self.0.lock().expect("no test panics with it")
+    }
+
+    fn attempt(&self) -> Result<MutexGuard<'_, Played>, kernel::Error> {
+        let mut played = self.played();
+        if played.refuse > 0 {
+            played.refuse -= 1;
+            return Err(kernel::Error::NoLink("refused".to_owned()));
+        }
+        Ok(played)
+    }
+
+    pub(super) fn links(&self) -> BTreeSet<String> {
+        let played = self.played();
+        let links = played.objects.keys().filter_map(|identity| match identity {
+            Identity::Link(name) => Some(name.clone()),
+            _ => None,
+        });
+        links.collect()
+    }
+
+    /// As when a pod's namespace goes: its link, and what was on it.
+    pub(super) fn lose_link(&self, name: &str) {
+        self.played().objects.retain(|identity, object| {
+            let by_link = matches!(object, Object::Route(plan::Route { to: plan::NextHop::Link(link), .. }) if link == name);
+            let on_link = matches!(identity, Identity::Link(link) | Identity::Neighbour(link, _) if link == name);
+            !by_link && !on_link
+        });
+    }
+}
+
+impl DataPlane for Fake {
+    async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, kernel::Error> {
+        let addresses = addresses
+            .iter()
+            .map(|address| IpNet::new(*address, 24).expect("24 bits"))
+            .collect();
+        Ok(NodeFacts {
+            name: node.to_owned(),
+            uplink: Uplink {
+                name: "eth0".to_owned(),
+                mtu: 1500,
+                addresses,
+            },
+        })
+    }
+
+    async fn pod_links(&self) -> Result<BTreeSet<String>, kernel::Error> {
+        Ok(self.links())
+    }
+
+    async fn apply(&self, plan: &NodePlan) -> Result<Applied, kernel::Error> {
+        let mut played = self.attempt()?;
+        let wanted: BTreeMap<Identity, Object> = plan
+            .objects()
+            .map(|object| (object.identity(), object.clone()))
+            .collect();
+        let stale = played
+            .objects
+            .keys()
+            .filter(|identity| !wanted.contains_key(identity))
+            .count();
+        let new = wanted
+            .iter()
+            .filter(|(identity, object)| played.objects.get(identity) != Some(object))
+            .count();
+        played.objects = wanted;
+        let mut applied = Applied::default();
+        applied.writes = stale + new;
+        applied.failures.extend(
+            played
+                .refuse_part
+                .take()
+                .map(|part| (part, kernel::Error::NoLink("refused".to_owned()))),
+        );
+        Ok(applied)
+    }
+
+    async fn apply_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        let put = |object: &Object| {
+            played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object)
+        };
+        Ok(part.objects.iter().map(put).filter(|written| *written).count())
+    }
+
+    async fn remove_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        let mut remove = |object: &Object| played.objects.remove(&object.identity()).is_some();
+        Ok(part.objects.iter().filter(|object| remove(object)).count())
+    }
+
+    async fn missing(&self, part: &Part) -> Result<Vec<String>, kernel::Error> {
+        let played = self.played();
+        let missing = part
+            .objects
+            .iter()
+            .filter(|object| played.objects.get(&object.identity()) != Some(object));
+        Ok(missing.map(|object| format!("no {object}")).collect())
+    }
+}
