@@ -136,9 +136,11 @@ fn commands(text: &str) -> BTreeSet<Usage> {
 /// help is given all the same.
 fn try_command(program: &Path, usage: &Usage) -> Result<Vec<String>> {
     let shown = usage.words.join(" ");
+    // `help` gives help anyway, and knows no options.
+    let help = (usage.words.first().map(String::as_str) != Some("help")).then_some("--help");
     let output = Command::new(program)
         .args(&usage.words)
-        .arg("--help")
+        .args(help)
         .output()
         .with_context(|| format!("run {}", program.display()))?;
     if !output.status.success() {
