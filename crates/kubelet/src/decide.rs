@@ -28,6 +28,8 @@ pub(crate) struct View<'a> {
     /// Runs, by id, that passed their startup probe.
     pub(crate) started: &'a BTreeSet<String>,
     pub(crate) backoff: &'a CrashBackoff,
+    /// Containers whose start is under way.
+    pub(crate) starting: &'a BTreeSet<String>,
 }
 
 /// Why a container is waiting, as its status shows it.
@@ -258,6 +260,9 @@ fn kill(run: &Run, why: String, probe: Option<Check>) -> Kill {
 /// Starts a container, or notes how long it has to wait.
 fn start(view: &View<'_>, container: &Container, latest: Option<&Run>, plan: &mut Plan) {
     let name = &container.name;
+    if view.starting.contains(name) {
+        return;
+    }
     let ended = latest.filter(|r| r.has_exited());
     let finished = ended.map(|r| r.finished_at.unwrap_or(r.created_at));
     if let Some(hold) = finished.and_then(|at| view.backoff.hold(name, at, view.now)) {

@@ -12,6 +12,7 @@ struct Case {
     failed: BTreeMap<String, Check>,
     started: BTreeSet<String>,
     backoff: CrashBackoff,
+    starting: BTreeSet<String>,
 }
 
 impl Case {
@@ -23,6 +24,7 @@ impl Case {
             failed: BTreeMap::new(),
             started: BTreeSet::new(),
             backoff: CrashBackoff::default(),
+            starting: BTreeSet::new(),
         }
     }
 
@@ -51,6 +53,7 @@ impl Case {
             failed: &self.failed,
             started: &self.started,
             backoff: &self.backoff,
+            starting: &self.starting,
         })
     }
 
@@ -258,4 +261,15 @@ fn a_container_that_was_created_only_starts_under_the_same_count() {
         .sandbox("s0", 0)
         .run(created);
     assert_eq!(case.starts(), ["a#4"]);
+}
+
+#[test]
+fn a_start_under_way_is_neither_repeated_nor_held_back() {
+    let mut case = Case::new(json!({"containers": [{"name": "a"}]}))
+        .sandbox("s0", 0)
+        .run(exited("a", "s0", 0, 1));
+    case.now = at(11);
+    case.backoff.restarted("a", at(10), at(11));
+    case.starting.insert("a".into());
+    assert_eq!(case.plan(), Plan::default());
 }

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::Answer;
@@ -19,6 +20,7 @@ use crate::logs::line::Stream;
 use crate::logs::read::{Alive, Options, Reader};
 use crate::pod::{self, PodKey};
 use crate::runtime::{Observed, Observer, Run};
+use crate::status;
 
 /// How many chunks wait for a client that reads slowly.
 const QUEUE: usize = 4;
@@ -33,8 +35,8 @@ pub(super) async fn serve(
     let query = Query::parse(query);
     let mut options = options(&query)?;
     let previous = query.flag(&["previous"]);
-    let (key, observed) = look(ctx, namespace, name, container).await?;
-    let run = choose(&observed, &key, container, previous)?;
+    let (pod, observed) = look(ctx, namespace, name, container).await?;
+    let run = choose(&pod, &observed, container, previous)?;
     // A run that has ended writes no more.
     options.follow &= !run.has_exited();
     let path = PathBuf::from(&run.log_path);
@@ -103,7 +105,7 @@ async fn look(
     namespace: &str,
     name: &str,
     container: &str,
-) -> Result<(PodKey, Observed), Refusal> {
+) -> Result<(Arc<Pod>, Observed), Refusal> {
     let pod = ctx
         .directory
         .named(namespace, name)
@@ -116,28 +118,51 @@ async fn look(
     let key = PodKey::of(&pod);
     let observed = Observer::default().observe(&ctx.cri, &key.uid).await;
     let observed = observed.map_err(|error| Refusal::internal(error.to_string()))?;
-    Ok((key, observed))
+    Ok((pod, observed))
 }
 
-/// The run whose log is wanted. The errors are Kubernetes' wording.
+/// The run whose log is wanted: the newest that got going or, for `previous`,
+/// the one that the status shows as the container's last state. The errors are
+/// Kubernetes' wording.
 fn choose<'a>(
+    pod: &Pod,
     observed: &'a Observed,
-    key: &PodKey,
     container: &'a str,
     previous: bool,
 ) -> Result<&'a Run, Refusal> {
-    let runs = observed
+    let mut runs = observed
         .runs_of(container)
         .filter(|r| r.started_at.is_some() || r.has_exited());
-    let mut runs = runs.skip(usize::from(previous));
-    runs.next().ok_or_else(|| {
-        let whose = format!("{container:?} in pod {:?}", key.name);
+    let found = if previous {
+        let last = last_state(pod, container);
+        runs.find(|r| last.as_deref() == Some(status::container_id(r).as_str()))
+    } else {
+        runs.next()
+    };
+    found.ok_or_else(|| {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let whose = format!("{container:?} in pod {name:?}");
         Refusal::bad_request(if previous {
             format!("previous terminated container {whose} not found")
         } else {
             format!("container {whose} is waiting to start: ContainerCreating")
         })
     })
+}
+
+/// The id of the run that the container's status shows as its last state.
+fn last_state(pod: &Pod, container: &str) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    let mut all = lists.into_iter().flatten().flatten();
+    let status = all.find(|s| s.name == container)?;
+    status
+        .last_state
+        .as_ref()?
+        .terminated
+        .as_ref()?
+        .container_id
+        .clone()
 }
 
 fn alive(ctx: &Context, id: String) -> Alive {

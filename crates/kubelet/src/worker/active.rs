@@ -1,5 +1,6 @@
 //! The pod is meant to run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ impl Worker {
             self.ctx.events.normal(&about, "BackOff", pulling);
             self.ctx.events.warning(&about, "Failed", message);
         }
+        let starting = self.starting();
         let plan = decide::decide(&View {
             pod: &self.pod,
             observed: &self.observed,
@@ -51,11 +53,20 @@ impl Worker {
             failed: self.prober.failed(),
             started: self.prober.started(),
             backoff: &self.backoff,
+            starting: &starting,
         });
         self.carry_out(plan, now);
         if self.volumes_renew_at.is_some_and(|at| at <= now) {
             self.refresh_volumes();
         }
+    }
+
+    fn starting(&self) -> BTreeSet<String> {
+        let name = |job: &Job| match job {
+            Job::Start(name) => Some(name.clone()),
+            _ => None,
+        };
+        self.busy.iter().filter_map(name).collect()
     }
 
     fn carry_out(&mut self, plan: Plan, now: Timestamp) {

@@ -12,19 +12,26 @@ use crate::decide::Kill;
 use crate::pod;
 use crate::runtime::Run;
 
+/// What a container gets to end by itself in any case.
+const LEAST: Duration = Duration::from_secs(1);
+
 impl Worker {
     /// From here on nothing is started.
     pub(super) fn begin_stopping(&mut self) {
         self.cancel.cancel();
         self.prober.stopping();
         self.held.clear();
-        let (since, grace) = (Timestamp::now(), pod::grace(&self.pod));
+        let (since, grace) = (Timestamp::now(), self.grace());
         self.phase = Phase::Stopping { since, grace };
         self.stopping(since, grace);
     }
 
+    fn grace(&self) -> Duration {
+        if self.forced { LEAST } else { pod::grace(&self.pod) }
+    }
+
     pub(super) fn stopping(&mut self, since: Timestamp, mut grace: Duration) {
-        let now_allowed = pod::grace(&self.pod);
+        let now_allowed = self.grace();
         if now_allowed < grace {
             // Somebody is in more of a hurry: what waits is asked anew.
             grace = now_allowed;
@@ -44,7 +51,7 @@ impl Worker {
         }
         let spent = Timestamp::now().duration_since(since);
         let left = grace.saturating_sub(Duration::try_from(spent).unwrap_or_default());
-        let left = left.max(Duration::from_secs(1));
+        let left = left.max(LEAST);
         let next = self.next_to_stop();
         if !next.is_empty() {
             for kill in next {

@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     pod: Arc<Pod>,
     /// The API doesn't have the pod (any more).
     gone: bool,
+    /// Nobody waits for the grace period to pass.
+    forced: bool,
     phase: Phase,
     failure: Option<Failure>,
     messages: mpsc::UnboundedReceiver<Message>,
@@ -146,6 +148,7 @@ impl Worker {
             key,
             pod,
             gone,
+            forced: false,
             messages,
             observer: Observer::default(),
             observed: Observed::default(),
@@ -254,6 +257,9 @@ impl Worker {
             }
             Message::Gone(last) => {
                 self.gone = true;
+                // Its containers are being asked to end, and somebody removed
+                // the object from under them: that is in a hurry.
+                self.forced = matches!(self.phase, Phase::Stopping { .. });
                 if let Some(last) = last {
                     self.pod = last;
                 }

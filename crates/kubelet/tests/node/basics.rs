@@ -1,0 +1,211 @@
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, LogParams};
+use serde_json::json;
+
+use crate::lab::{NODE, condition, container, on_a_node};
+
+#[test]
+fn a_node_registers_and_renews_its_lease() {
+    on_a_node(async |lab| {
+        let nodes: Api<Node> = Api::all(lab.client.clone());
+        let node = nodes.get(NODE).await.unwrap();
+        let status = node.status.unwrap();
+        let info = status.node_info.unwrap();
+        assert!(
+            info.container_runtime_version.starts_with("containerd://"),
+            "{info:?}"
+        );
+        assert_eq!(info.kubelet_version, "v1.36.0+ripstop");
+        assert_eq!(status.capacity.unwrap()["pods"].0, "110");
+        assert_eq!(node.metadata.labels.unwrap()["kubernetes.io/hostname"], NODE);
+        let leases: Api<Lease> = Api::namespaced(lab.client.clone(), "kube-node-lease");
+        let lease = lab
+            .eventually("a Lease", || async { leases.get_opt(NODE).await.unwrap() })
+            .await;
+        assert_eq!(
+            lease.metadata.owner_references.unwrap()[0].uid,
+            node.metadata.uid.unwrap()
+        );
+    });
+}
+
+#[test]
+fn a_pod_runs_answers_and_goes_without_a_trace() {
+    on_a_node(async |lab| {
+        lab.pod("web", json!({"terminationGracePeriodSeconds": 2, "containers": [{"name": "a",
+            "command": ["sh", "-c", "echo hello from $POD $MISSING; hostname; cat /etc/hosts; trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+            "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}))
+            .await;
+        let pod = lab.ready("web").await;
+        let status = pod.status.clone().unwrap();
+        assert_eq!(status.phase.as_deref(), Some("Running"));
+        assert!(status.pod_ip.as_deref().unwrap().starts_with("10.9."));
+        assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
+        for kind in [
+            "Initialized",
+            "ContainersReady",
+            "PodReadyToStartContainers",
+            "PodScheduled",
+        ] {
+            assert_eq!(condition(&pod, kind).as_deref(), Some("True"), "{kind}");
+        }
+        let logs = lab.logs("web", &LogParams::default()).await;
+        assert!(
+            logs.starts_with("hello from web\nweb\n# Kubernetes-managed hosts file.\n"),
+            "{logs}"
+        );
+        assert!(
+            logs.contains(&format!("{}\tweb\n", status.pod_ip.unwrap())),
+            "{logs}"
+        );
+        for reason in ["Pulled", "Created", "Started"] {
+            lab.event("web", reason).await;
+        }
+        lab.delete("web", &DeleteParams::default()).await;
+        lab.nothing_left().await;
+    });
+}
+
+#[test]
+fn jobs_end_by_their_restart_policy() {
+    on_a_node(async |lab| {
+        for (name, policy, script) in [
+            ("good", "Never", "exit 0"),
+            ("bad", "Never", "echo oh no > /dev/termination-log; exit 3"),
+            (
+                "retry",
+                "OnFailure",
+                "test -e /data/again || { touch /data/again; exit 1; }",
+            ),
+        ] {
+            lab.pod(
+                name,
+                json!({"restartPolicy": policy,
+                "volumes": [{"name": "data", "emptyDir": {}}],
+                "containers": [{"name": "a", "command": ["sh", "-c", script],
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}),
+            )
+            .await;
+        }
+        lab.phase("good", "Succeeded").await;
+        let bad = lab.phase("bad", "Failed").await;
+        let ended = &container(&bad, "a")["state"]["terminated"];
+        assert_eq!(
+            (ended["exitCode"].as_i64(), ended["reason"].as_str()),
+            (Some(3), Some("Error"))
+        );
+        assert_eq!(ended["message"], "oh no\n");
+        let retry = lab.phase("retry", "Succeeded").await;
+        assert_eq!(container(&retry, "a")["restartCount"], 1);
+        // What is over keeps its log, and its address is shown still.
+        assert!(retry.status.unwrap().pod_ip.is_some());
+        for name in ["good", "bad", "retry"] {
+            lab.delete(name, &DeleteParams::default()).await;
+        }
+        lab.nothing_left().await;
+    });
+}
+
+#[test]
+fn init_containers_run_first_and_sidecars_stay() {
+    on_a_node(async |lab| {
+        lab.pod(
+            "web",
+            json!({"terminationGracePeriodSeconds": 1, "restartPolicy": "Never",
+            "volumes": [{"name": "data", "emptyDir": {}}],
+            "initContainers": [
+                {"name": "proxy", "restartPolicy": "Always", "command": ["sleep", "1000"]},
+                {"name": "setup", "command": ["sh", "-c", "echo ready > /data/state"],
+                 "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+            "containers": [{"name": "a", "command": ["sh", "-c", "cat /data/state; sleep 1"],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}),
+        )
+        .await;
+        let pod = lab.phase("web", "Running").await;
+        assert_eq!(container(&pod, "proxy")["started"], true);
+        let params = LogParams {
+            container: Some("a".into()),
+            ..LogParams::default()
+        };
+        assert_eq!(lab.logs("web", &params).await, "ready\n");
+        // The sidecar doesn't keep the pod from ending.
+        lab.phase("web", "Succeeded").await;
+    });
+}
+
+#[test]
+fn a_missing_secret_is_waited_for() {
+    on_a_node(async |lab| {
+        lab.create::<ConfigMap>(json!({"metadata": {"name": "settings"}, "data": {"color": "blue"}}))
+            .await;
+        lab.pod(
+            "web",
+            json!({"terminationGracePeriodSeconds": 1, "containers": [{"name": "a",
+            "command": ["sh", "-c", "echo $COLOR $TOKEN; sleep 1000"],
+            "envFrom": [{"configMapRef": {"name": "settings"}}],
+            "env": [
+                {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "color"}}},
+                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}}]}]}),
+        )
+        .await;
+        let waits = lab
+            .pod_where("web", "waits", |p| {
+                container(p, "a")["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+            })
+            .await;
+        assert_eq!(
+            container(&waits, "a")["state"]["waiting"]["message"],
+            "secret \"keys\" not found"
+        );
+        assert_eq!(
+            lab.event("web", "Failed").await,
+            "Error: secret \"keys\" not found"
+        );
+        lab.create::<Secret>(json!({"metadata": {"name": "keys"}, "stringData": {"token": "s3cret"}}))
+            .await;
+        lab.ready("web").await;
+        assert_eq!(lab.logs("web", &LogParams::default()).await, "blue s3cret\n");
+    });
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_backed_off_from() {
+    on_a_node(async |lab| {
+        let missing = "localhost:1/none:1";
+        lab.pod(
+            "never",
+            json!({"containers": [{"name": "a", "image": missing, "imagePullPolicy": "Never"}]}),
+        )
+        .await;
+        lab.pod("pull", json!({"containers": [{"name": "a", "image": missing}]}))
+            .await;
+        lab.pod(
+            "odd",
+            json!({"containers": [{"name": "a", "image": "Not/An Image"}]}),
+        )
+        .await;
+        for (name, reason) in [
+            ("never", "ErrImageNeverPull"),
+            ("pull", "ErrImagePull"),
+            ("pull", "ImagePullBackOff"),
+            ("odd", "InvalidImageName"),
+        ] {
+            lab.pod_where(name, reason, |p| {
+                container(p, "a")["state"]["waiting"]["reason"] == reason
+            })
+            .await;
+        }
+        let failed = lab.event("pull", "Failed").await;
+        assert!(
+            failed.starts_with("Failed to pull image \"localhost:1/none:1\": rpc error: code = "),
+            "{failed}"
+        );
+        lab.event("pull", "BackOff").await;
+        for name in ["never", "pull", "odd"] {
+            lab.delete(name, &DeleteParams::default()).await;
+        }
+        lab.nothing_left().await;
+    });
+}

@@ -1,0 +1,178 @@
+use std::time::{Duration, Instant};
+
+use kube::api::{DeleteParams, LogParams};
+use serde_json::json;
+
+use crate::lab::{condition, container, on_a_node};
+
+#[test]
+fn a_crash_loop_waits_longer_and_shows_how_it_ended() {
+    on_a_node(async |lab| {
+        lab.pod(
+            "web",
+            json!({"containers": [{"name": "a", "command": ["sh", "-c", "echo run; exit 7"]}]}),
+        )
+        .await;
+        let pod = lab
+            .pod_where("web", "CrashLoopBackOff", |p| {
+                container(p, "a")["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+            })
+            .await;
+        let status = container(&pod, "a");
+        assert_eq!(status["restartCount"], 1);
+        assert_eq!(status["lastState"]["terminated"]["exitCode"], 7);
+        let message = status["state"]["waiting"]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("back-off 10s restarting failed container=a pod=web_default("),
+            "{message}"
+        );
+        let previous = LogParams {
+            previous: true,
+            ..LogParams::default()
+        };
+        assert_eq!(lab.logs("web", &previous).await, "run\n");
+        lab.event("web", "BackOff").await;
+    });
+}
+
+#[test]
+fn probes_restart_and_gate() {
+    on_a_node(async |lab| {
+        lab.pod("web", json!({"hostNetwork": true, "terminationGracePeriodSeconds": 1, "containers": [
+            {"name": "served", "command": ["sh", "-c", "mkdir /tmp/w; echo ok > /tmp/w/healthz; httpd -f -p 8080 -h /tmp/w"],
+             "ports": [{"name": "http", "containerPort": 8080}],
+             "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30},
+             "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1}},
+            {"name": "sick", "command": ["sh", "-c", "touch /tmp/well; sleep 2; rm /tmp/well; sleep 1000"],
+             "livenessProbe": {"exec": {"command": ["cat", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 2}},
+            {"name": "shy", "command": ["sleep", "1000"],
+             "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/open"]}, "periodSeconds": 1}}]}))
+            .await;
+        let pod = lab
+            .pod_where("web", "the server is ready", |p| {
+                container(p, "served")["ready"] == true
+            })
+            .await;
+        assert_eq!(container(&pod, "shy")["ready"], false);
+        assert_eq!(condition(&pod, "Ready").as_deref(), Some("False"));
+        assert_eq!(pod.status.unwrap().pod_ip.as_deref(), Some("127.0.0.1"));
+        let pod = lab
+            .pod_where("web", "the sick one was restarted", |p| {
+                container(p, "sick")["restartCount"] == 1
+            })
+            .await;
+        assert_eq!(container(&pod, "served")["restartCount"], 0);
+        let unhealthy = lab.event("web", "Unhealthy").await;
+        assert!(unhealthy.contains("probe failed"), "{unhealthy}");
+        let killing = lab.event("web", "Killing").await;
+        assert_eq!(killing, "Container sick failed liveness probe, will be restarted");
+    });
+}
+
+#[test]
+fn hooks_run_and_the_grace_period_is_kept() {
+    on_a_node(async |lab| {
+        lab.pod("web", json!({"terminationGracePeriodSeconds": 20,
+            "volumes": [{"name": "host", "hostPath": {"path": lab.dir.path()}}],
+            "containers": [{"name": "a",
+                "command": ["sh", "-c", "trap 'echo term >> /host/trace; exit 0' TERM; while :; do sleep 0.1; done"],
+                "volumeMounts": [{"name": "host", "mountPath": "/host"}],
+                "lifecycle": {
+                    "postStart": {"exec": {"command": ["sh", "-c", "echo start >> /host/trace"]}},
+                    "preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo stop >> /host/trace"]}}}}]}))
+            .await;
+        lab.ready("web").await;
+        let begun = Instant::now();
+        lab.delete("web", &DeleteParams::default()).await;
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+        let trace = std::fs::read_to_string(lab.dir.path().join("trace")).unwrap();
+        assert_eq!(trace, "start\nstop\nterm\n");
+        lab.nothing_left().await;
+    });
+}
+
+#[test]
+fn a_stubborn_container_is_killed_and_a_second_deletion_hurries() {
+    on_a_node(async |lab| {
+        let stubborn = json!({"terminationGracePeriodSeconds": 600, "containers": [
+            {"name": "a", "command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]}]});
+        for name in ["one", "two"] {
+            lab.pod(name, stubborn.clone()).await;
+        }
+        for name in ["one", "two"] {
+            lab.ready(name).await;
+        }
+        lab.delete("one", &DeleteParams::default().grace_period(1)).await;
+        lab.pods().delete("two", &DeleteParams::default()).await.unwrap();
+        lab.event("two", "Killing").await;
+        lab.delete("two", &DeleteParams::default().grace_period(0)).await;
+        lab.nothing_left().await;
+    });
+}
+
+#[test]
+fn a_pod_is_active_no_longer_than_it_may() {
+    on_a_node(async |lab| {
+        lab.pod(
+            "web",
+            json!({"activeDeadlineSeconds": 2, "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "a", "command": ["sleep", "1000"]}]}),
+        )
+        .await;
+        let pod = lab.phase("web", "Failed").await;
+        assert_eq!(pod.status.unwrap().reason.as_deref(), Some("DeadlineExceeded"));
+    });
+}
+
+#[test]
+fn limits_reach_the_kernel_and_a_greedy_container_is_oom_killed() {
+    on_a_node(async |lab| {
+        lab.pod(
+            "web",
+            json!({"restartPolicy": "Never", "containers": [{"name": "a",
+            "command": ["sh", "-c", "x=$(yes | head -c 200000000); sleep 1"],
+            "resources": {"limits": {"memory": "20Mi", "cpu": "500m"}}}]}),
+        )
+        .await;
+        let pod = lab.phase("web", "Failed").await;
+        assert_eq!(container(&pod, "a")["state"]["terminated"]["reason"], "OOMKilled");
+        assert_eq!(pod.status.unwrap().qos_class.as_deref(), Some("Guaranteed"));
+    });
+}
+
+#[test]
+fn security_contexts_are_kept() {
+    on_a_node(async |lab| {
+        lab.pod("web", json!({"restartPolicy": "Never",
+            "securityContext": {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 2000},
+            "volumes": [{"name": "data", "emptyDir": {}}],
+            "containers": [{"name": "a",
+                "command": ["sh", "-c", "id -u; id -g; id -G; touch /x 2>/dev/null || echo read-only; touch /data/f && stat -c %g /data/f"],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                "securityContext": {"readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+                    "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}}]}))
+            .await;
+        lab.phase("web", "Succeeded").await;
+        assert_eq!(
+            lab.logs("web", &LogParams::default()).await,
+            "1000\n3000\n3000 2000\nread-only\n2000\n"
+        );
+        lab.pod(
+            "root",
+            json!({"containers": [{"name": "a", "securityContext": {"runAsNonRoot": true}}]}),
+        )
+        .await;
+        let pod = lab
+            .pod_where("root", "refused", |p| {
+                container(p, "a")["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+            })
+            .await;
+        let message = container(&pod, "a")["state"]["waiting"]["message"].clone();
+        assert!(
+            message
+                .as_str()
+                .unwrap()
+                .starts_with("container has runAsNonRoot and image will run as root")
+        );
+    });
+}
