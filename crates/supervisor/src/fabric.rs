@@ -187,3 +187,6 @@ fn mac(address: IpAddr) -> MacAddr {
     }
     MacAddr(octets)
 }
+
+#[cfg(test)]
+mod tests;
