@@ -51,6 +51,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         tasks: JoinSet::new(),
         by_task: HashMap::new(),
         finished: HashSet::new(),
+        leaving: HashSet::new(),
         prints: HashMap::new(),
         listing: HashSet::new(),
         complete: false,
@@ -66,6 +67,8 @@ struct Pods {
     /// Pods that are removed here and that the API still has, or had when it
     /// was heard last.
     finished: HashSet<String>,
+    /// Pods that the API doesn't have any more and that aren't removed here.
+    leaving: HashSet<String>,
     /// What the last relist saw, by uid.
     prints: HashMap<String, u64>,
     /// The uids of a list that is coming in.
@@ -109,7 +112,7 @@ impl Pods {
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
                 for (uid, worker) in &self.workers {
-                    if !listed.contains(uid) {
+                    if !listed.contains(uid) && self.leaving.insert(uid.clone()) {
                         worker.send(Message::Gone(None)).ok();
                     }
                 }
@@ -122,6 +125,7 @@ impl Pods {
                 self.finished.remove(&uid);
                 if let Some(worker) = self.workers.get(&uid) {
                     worker.send(Message::Gone(Some(Arc::new(slim(pod))))).ok();
+                    self.leaving.insert(uid);
                 }
             }
         }
@@ -166,6 +170,9 @@ impl Pods {
             worker.run().await;
         });
         self.by_task.insert(task.id(), uid.clone());
+        if gone {
+            self.leaving.insert(uid.clone());
+        }
         self.workers.insert(uid, sender);
     }
 
@@ -205,9 +212,12 @@ impl Pods {
             return;
         };
         self.workers.remove(&uid);
+        let has_left = self.leaving.remove(&uid);
         let Err(error) = done else {
-            // Events about it may still be on their way.
-            self.finished.insert(uid);
+            if !has_left {
+                // What the API still says of it may be on its way.
+                self.finished.insert(uid);
+            }
             return;
         };
         tracing::error!(%uid, %error, "a pod's worker panicked and is started anew");

@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 
 use super::Answer;
 use super::answer::Refusal;
+use super::find;
 use super::query::Query;
 use crate::context::Context;
 use crate::logs::line::Stream;
 use crate::logs::read::{Alive, Options, Reader};
-use crate::pod::{self, PodKey};
-use crate::runtime::{Observed, Observer, Run};
+use crate::runtime::{Observed, Run};
 use crate::status;
 
 /// How many chunks wait for a client that reads slowly.
@@ -35,7 +35,7 @@ pub(super) async fn serve(
     let query = Query::parse(query);
     let mut options = options(&query)?;
     let previous = query.flag(&["previous"]);
-    let (pod, observed) = look(ctx, namespace, name, container).await?;
+    let (pod, observed) = find::container(ctx, namespace, name, container).await?;
     let run = choose(&pod, &observed, container, previous)?;
     // A run that has ended writes no more.
     options.follow &= !run.has_exited();
@@ -97,28 +97,6 @@ fn options(query: &Query) -> Result<Options, Refusal> {
             _ => None,
         },
     })
-}
-
-/// What the runtime has of a container's pod.
-async fn look(
-    ctx: &Context,
-    namespace: &str,
-    name: &str,
-    container: &str,
-) -> Result<(Arc<Pod>, Observed), Refusal> {
-    let pod = ctx
-        .directory
-        .named(namespace, name)
-        .ok_or_else(|| Refusal::not_found(format!("pod {name:?} not found in namespace {namespace:?}")))?;
-    if pod::container(&pod, container).is_none() {
-        return Err(Refusal::not_found(format!(
-            "container {container:?} not found in pod {name:?}"
-        )));
-    }
-    let key = PodKey::of(&pod);
-    let observed = Observer::default().observe(&ctx.cri, &key.uid).await;
-    let observed = observed.map_err(|error| Refusal::internal(error.to_string()))?;
-    Ok((pod, observed))
 }
 
 /// The run whose log is wanted: the newest that got going or, for `previous`,

@@ -14,6 +14,7 @@
 //! the API server and administrators are let in.
 
 mod answer;
+mod find;
 mod identity;
 mod log;
 mod query;

@@ -15,10 +15,9 @@ use tokio::net::TcpStream;
 
 use super::Answer;
 use super::answer::{Refusal, whole};
+use super::find;
 use super::query::Query;
 use crate::context::Context;
-use crate::pod::{self, PodKey};
-use crate::runtime::{Observed, Observer};
 
 /// Which ends of a stream are wanted. The API server's names and the user's
 /// are both understood.
@@ -104,37 +103,16 @@ pub(super) async fn port_forward(
         .flat_map(|p| p.split(','));
     let ports: Result<Vec<i32>, _> = ports.map(str::parse).collect();
     let ports = ports.map_err(|_| Refusal::bad_request("port must be a number"))?;
-    let (_, observed) = look(ctx, namespace, name).await?;
+    let (_, observed) = find::pod(ctx, namespace, name).await?;
     let sandbox = observed
         .sandbox()
         .ok_or_else(|| Refusal::bad_request(format!("pod {name:?} is not running: it has no sandbox")))?;
     tunnel(ctx.cri.port_forward(&sandbox.id, ports).await, request).await
 }
 
-async fn look(
-    ctx: &Context,
-    namespace: &str,
-    name: &str,
-) -> Result<(Arc<k8s_openapi::api::core::v1::Pod>, Observed), Refusal> {
-    let pod = ctx
-        .directory
-        .named(namespace, name)
-        .ok_or_else(|| Refusal::not_found(format!("pod {name:?} not found in namespace {namespace:?}")))?;
-    let observed = Observer::default().observe(&ctx.cri, &PodKey::of(&pod).uid).await;
-    Ok((
-        pod,
-        observed.map_err(|error| Refusal::internal(error.to_string()))?,
-    ))
-}
-
 /// The id of a container's run that can be streamed to.
 async fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Result<String, Refusal> {
-    let (pod, observed) = look(ctx, namespace, name).await?;
-    if pod::container(&pod, container).is_none() {
-        return Err(Refusal::not_found(format!(
-            "container {container:?} not found in pod {name:?}"
-        )));
-    }
+    let (_, observed) = find::container(ctx, namespace, name, container).await?;
     match observed.latest(container) {
         Some(run) if run.is_running() => Ok(run.id.clone()),
         Some(_) => Err(Refusal::bad_request(format!(

@@ -19,6 +19,20 @@ fn a_node_registers_and_renews_its_lease() {
         );
         assert_eq!(info.kubelet_version, "v1.36.0+ripstop");
         assert_eq!(status.capacity.unwrap()["pods"].0, "110");
+        // Another start takes the Node over and leaves one of everything.
+        lab.stop_kubelet().await;
+        lab.start_kubelet();
+        lab.event(NODE, "NodeReady").await;
+        let again = nodes.get(NODE).await.unwrap();
+        assert_eq!(again.metadata.uid, node.metadata.uid);
+        let status = again.status.unwrap();
+        let addresses: Vec<_> = status.addresses.unwrap().into_iter().map(|a| a.type_).collect();
+        assert_eq!(addresses, ["InternalIP", "Hostname"]);
+        let conditions: Vec<_> = status.conditions.unwrap().into_iter().map(|c| c.type_).collect();
+        assert_eq!(
+            conditions,
+            ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
+        );
         assert_eq!(node.metadata.labels.unwrap()["kubernetes.io/hostname"], NODE);
         let leases: Api<Lease> = Api::namespaced(lab.client.clone(), "kube-node-lease");
         let lease = lab
