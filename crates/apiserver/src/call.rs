@@ -3,7 +3,7 @@
 use kinds::Kind;
 
 use crate::identity::Identity;
-use crate::negotiate::Form;
+use crate::negotiate::Accept;
 use crate::path::Query;
 use crate::status::{Failure, Subject};
 
@@ -16,7 +16,7 @@ pub(crate) struct Call {
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
     pub(crate) query: Query,
-    pub(crate) form: Form,
+    pub(crate) accept: Accept,
     pub(crate) dry_run: bool,
 }
 

@@ -5,6 +5,7 @@ use kinds::Kind;
 use rand::Rng;
 use serde_json::{Value, json};
 
+use crate::authorize::Action;
 use crate::call::Call;
 use crate::object::{self, text};
 use crate::server::ApiServer;
@@ -44,6 +45,42 @@ pub(crate) async fn create(server: &ApiServer, call: &Call, mut object: Value) -
         }
     }
     Err(Failure::already_exists(Subject::of(kind, &base)))
+}
+
+/// Whether a PUT creates what isn't there: Kubernetes settled that kind by kind.
+pub(crate) fn may_be_put(kind: &Kind) -> bool {
+    matches!(
+        (kind.group, kind.plural),
+        ("", "endpoints" | "events" | "limitranges" | "services")
+            | ("coordination.k8s.io", "leases")
+            | ("node.k8s.io", "runtimeclasses")
+            | (
+                "rbac.authorization.k8s.io",
+                "clusterroles" | "clusterrolebindings" | "roles" | "rolebindings"
+            )
+    )
+}
+
+/// Creates what a PUT didn't find.
+pub(crate) async fn put(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+    let action = Action {
+        verb: "create",
+        group: call.kind.group,
+        resource: call.kind.plural,
+        namespace: call.namespace.as_deref().unwrap_or_default(),
+        name: call.name()?,
+        ..Action::default()
+    };
+    authorize::check(server, &call.identity, &action)?;
+    // Who knows the object's uid means one that was there before.
+    let uid = text(&object, "/metadata/uid");
+    if !uid.is_empty() {
+        return Err(delete::uid_conflict(call.subject(), uid, ""));
+    }
+    let metadata = object::metadata(&mut object);
+    metadata.insert("name".into(), call.name()?.into());
+    metadata.remove("resourceVersion");
+    create(server, call, object).await
 }
 
 async fn create_named(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {

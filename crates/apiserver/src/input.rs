@@ -100,8 +100,8 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// The body as JSON or YAML, as its media type says.
-pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Document, Failure> {
+/// The body as JSON, YAML or protobuf, as its media type says. Protobuf that doesn't say what it is, is `like`.
+pub(crate) fn parse(headers: &HeaderMap, body: &[u8], like: (&str, &str)) -> Result<Document, Failure> {
     match media_type(headers) {
         // curl's default: Kubernetes takes it for JSON as well.
         "" | "application/json" | "application/x-www-form-urlencoded" => parse_json(body),
@@ -109,8 +109,11 @@ pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Document, Failur
         "application/yaml" | "text/yaml" | "application/x-yaml" => serde_saphyr::from_slice(body)
             .map(Document::plain)
             .map_err(|error| Failure::bad_request(format!("error parsing YAML: {error}"))),
+        protobuf::MEDIA_TYPE => protobuf::decode(body, Some(like))
+            .map(Document::plain)
+            .map_err(|error| Failure::bad_request(format!("error parsing protobuf: {error}"))),
         other => Err(Failure::unsupported_media_type(format!(
-            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml"
+            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
         ))),
     }
 }

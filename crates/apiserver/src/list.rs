@@ -146,7 +146,7 @@ pub(crate) async fn list(server: &Arc<ApiServer>, call: &Call) -> Result<Bytes, 
     let selection = Selection::parse(call.kind, &call.query)?;
     let (page, metadata) = page(server, call, &selection).await?;
     let objects = page.entries.iter().map(|entry| &entry.value);
-    present::many(call.kind, call.form, &metadata, objects)
+    present::many(call.kind, call.accept, &metadata, objects)
 }
 
 /// One portion of a list.

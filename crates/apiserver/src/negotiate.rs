@@ -1,14 +1,32 @@
 //! What the client wants to get: the `Accept` header.
 
 use http::{HeaderMap, header};
+use kinds::Kind;
 
+use crate::object::api_version;
 use crate::path::Query;
 use crate::status::Failure;
 
+/// What objects in a response look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Accept {
+    pub(crate) form: Form,
+    pub(crate) encoding: Encoding,
+}
+
+/// What objects are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Protobuf,
+}
+
 /// The form of objects in a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Form {
     /// As they are.
+    #[default]
     Objects,
     /// Rows for people, as `kubectl get` shows them.
     Table(Include),
@@ -76,19 +94,44 @@ fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
     ranges
 }
 
-/// The first form that we can give.
-pub(crate) fn form(headers: &HeaderMap, query: &Query) -> Result<Form, Failure> {
-    for range in ranges(headers).iter().filter(|range| range.is_json()) {
-        match (range.parameter("as"), range.parameter("g")) {
-            ("", _) => return Ok(Form::Objects),
-            ("Table", "meta.k8s.io") => return include(query).map(Form::Table),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
-                return Ok(Form::Metadata);
-            }
-            _ => {}
+impl Range<'_> {
+    fn encoding(&self) -> Option<Encoding> {
+        if self.is_json() {
+            Some(Encoding::Json)
+        } else {
+            (self.media_type == protobuf::MEDIA_TYPE).then_some(Encoding::Protobuf)
         }
     }
+}
+
+/// What the client likes best of what we can give. Tables are JSON, and so are kinds that protobuf has no
+/// messages for.
+pub(crate) fn accept(headers: &HeaderMap, kind: &Kind, query: &Query) -> Result<Accept, Failure> {
+    for range in ranges(headers) {
+        let Some(encoding) = range.encoding() else {
+            continue;
+        };
+        let parameters = (range.parameter("as"), range.parameter("g"), range.parameter("v"));
+        let form = match (encoding, parameters) {
+            (Encoding::Json, ("", ..)) => Form::Objects,
+            (Encoding::Protobuf, ("", ..)) if protobuf::knows(&api_version(kind), kind.kind) => Form::Objects,
+            (Encoding::Json, ("Table", "meta.k8s.io", _)) => Form::Table(include(query)?),
+            (Encoding::Json, ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", _))
+            | (
+                Encoding::Protobuf,
+                ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1"),
+            ) => Form::Metadata,
+            _ => continue,
+        };
+        return Ok(Accept { form, encoding });
+    }
     Err(Failure::not_acceptable())
+}
+
+/// What the client wants a `Status` or a review to be written in.
+pub(crate) fn encoding(headers: &HeaderMap) -> Encoding {
+    let mut encodings = ranges(headers).into_iter().filter_map(|range| range.encoding());
+    encodings.next().unwrap_or_default()
 }
 
 fn include(query: &Query) -> Result<Include, Failure> {
@@ -141,27 +184,43 @@ mod tests {
         HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())])
     }
 
-    #[test]
-    fn kubectl_gets_a_table_and_programs_get_objects() {
-        let query = Query::default();
-        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(
-            form(&headers(kubectl), &query),
-            Ok(Form::Table(Include::Metadata))
-        );
-        assert_eq!(form(&headers("application/json, */*"), &query), Ok(Form::Objects));
-        assert_eq!(form(&HeaderMap::new(), &query), Ok(Form::Objects));
-        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        assert_eq!(form(&headers(metadata), &query), Ok(Form::Metadata));
+    fn accepted(accept: &str) -> Result<(Form, Encoding), Failure> {
+        let pods = kinds::find("", "v1", "pods").unwrap();
+        let accept = super::accept(&headers(accept), pods, &Query::default())?;
+        Ok((accept.form, accept.encoding))
     }
 
     #[test]
-    fn protobuf_gives_way_to_json_where_the_client_takes_it() {
-        let query = Query::default();
-        let both = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(form(&headers(both), &query), Ok(Form::Objects));
-        let only = form(&headers("application/vnd.kubernetes.protobuf"), &query);
-        assert_eq!(only.unwrap_err().code, 406);
+    fn kubectl_gets_a_table_and_programs_get_objects() {
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(
+            accepted(kubectl),
+            Ok((Form::Table(Include::Metadata), Encoding::Json))
+        );
+        let objects = Ok((Form::Objects, Encoding::Json));
+        assert_eq!(accepted("application/json, */*"), objects);
+        assert_eq!(accepted("text/plain, */*"), objects);
+        let nothing = accept(
+            &HeaderMap::new(),
+            kinds::find("", "v1", "pods").unwrap(),
+            &Query::default(),
+        );
+        assert_eq!(nothing, Ok(Accept::default()));
+        assert_eq!(accepted("text/plain").unwrap_err().code, 406);
+    }
+
+    #[test]
+    fn protobuf_is_for_who_asks_for_it_first_and_never_a_table() {
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let objects = Ok((Form::Objects, Encoding::Protobuf));
+        assert_eq!(accepted(protobuf), objects);
+        assert_eq!(accepted(&format!("{protobuf},application/json")), objects);
+        let json = accepted(&format!("application/json,{protobuf}"));
+        assert_eq!(json, Ok((Form::Objects, Encoding::Json)));
+        let table = format!("{protobuf};as=Table;g=meta.k8s.io;v=v1");
+        assert_eq!(accepted(&table).unwrap_err().code, 406);
+        let metadata = format!("{protobuf};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json");
+        assert_eq!(accepted(&metadata), Ok((Form::Metadata, Encoding::Protobuf)));
     }
 
     #[test]

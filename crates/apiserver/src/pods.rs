@@ -13,7 +13,7 @@ use crate::update::{self, Part};
 
 /// Binds a pod to a node: the scheduler's decision.
 pub(crate) async fn bind(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
-    let binding = resource::read(request).await?;
+    let binding = resource::read(request, ("v1", "Binding")).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &binding)?;
     let node = text(&binding, "/target/name");
     if node.is_empty() || !matches!(text(&binding, "/target/kind"), "" | "Node") {
@@ -26,7 +26,7 @@ pub(crate) async fn bind(server: &ApiServer, call: &Call, request: Request) -> R
     }
     let target = resource::target(call, Part::Server)?;
     update::update(server, target, |pod| bound(call, &binding, node, pod)).await?;
-    Ok(resource::created(call.subject()))
+    resource::created(call)
 }
 
 /// The pod, bound.
@@ -71,12 +71,12 @@ fn bound(call: &Call, binding: &Value, node: &str, pod: &Value) -> Result<Value,
 /// Evicts a pod: a deletion that asks first whether the pod may be spared. There are no disruption budgets
 /// yet, so it always may.
 pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
-    let eviction = resource::read(request).await?;
+    let eviction = resource::read(request, ("policy/v1", "Eviction")).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &eviction)?;
     let options = eviction.get("deleteOptions").unwrap_or(&Value::Null);
     let mut options = delete::Options::from_body(options)?;
     options.dry_run |= call.dry_run;
     let namespace = call.namespace.as_deref();
     delete::delete(server, call.kind, namespace, call.name()?, &options).await?;
-    Ok(resource::created(call.subject()))
+    resource::created(call)
 }

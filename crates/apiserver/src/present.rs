@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kinds::Kind;
 use serde_json::{Value, json};
 
-use crate::negotiate::{Form, Include};
+use crate::negotiate::{Accept, Encoding, Form, Include};
 use crate::object;
 use crate::status::Failure;
 
@@ -29,45 +29,69 @@ impl ListMetadata {
     }
 }
 
-/// One object.
-pub(crate) fn one(kind: &Kind, form: Form, object: Bytes) -> Result<Bytes, Failure> {
-    match form {
-        Form::Objects => Ok(object),
-        Form::Metadata => Ok(object::partial(&object::parse(&object)?).to_string().into()),
-        Form::Table(include) => {
-            let object = object::parse(&object)?;
-            let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
-            let rows = vec![row(kind, include, object, now())];
-            Ok(table(kind, metadata, rows, true).to_string().into())
-        }
+/// An object in the form of its response.
+pub(crate) fn encode(encoding: Encoding, object: &Value) -> Result<Bytes, Failure> {
+    match encoding {
+        Encoding::Json => Ok(object.to_string().into()),
+        Encoding::Protobuf => Ok(protobuf::encode(object).map_err(Failure::internal)?.into()),
     }
+}
+
+/// One object.
+pub(crate) fn one(kind: &Kind, accept: Accept, object: Bytes) -> Result<Bytes, Failure> {
+    event(kind, accept, &object, true)
 }
 
 /// A list of objects.
 pub(crate) fn many<'a>(
     kind: &Kind,
-    form: Form,
+    accept: Accept,
     metadata: &ListMetadata,
     objects: impl Iterator<Item = &'a Bytes>,
 ) -> Result<Bytes, Failure> {
-    match form {
-        Form::Objects => {
+    let partial = |object: &Bytes| object::parse(object).map(|object| object::partial(&object));
+    match (accept.form, accept.encoding) {
+        (Form::Objects, Encoding::Json) => {
             let head = (format!("{}List", kind.kind), object::api_version(kind));
             Ok(join(&head.0, &head.1, metadata, objects))
         }
-        Form::Metadata => {
-            let partial = |object: &Bytes| Ok(object::partial(&object::parse(object)?).to_string().into());
+        (Form::Objects, Encoding::Protobuf) => {
+            let objects = objects.map(|object| object::parse(object));
+            collect(&object::api_version(kind), kind.kind, metadata, objects)
+        }
+        (Form::Metadata, Encoding::Json) => {
+            let partial = |object| Ok(partial(object)?.to_string().into());
             let objects = objects.map(partial).collect::<Result<Vec<Bytes>, Failure>>()?;
             let name = "PartialObjectMetadataList";
             Ok(join(name, "meta.k8s.io/v1", metadata, objects.iter()))
         }
-        Form::Table(include) => {
+        (Form::Metadata, Encoding::Protobuf) => collect(
+            "meta.k8s.io/v1",
+            "PartialObjectMetadata",
+            metadata,
+            objects.map(partial),
+        ),
+        (Form::Table(include), encoding) => {
             let now = now();
             let row = |object: &Bytes| Ok(row(kind, include, object::parse(object)?, now));
             let rows = objects.map(row).collect::<Result<_, Failure>>()?;
-            Ok(table(kind, metadata.json(), rows, true).to_string().into())
+            encode(encoding, &table(kind, metadata.json(), rows, true))
         }
     }
+}
+
+/// A list as protobuf, one object after the other.
+fn collect(
+    api_version: &str,
+    kind: &str,
+    metadata: &ListMetadata,
+    objects: impl Iterator<Item = Result<Value, Failure>>,
+) -> Result<Bytes, Failure> {
+    let mut list = protobuf::List::new(api_version, kind, &metadata.json()).map_err(Failure::internal)?;
+    for object in objects {
+        list.push(&object?).map_err(Failure::internal)?;
+    }
+    Ok(list.finish().into())
 }
 
 /// A list made of its items' bytes.
@@ -93,16 +117,20 @@ fn join<'a>(
 }
 
 /// The object of a watch event. Only the first table of a watch carries its columns.
-pub(crate) fn event(kind: &Kind, form: Form, object: &Bytes, first: bool) -> Result<Bytes, Failure> {
-    match form {
-        Form::Objects | Form::Metadata => one(kind, form, object.clone()),
-        Form::Table(include) => {
+pub(crate) fn event(kind: &Kind, accept: Accept, object: &Bytes, first: bool) -> Result<Bytes, Failure> {
+    let shown = match (accept.form, accept.encoding) {
+        // As it is stored.
+        (Form::Objects, Encoding::Json) => return Ok(object.clone()),
+        (Form::Objects, Encoding::Protobuf) => object::parse(object)?,
+        (Form::Metadata, _) => object::partial(&object::parse(object)?),
+        (Form::Table(include), _) => {
             let object = object::parse(object)?;
             let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
             let rows = vec![row(kind, include, object, now())];
-            Ok(table(kind, metadata, rows, first).to_string().into())
+            table(kind, metadata, rows, first)
         }
-    }
+    };
+    encode(accept.encoding, &shown)
 }
 
 /// The object of a bookmark: nothing but a revision, and on the first one after the initial events, a mark.

@@ -5,6 +5,8 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
+use crate::negotiate::Encoding;
+use crate::present;
 use crate::status::Failure;
 
 /// Errors of bodies, whoever makes them.
@@ -41,20 +43,34 @@ pub(crate) fn json_bytes(code: StatusCode, json: impl Into<Bytes>) -> Response {
     bytes(code, "application/json", json)
 }
 
+/// An object that is serialised already.
+pub(crate) fn encoded(code: StatusCode, encoding: Encoding, object: Bytes) -> Response {
+    match encoding {
+        Encoding::Json => json_bytes(code, object),
+        Encoding::Protobuf => bytes(code, protobuf::MEDIA_TYPE, object),
+    }
+}
+
+/// An object that isn't stored.
+pub(crate) fn object(code: StatusCode, encoding: Encoding, object: &Value) -> Result<Response, Failure> {
+    Ok(encoded(code, encoding, present::encode(encoding, object)?))
+}
+
 /// A JSON value.
 pub(crate) fn json(code: StatusCode, value: &Value) -> Response {
     json_bytes(code, value.to_string())
 }
 
-impl From<Failure> for Response {
-    fn from(failure: Failure) -> Self {
-        let mut response = json(failure.code, &failure.status());
-        let retry = failure.details.get("retryAfterSeconds").and_then(Value::as_u64);
-        if let Some(seconds) = retry {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
+/// A refusal. There is always a way to tell it: JSON.
+pub(crate) fn failure(encoding: Encoding, failure: &Failure) -> Response {
+    let status = failure.status();
+    let mut response =
+        object(failure.code, encoding, &status).unwrap_or_else(|_| json(failure.code, &status));
+    let retry = failure.details.get("retryAfterSeconds").and_then(Value::as_u64);
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    response
 }
 
 /// Adds `Warning` headers, as kubectl prints them.

@@ -16,7 +16,7 @@ use crate::path::{Query, ResourcePath};
 use crate::reply::{self, Request, Response};
 use crate::selector::Selection;
 use crate::server::ApiServer;
-use crate::status::{self, Failure, Subject};
+use crate::status::{self, Failure};
 use crate::update::{Part, Target};
 use crate::{create, kubelet, list, negotiate, object, pods, present, review, scale, update, watch};
 
@@ -72,7 +72,7 @@ pub(crate) async fn handle(
         namespace: path.namespace,
         name: path.name,
         subresource: path.subresource,
-        form: negotiate::form(request.headers(), &query)?,
+        accept: negotiate::accept(request.headers(), kind, &query)?,
         dry_run: input::dry_run(&query)?,
         query,
     };
@@ -90,7 +90,10 @@ async fn object_call(
 ) -> Result<Response, Failure> {
     match verb {
         "get" => get(server, call),
-        "list" => Ok(reply::json_bytes(StatusCode::OK, list::list(server, call).await?)),
+        "list" => {
+            let list = list::list(server, call).await?;
+            Ok(reply::encoded(StatusCode::OK, call.accept.encoding, list))
+        }
         "watch" => watch::watch(server, call).await,
         "create" if call.name.is_none() => post(server, call, request).await,
         "update" => put(server, call, Part::Main, request).await,
@@ -144,8 +147,8 @@ pub(crate) fn reply_one(
     object: Bytes,
     warnings: &[String],
 ) -> Result<Response, Failure> {
-    let object = present::one(call.kind, call.form, object)?;
-    let mut response = reply::json_bytes(code, object);
+    let object = present::one(call.kind, call.accept, object)?;
+    let mut response = reply::encoded(code, call.accept.encoding, object);
     reply::warn(&mut response, warnings);
     Ok(response)
 }
@@ -159,15 +162,26 @@ async fn post(server: &ApiServer, call: &Call, request: Request) -> Result<Respo
 async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
     let (wanted, warnings) = read_object(call, request).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
-    let stored = update::update(server, target(call, part)?, |_| Ok(wanted.clone())).await?;
-    reply_one(call, StatusCode::OK, stored, &warnings)
+    let outcome = update::update(server, target(call, part)?, |_| Ok(wanted.clone())).await;
+    match outcome {
+        Err(failure)
+            if failure.code == StatusCode::NOT_FOUND
+                && part == Part::Main
+                && create::may_be_put(call.kind) =>
+        {
+            let stored = create::put(server, call, wanted).await?;
+            reply_one(call, StatusCode::CREATED, stored, &warnings)
+        }
+        outcome => reply_one(call, StatusCode::OK, outcome?, &warnings),
+    }
 }
 
 /// The request's object, and what to warn of.
 async fn read_object(call: &Call, request: Request) -> Result<(Value, Vec<String>), Failure> {
     let validation = FieldValidation::parse(&call.query)?;
     let (head, body) = request.into_parts();
-    let document = input::parse(&head.headers, &input::read(body).await?)?;
+    let like = (object::api_version(call.kind), call.kind.kind);
+    let document = input::parse(&head.headers, &input::read(body).await?, (&like.0, like.1))?;
     let typed = input::typed(call.kind, document)?;
     let refuse = |why: &str| input::unreadable(call.kind, why);
     let warnings = validation.judge(typed.complaints, refuse)?;
@@ -251,10 +265,10 @@ impl Patch {
     }
 }
 
-/// The request's body as JSON or YAML.
-pub(crate) async fn read(request: Request) -> Result<Value, Failure> {
+/// The request's body, whatever it is written in; `like` is the API version and kind that it should have.
+pub(crate) async fn read(request: Request, like: (&str, &str)) -> Result<Value, Failure> {
     let (head, body) = request.into_parts();
-    Ok(input::parse(&head.headers, &input::read(body).await?)?.value)
+    Ok(input::parse(&head.headers, &input::read(body).await?, like)?.value)
 }
 
 /// A deletion's options: the body may be missing.
@@ -264,7 +278,7 @@ async fn delete_options(call: &Call, request: Request) -> Result<delete::Options
     let options = if body.is_empty() {
         Value::Null
     } else {
-        input::parse(&head.headers, &body)?.value
+        input::parse(&head.headers, &body, ("v1", "DeleteOptions"))?.value
     };
     delete::Options::from_body(&options)?.or_query(&call.query)
 }
@@ -278,7 +292,7 @@ async fn delete_one(server: &ApiServer, call: &Call, request: Request) -> Result
             let object = object::parse(&object)?;
             let uid = object::text(&object, "/metadata/uid");
             let status = status::success(call.subject(), Some(uid));
-            Ok(reply::json(StatusCode::OK, &status))
+            reply::object(StatusCode::OK, call.accept.encoding, &status)
         }
         outcome => reply_one(call, StatusCode::OK, outcome.into_bytes(), &[]),
     }
@@ -302,13 +316,13 @@ async fn delete_many(server: &Arc<ApiServer>, call: &Call, request: Request) -> 
             Err(failure) => return Err(failure),
         }
     }
-    let list = present::many(call.kind, call.form, &metadata, deleted.iter())?;
-    Ok(reply::json_bytes(StatusCode::OK, list))
+    let list = present::many(call.kind, call.accept, &metadata, deleted.iter())?;
+    Ok(reply::encoded(StatusCode::OK, call.accept.encoding, list))
 }
 
 /// The namespace controller's last word: `spec.finalizers` of a namespace, and nothing else.
 async fn finalize(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
-    let raw = read(request).await?;
+    let raw = read(request, ("v1", "Namespace")).await?;
     let wanted = input::typed(call.kind, Document::plain(raw))?.object;
     update::check_name(call.name()?, None, &wanted)?;
     let stored = update::update(server, target(call, Part::Server)?, |current| {
@@ -331,6 +345,7 @@ async fn finalize(server: &ApiServer, call: &Call, request: Request) -> Result<R
 }
 
 /// The `Status` that creating a subresource such as a binding answers with.
-pub(crate) fn created(subject: Subject<'_>) -> Response {
-    reply::json(StatusCode::CREATED, &status::success(subject, None))
+pub(crate) fn created(call: &Call) -> Result<Response, Failure> {
+    let status = status::success(call.subject(), None);
+    reply::object(StatusCode::CREATED, call.accept.encoding, &status)
 }

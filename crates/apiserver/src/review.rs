@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::authorize::{self, Action};
 use crate::identity::Identity;
+use crate::negotiate;
 use crate::object::{self, list, text};
 use crate::path::ResourcePath;
 use crate::reply::{self, Request, Response};
@@ -80,7 +81,9 @@ pub(crate) async fn handle(
     if request.method() != Method::POST {
         return Err(Failure::method_not_allowed());
     }
-    let question = resource::read(request).await?;
+    let encoding = negotiate::encoding(request.headers());
+    let api_version = format!("{}/v1", review.group);
+    let question = resource::read(request, (&api_version, review.kind)).await?;
     let spec = question.get("spec").cloned().unwrap_or_else(|| json!({}));
     let status = match review.kind {
         "SelfSubjectReview" => {
@@ -95,14 +98,14 @@ pub(crate) async fn handle(
     };
     let mut answer = json!({
         "kind": review.kind,
-        "apiVersion": format!("{}/v1", review.group),
+        "apiVersion": api_version,
         "metadata": { "creationTimestamp": object::now() },
         "status": status,
     });
     if review.kind != "SelfSubjectReview" {
         answer["spec"] = spec;
     }
-    Ok(reply::json(StatusCode::CREATED, &answer))
+    reply::object(StatusCode::CREATED, encoding, &answer)
 }
 
 fn access(server: &ApiServer, identity: &Identity, spec: &Value) -> Result<Value, Failure> {

@@ -25,7 +25,7 @@ pub(crate) async fn handle(
             entry.ok_or_else(|| Failure::not_found(call.subject()))?.value
         }
         "update" => {
-            let wanted = resource::read(request).await?;
+            let wanted = resource::read(request, ("autoscaling/v1", "Scale")).await?;
             check_type(&wanted)?;
             update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
             change(server, call, |_| Ok(wanted.clone())).await?
@@ -37,7 +37,7 @@ pub(crate) async fn handle(
         _ => return Err(Failure::method_not_allowed()),
     };
     let scale = scale_of(call.kind, &object::parse(&object)?);
-    Ok(reply::json(StatusCode::OK, &scale))
+    reply::object(StatusCode::OK, call.accept.encoding, &scale)
 }
 
 async fn change(

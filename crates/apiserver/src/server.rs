@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::kubelet::Kubelets;
-use crate::negotiate::{self, DiscoveryForm, Form};
+use crate::negotiate::{self, Accept, DiscoveryForm};
 use crate::path::{Query, Route};
 use crate::reply::{self, Request, Response};
 use crate::status::Failure;
@@ -79,7 +79,7 @@ impl ApiServer {
                 name: None,
                 subresource: None,
                 query: Query::default(),
-                form: Form::Objects,
+                accept: Accept::default(),
                 dry_run: false,
             };
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -112,10 +112,11 @@ impl ApiServer {
     pub(crate) async fn handle(self: Arc<Self>, identity: Option<Identity>, request: Request) -> Response {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let user = identity.as_ref().map(|identity| identity.user.clone());
+        let encoding = negotiate::encoding(request.headers());
         let response = self
             .answer(identity, request)
             .await
-            .unwrap_or_else(Response::from);
+            .unwrap_or_else(|failure| reply::failure(encoding, &failure));
         tracing::debug!(%method, path, user, status = response.status().as_u16(), "request");
         response
     }

@@ -199,6 +199,7 @@ impl Failure {
             StatusCode::NOT_ACCEPTABLE,
             "NotAcceptable",
             "only the following media types are accepted: application/json, \
+             application/vnd.kubernetes.protobuf, \
              application/json;as=Table;v=v1;g=meta.k8s.io, \
              application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
         )

@@ -15,7 +15,7 @@ use store::Change;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::negotiate::Form;
+use crate::negotiate::{Accept, Encoding};
 use crate::path::Query;
 use crate::reply::{self, BoxError, Response};
 use crate::selector::Selection;
@@ -109,7 +109,11 @@ pub(crate) async fn watch(server: &Arc<ApiServer>, call: &Call) -> Result<Respon
         let chunk = stream.chunk().await?;
         Some((Ok::<_, BoxError>(Frame::data(chunk)), stream))
     });
-    let mut response = reply::json_bytes(StatusCode::OK, Bytes::new());
+    let content_type = match call.accept.encoding {
+        Encoding::Json => "application/json",
+        Encoding::Protobuf => protobuf::WATCH_MEDIA_TYPE,
+    };
+    let mut response = reply::bytes(StatusCode::OK, content_type, Bytes::new());
     *response.body_mut() = StreamBody::new(chunks.boxed()).boxed_unsync();
     Ok(response)
 }
@@ -118,7 +122,7 @@ pub(crate) async fn watch(server: &Arc<ApiServer>, call: &Call) -> Result<Respon
 struct Stream {
     server: Arc<ApiServer>,
     kind: &'static Kind,
-    form: Form,
+    accept: Accept,
     selection: Selection,
     /// Objects that existed at the start and aren't sent yet.
     initial: std::vec::IntoIter<store::Entry>,
@@ -170,7 +174,7 @@ impl Stream {
         Ok(Stream {
             server,
             kind: call.kind,
-            form: call.form,
+            accept: call.accept,
             selection,
             initial: initial.into_iter(),
             mark,
@@ -204,8 +208,11 @@ impl Stream {
     fn end(&mut self, failure: Option<Failure>, chunk: &mut Vec<u8>) {
         self.ended = true;
         if let Some(failure) = failure {
-            let status = failure.status().to_string();
-            chunk.extend_from_slice(&line("ERROR", status.as_bytes()));
+            let encoding = self.accept.encoding;
+            // A status can always be encoded.
+            if let Ok(status) = present::encode(encoding, &failure.status()) {
+                chunk.extend_from_slice(&event_bytes(encoding, "ERROR", &status));
+            }
         }
     }
 
@@ -215,7 +222,7 @@ impl Stream {
             return self.line("ADDED", &entry.value).map(Some);
         }
         if let Some(revision) = self.mark.take() {
-            return Ok(Some(self.bookmark(revision, true)));
+            return self.bookmark(revision, true).map(Some);
         }
         loop {
             let source = self.source.as_mut().map_err(|failure| Some(failure.clone()))?;
@@ -243,7 +250,7 @@ impl Stream {
                     self.next_bookmark = Instant::now() + BOOKMARK_PERIOD;
                     let revision = source.revision();
                     if self.bookmarks && revision > self.marked {
-                        return Ok(self.bookmark(revision, false));
+                        return self.bookmark(revision, false);
                     }
                 }
                 () = tokio::time::sleep_until(self.deadline) => return Err(None),
@@ -270,14 +277,19 @@ impl Stream {
 
     fn line(&mut self, event: &str, object: &Bytes) -> Result<Bytes, Option<Failure>> {
         let first = std::mem::take(&mut self.first);
-        let object = present::event(self.kind, self.form, object, first)?;
-        Ok(line(event, &object))
+        let object = present::event(self.kind, self.accept, object, first)?;
+        Ok(event_bytes(self.accept.encoding, event, &object))
     }
 
-    fn bookmark(&mut self, revision: u64, initial_events_end: bool) -> Bytes {
+    fn bookmark(&mut self, revision: u64, initial_events_end: bool) -> Result<Bytes, Option<Failure>> {
         self.marked = revision;
-        let object = present::bookmark(self.kind, self.form, revision, initial_events_end);
-        line("BOOKMARK", object.to_string().as_bytes())
+        let object = present::bookmark(self.kind, self.accept.form, revision, initial_events_end);
+        let encoding = self.accept.encoding;
+        Ok(event_bytes(
+            encoding,
+            "BOOKMARK",
+            &present::encode(encoding, &object)?,
+        ))
     }
 }
 
@@ -294,6 +306,14 @@ fn as_of(object: &[u8], revision: u64) -> Result<Bytes, Failure> {
     let mut object = object::parse(object)?;
     object::metadata(&mut object).insert("resourceVersion".into(), Value::String(revision.to_string()));
     Ok(object.to_string().into())
+}
+
+/// An event as it goes over the wire.
+fn event_bytes(encoding: Encoding, event: &str, object: &[u8]) -> Bytes {
+    match encoding {
+        Encoding::Json => line(event, object),
+        Encoding::Protobuf => protobuf::event(event, object).into(),
+    }
 }
 
 fn line(event: &str, object: &[u8]) -> Bytes {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The rules are proto2's as Kubernetes uses them: plain fields can't tell zero from unset and lose zeros, as
-//! they do in Go's JSON; optional ones keep them. Fields that aren't known are skipped. Whatever the bytes
+//! they do in Go's JSON; optional ones keep them. So an object is the same whichever way a client sends it. Fields that aren't known are skipped. Whatever the bytes
 //! are, decoding ends soon, in an object or an [`Error`].
 
 mod decode;

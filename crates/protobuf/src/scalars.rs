@@ -44,7 +44,8 @@ pub(crate) fn zero(kind: Type) -> Value {
     }
 }
 
-/// Whether a value is what an unset field has.
+/// Whether a value is what an unset field has. Messages in plain fields are always sent, and Go's JSON has
+/// them as well when they are empty.
 pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -52,7 +53,7 @@ pub(crate) fn is_zero(value: &Value) -> bool {
         Value::Number(number) => number.as_i64() == Some(0),
         Value::String(text) => text.is_empty(),
         Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
+        Value::Object(_) => false,
     }
 }
 

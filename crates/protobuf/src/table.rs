@@ -77,13 +77,14 @@ pub(crate) enum Root {
 
 /// The kind of a group and version, as in (`apps/v1`, `Deployment`).
 pub(crate) fn find(api_version: &str, kind: &str) -> Option<Root> {
-    let (_, kinds) = KINDS.iter().find(|(version, _)| *version == api_version)?;
-    let find = |name: &str| kinds.iter().find(|message| message.name == name).copied();
-    let everywhere = || EVERYWHERE.iter().find(|message| message.name == kind).copied();
-    if let Some(message) = find(kind).or_else(everywhere) {
+    // Clients give options the group and version of what they are for.
+    if let Some(message) = EVERYWHERE.iter().find(|message| message.name == kind) {
         return Some(Root::Object(message));
     }
-    kind.strip_suffix("List").and_then(find).map(Root::List)
+    let (_, kinds) = KINDS.iter().find(|(version, _)| *version == api_version)?;
+    let find = |name: &str| kinds.iter().find(|message| message.name == name).copied();
+    let list = || kind.strip_suffix("List").and_then(find).map(Root::List);
+    find(kind).map(Root::Object).or_else(list)
 }
 
 /// Makes a `static` of every message; see the module `messages` for the notation.

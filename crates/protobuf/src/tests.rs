@@ -15,7 +15,7 @@ impl Maker<'_> {
         self.0.next().copied().unwrap_or(0)
     }
 
-    /// An object as decoding gives it: plain fields aren't zero, lists and maps not empty.
+    /// An object as decoding gives it: plain scalars aren't zero, lists and maps not empty.
     fn message(&mut self, of: &Message) -> Map<String, Value> {
         let mut object = Map::new();
         self.fields(of, &mut object);
@@ -50,9 +50,7 @@ impl Maker<'_> {
                 },
                 _ => self.value(field.value),
             };
-            if value != json!({}) || field.shape != Shape::Plain {
-                into.insert(field.name.to_owned(), value);
-            }
+            into.insert(field.name.to_owned(), value);
         }
     }
 
@@ -201,11 +199,13 @@ fn a_go_clients_zeros_are_as_if_they_had_not_been_sent() {
         "spec": {
             "replicas": 1,
             "selector": { "matchLabels": { "app": "d" } },
+            "strategy": {},
             "template": {
                 "metadata": { "labels": { "app": "d" } },
-                "spec": { "containers": [{ "name": "i", "image": "i" }] },
+                "spec": { "containers": [{ "name": "i", "image": "i", "resources": {} }] },
             },
         },
+        "status": {},
     });
     assert_eq!(decode(bytes, None).unwrap(), expected);
 }

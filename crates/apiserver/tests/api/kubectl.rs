@@ -123,6 +123,107 @@ async fn objects_are_applied_shown_changed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn objects_are_created_by_typed_commands() {
+    let kubectl = Kubectl::start().await;
+    std::fs::write(kubectl.running.dir.path().join("bytes"), [0, 255]).unwrap();
+    for (command, shown, fields) in [
+        ("namespace team", "namespace/team", "{.status.phase}=Active"),
+        (
+            "deployment web --image=i:1 --replicas=2 --port=80",
+            "deployment/web",
+            "{.spec.replicas}{.spec.template.spec.containers[0].ports[0].containerPort}=280",
+        ),
+        (
+            "configmap words --from-literal=a=b --from-file=bytes",
+            "configmap/words",
+            "{.data.a}{.binaryData.bytes}=bAP8=",
+        ),
+        (
+            "secret generic password --from-literal=k=v",
+            "secret/password",
+            "{.type}{.data.k}=Opaquedg==",
+        ),
+        (
+            "secret docker-registry pull --docker-server=x --docker-username=u --docker-password=p",
+            "secret/pull",
+            "{.type}=kubernetes.io/dockerconfigjson",
+        ),
+        (
+            "serviceaccount robot",
+            "serviceaccount/robot",
+            "{.metadata.namespace}=default",
+        ),
+        (
+            "service clusterip inner --tcp=80:8080",
+            "service/inner",
+            "{.spec.ports[0].targetPort}{.spec.selector.app}=8080inner",
+        ),
+        (
+            "service nodeport outer --tcp=80",
+            "service/outer",
+            "{.spec.type}=NodePort",
+        ),
+        (
+            "service externalname away --external-name=example.test",
+            "service/away",
+            "{.spec.externalName}=example.test",
+        ),
+    ] {
+        let (fields, expected) = fields.split_once('=').unwrap();
+        let dry = kubectl
+            .run(&format!("create {command} --dry-run=server -o name"))
+            .await;
+        assert!(dry.contains(shown.split_once('/').unwrap().1), "{dry}");
+        kubectl.run(&format!("create {command}")).await;
+        assert_eq!(
+            kubectl.run(&format!("get {shown} -o jsonpath={fields}")).await,
+            expected
+        );
+    }
+    let error = kubectl.fail("create deployment web --image=i").await;
+    assert!(
+        error.contains("deployments.apps \"web\" already exists"),
+        "{error}"
+    );
+    let error = kubectl.fail("create namespace N!").await;
+    assert!(error.contains("lowercase RFC 1123 label"), "{error}");
+    assert_eq!(kubectl.run("auth can-i create pods").await.trim(), "yes");
+    assert!(kubectl.run("auth whoami").await.contains("system:masters"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typed_lists_and_watches_are_read() {
+    let kubectl = Kubectl::start().await;
+    kubectl.run("create -f manifest.yaml").await;
+    let raw = kubectl.running.raw();
+    let node = json!({ "metadata": { "name": "n" } });
+    raw.post("/api/v1/nodes", &node).await;
+    let bind = json!({ "metadata": { "name": "p" }, "target": { "kind": "Node", "name": "n" } });
+    raw.post(&format!("{PODS}/p/binding"), &bind).await;
+    // These read typed objects: pods by node, and the events of a watch.
+    let drained = kubectl.run("drain n --force --dry-run=server").await;
+    assert!(drained.contains("evicting pod default/p"), "{drained}");
+    assert!(
+        kubectl
+            .run("describe node n")
+            .await
+            .contains("default                     p")
+    );
+    let others = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let event = json!({
+            "metadata": { "name": "e" }, "reason": "Tested", "message": "seen", "type": "Normal",
+            "involvedObject": { "kind": "Pod", "namespace": "default", "name": "p" },
+            "lastTimestamp": "2026-01-01T00:00:00Z", "count": 1,
+        });
+        raw.post("/api/v1/namespaces/default/events", &event).await.code
+    };
+    let (watched, code) = tokio::join!(kubectl.output("events --watch --request-timeout=3s"), others);
+    assert_eq!(code, 201);
+    assert!(texts(&watched).0.contains("Tested"), "{watched:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_api_explains_itself() {
     let kubectl = Kubectl::start().await;
     let resources = kubectl.run("api-resources").await;

@@ -9,5 +9,6 @@ mod kubelet;
 mod lists;
 mod objects;
 mod patches;
+mod protobufs;
 mod support;
 mod watches;

@@ -97,8 +97,8 @@ async fn bodies_come_as_json_or_yaml_and_within_limits() {
         (201, &json!("two\nlines\n"))
     );
 
-    let protobuf = [("content-type", "application/vnd.kubernetes.protobuf")];
-    let refused = raw.send("POST", CONFIG_MAPS, &protobuf, "k8s").await;
+    let other = [("content-type", "application/cbor")];
+    let refused = raw.send("POST", CONFIG_MAPS, &other, "k8s").await;
     assert_eq!(
         (refused.code, &refused.body["reason"]),
         (415, &json!("UnsupportedMediaType"))
@@ -107,7 +107,7 @@ async fn bodies_come_as_json_or_yaml_and_within_limits() {
     let broken = raw.send("POST", CONFIG_MAPS, &[], "{").await;
     assert_eq!(broken.code, 400);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(raw.send("POST", CONFIG_MAPS, &[], &deep).await.code, 400);
+    assert_eq!(raw.send("POST", CONFIG_MAPS, &[], deep.as_str()).await.code, 400);
     let large = config_map("l", json!({ "x": "y".repeat(3 << 20) }));
     let large = raw.post(CONFIG_MAPS, &large).await;
     assert_eq!(
@@ -173,6 +173,31 @@ async fn an_update_of_an_old_version_is_a_conflict() {
     object["metadata"]["name"] = "b".into();
     assert_eq!(raw.put(&path, &object).await.code, 400);
     assert_eq!(raw.put(&format!("{CONFIG_MAPS}/b"), &object).await.code, 404);
+}
+
+#[tokio::test]
+async fn an_update_creates_what_is_not_there_for_the_kinds_that_kubernetes_does() {
+    let raw = Running::start().await.raw();
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases/lock";
+    let lease = json!({ "spec": { "holderIdentity": "me", "leaseDurationSeconds": 15 } });
+    let created = raw.put(LEASE, &lease).await;
+    assert_eq!(
+        (created.code, &created.body["metadata"]["name"]),
+        (201, &"lock".into())
+    );
+    let mut taken = created.body;
+    taken["spec"]["holderIdentity"] = "you".into();
+    let taken = raw.put(LEASE, &taken).await;
+    assert_eq!(taken.code, 200, "{}", taken.body);
+    raw.delete(LEASE, &json!({})).await;
+    // This one means the lease that was there, not another one.
+    let again = raw.put(LEASE, &taken.body).await;
+    assert_eq!((again.code, &again.body["reason"]), (409, &"Conflict".into()));
+    assert_eq!(raw.get(LEASE).await.code, 404);
+    let config_map = raw
+        .put(&format!("{CONFIG_MAPS}/a"), &config_map("a", json!({})))
+        .await;
+    assert_eq!(config_map.code, 404);
 }
 
 #[tokio::test]
@@ -295,6 +320,6 @@ async fn unknown_paths_and_methods_are_refused() {
     );
     assert_eq!(raw.post(&format!("{PODS}/a"), &json!({})).await.code, 405);
     assert_eq!(raw.post("/api", &json!({})).await.code, 405);
-    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    let accept = [("accept", "text/html")];
     assert_eq!(raw.send("GET", PODS, &accept, "").await.code, 406);
 }

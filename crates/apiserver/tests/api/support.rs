@@ -170,21 +170,28 @@ impl Raw {
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
-        body: &str,
+        body: impl Into<Vec<u8>>,
     ) -> Answer {
         let mut request = http::Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(kube::client::Body::from(body.as_bytes().to_vec()))
-            .unwrap();
+        let request = request.body(kube::client::Body::from(body.into())).unwrap();
         let response = self.0.send(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
+        let is_protobuf = head
+            .headers
+            .get("content-type")
+            .is_some_and(|t| t == protobuf::MEDIA_TYPE);
+        let body = if is_protobuf {
+            protobuf::decode(&bytes, None).unwrap()
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or_default()
+        };
         Answer {
             code: head.status.as_u16(),
-            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            body,
             headers: head.headers,
         }
     }
@@ -198,7 +205,7 @@ impl Raw {
             "POST",
             path,
             &[("content-type", "application/json")],
-            &body.to_string(),
+            body.to_string(),
         )
         .await
     }
@@ -208,7 +215,7 @@ impl Raw {
             "PUT",
             path,
             &[("content-type", "application/json")],
-            &body.to_string(),
+            body.to_string(),
         )
         .await
     }
@@ -218,7 +225,7 @@ impl Raw {
             "DELETE",
             path,
             &[("content-type", "application/json")],
-            &options.to_string(),
+            options.to_string(),
         )
         .await
     }
@@ -229,7 +236,7 @@ impl Raw {
             "PATCH",
             path,
             &[("content-type", &content_type)],
-            &body.to_string(),
+            body.to_string(),
         )
         .await
     }

@@ -1,9 +1,9 @@
 //! The messages, a file a group.
 //!
 //! A line reads `number name: type`, with the name that JSON has; `_` is a message whose fields JSON has in
-//! place. `[T]` is a list and `{T}` a map from strings. What follows the type says what a zero means:
-//! nothing, that it is dropped, as if it had never been set; `optional`, that it is kept, because unset is
-//! something else; `always`, that the field is there even when nobody set it.
+//! place. `[T]` is a list and `{T}` a map from strings. What follows the type says what a scalar's
+//! zero means: nothing, that it is dropped, as if it had never been set; `optional`, that it is kept, because
+//! unset is something else; `always`, that the field is there even when nobody set it.
 
 mod apps;
 mod authentication;
@@ -89,6 +89,8 @@ pub(crate) static KINDS: &[(&str, &[&Message])] = &[
     ),
     ("node.k8s.io/v1", &[&node::RuntimeClass]),
     ("policy/v1", &[&policy::Eviction, &policy::PodDisruptionBudget]),
+    // kubectl before 1.22 drains with it; the same but for its name.
+    ("policy/v1beta1", &[&policy::Eviction]),
     (
         "rbac.authorization.k8s.io/v1",
         &[
