@@ -13,7 +13,8 @@
 //! ```
 //!
 //! What a kind is, its decoding, defaults, validation and columns, is the table's business (crate `kinds`);
-//! objects are stored as the bytes that clients get, so reading and watching copy and never serialise.
+//! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
+//! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.
 
 mod authorize;
 mod call;

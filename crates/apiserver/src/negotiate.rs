@@ -77,6 +77,14 @@ impl<'a> Range<'a> {
             "application/json" | "application/*" | "*/*" | "*"
         )
     }
+
+    fn encoding(&self) -> Option<Encoding> {
+        if self.is_json() {
+            Some(Encoding::Json)
+        } else {
+            (self.media_type == protobuf::MEDIA_TYPE).then_some(Encoding::Protobuf)
+        }
+    }
 }
 
 /// The header's ranges, in the client's order: the clients of this API list what they prefer first.
@@ -92,16 +100,6 @@ fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
         return vec![Range::parse("*/*")];
     }
     ranges
-}
-
-impl Range<'_> {
-    fn encoding(&self) -> Option<Encoding> {
-        if self.is_json() {
-            Some(Encoding::Json)
-        } else {
-            (self.media_type == protobuf::MEDIA_TYPE).then_some(Encoding::Protobuf)
-        }
-    }
 }
 
 /// What the client likes best of what we can give. Tables are JSON, and so are kinds that protobuf has no

@@ -2,7 +2,7 @@
 //!
 //! Stored bytes are what clients get: the API version, the kind, then `metadata` with `resourceVersion`
 //! first, where the store writes the revision (see [`store::Value::stamped`]). So reads, lists and watches
-//! send stored bytes as they are.
+//! send stored bytes as they are, to all who take JSON.
 
 use kinds::Kind;
 use serde_json::{Map, Value};

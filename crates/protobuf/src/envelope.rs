@@ -10,7 +10,7 @@ use crate::table;
 use crate::wire::{self, Item, Reader};
 
 const MAGIC: &[u8] = b"k8s\0";
-/// Watch events are longer than objects by less than this.
+/// Bytes of the length before a watch event, the most significant one first.
 const LENGTH: usize = 4;
 
 /// Decodes an object or a list, with its `apiVersion` and `kind`.

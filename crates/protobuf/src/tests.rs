@@ -141,7 +141,9 @@ proptest! {
         let mut bytes = encode(&pod()).unwrap();
         let place = place.index(bytes.len());
         bytes[place] = byte;
-        let _ = decode(&bytes, None);
+        if let Ok(object) = decode(&bytes, None) {
+            prop_assert_eq!(decode(&encode(&object).unwrap(), None).unwrap(), object);
+        }
         bytes.truncate(end.index(bytes.len()));
         let _ = decode(&bytes, None);
     }
