@@ -27,6 +27,8 @@ use crate::process::ProcessId;
 
 /// How often is looked whether a group is empty.
 const PAUSE: Duration = Duration::from_millis(5);
+/// What the kernel adds to the path of a group that is gone while a process still counts to it.
+const DELETED: &str = " (deleted)";
 /// How often a group is made that vanishes meanwhile.
 const CREATE_TRIES: u32 = 100;
 /// The controllers of cgroup2 that containers are limited with.
@@ -236,6 +238,20 @@ impl Group {
         pids
     }
 
+    /// Whether any process counts to the group or one below it, be it that it has ended and only
+    /// waits for its parent to take notice.
+    #[must_use]
+    pub fn has_remnants(&self) -> bool {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return false;
+        };
+        let mut groups = entries
+            .flatten()
+            .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+            .filter_map(|entry| fs::read_to_string(entry.path().join("cgroup")).ok());
+        groups.any(|text| text.lines().any(|line| self.holds(line)))
+    }
+
     /// Ends every process in the group and below it, and waits until they are gone.
     ///
     /// # Errors
@@ -283,7 +299,7 @@ impl Group {
         let own = self.path();
         path.match_indices(&own)
             .map(|(at, _)| &path[at + own.len()..])
-            .any(|rest| rest.is_empty() || rest.starts_with('/'))
+            .any(|rest| rest.is_empty() || rest.starts_with('/') || rest == DELETED)
     }
 
     /// Removes the group and everything below it in every hierarchy, waiting for processes that

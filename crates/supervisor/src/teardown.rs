@@ -10,6 +10,7 @@ use std::time::Duration;
 use kernel::cgroup::{Group, Hierarchies};
 use kernel::process::{Inode, ProcessId};
 use kernel::{NetNs, Netlink, mountns, netns};
+use tokio::time::{Instant, sleep};
 
 use crate::node::PRIVATE;
 use crate::paths::{DATA_ROOT, RUN_ROOT};
@@ -18,6 +19,8 @@ use crate::{ClusterName, Error, Paths, files, way_out};
 
 /// How long the supervisor may take to end the server and the agents.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(20);
+/// How long to wait for init.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
 /// How long the kernel may take to let go of processes and control groups.
 const KERNEL_LIMIT: Duration = Duration::from_secs(20);
 
@@ -66,6 +69,7 @@ pub async fn down(name: &ClusterName, options: Options, progress: impl Fn(&str))
         note(files::remove_dir(&paths.data));
     }
     tidy_up();
+    until_reaped(name).await;
     left.extend(survivors(&inodes));
     if left.is_empty() { Ok(()) } else { Err(left) }
 }
@@ -105,6 +109,17 @@ async fn remove_groups(name: &ClusterName) -> Result<(), Error> {
     work.await
         .expect("removing doesn't panic")
         .map_err(Error::system("control groups"))
+}
+
+/// What has ended is an entry in the process table until init takes notice, which the init of a
+/// small virtual machine or container does now and then only. That is none of our business, but
+/// people look.
+async fn until_reaped(name: &ClusterName) {
+    let Ok(group) = group(name) else { return };
+    let deadline = Instant::now() + REAP_LIMIT;
+    while group.has_remnants() && Instant::now() < deadline {
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn remove_mounts(paths: &Paths) -> Result<(), Error> {

@@ -64,7 +64,10 @@ fn killing_a_group_ends_what_is_below_it_and_nothing_else() {
     assert_eq!(doomed.pids(), BTreeSet::from([first.id()]));
 
     doomed.kill_all(LIMIT).expect("killed");
+    assert!(doomed.pids().is_empty());
+    assert!(doomed.has_remnants(), "nobody has taken notice of its end yet");
     assert_eq!(first.wait().expect("reaped").signal(), Some(9));
+    assert!(!doomed.has_remnants());
     assert!(second.try_wait().expect("a child").is_none());
     spared.kill_all(LIMIT).expect("killed");
     second.wait().expect("reaped");
@@ -89,6 +92,7 @@ fn a_line_of_proc_cgroup_names_a_group() {
     };
     assert!(group.holds("4:memory:/ripstop/local/node-1"));
     assert!(group.holds("0::/ripstop/local/node-1/kubepods/pod1"));
+    assert!(group.holds("0::/ripstop/local/node-1 (deleted)"));
     assert!(!group.holds("0::/ripstop/local/node-10"));
     assert!(!group.holds("0::/ripstop/local"));
     assert!(!group.holds(""));
