@@ -77,7 +77,7 @@ fn processes(name: &str, found: &mut BTreeSet<String>) {
         let Ok(cgroup) = fs::read_to_string(entry.path().join("cgroup")) else {
             continue;
         };
-        if cgroup.contains(&group) {
+        if cgroup.contains(&group) && !ended(&entry.path()) {
             let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
             found.insert(format!(
                 "process {} {}",
@@ -86,6 +86,14 @@ fn processes(name: &str, found: &mut BTreeSet<String>) {
             ));
         }
     }
+}
+
+/// Whether a process has ended and only waits to be reaped, which for orphans is the machine's init's part.
+fn ended(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 fn mounts(name: &str, found: &mut BTreeSet<String>) {
