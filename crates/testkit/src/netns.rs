@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kernel::{NetNs, Netlink, netns};
+use kernel::{NetNs, Netlink, netns, sysctl};
 
 /// A name that no other test on this machine has: what it's for, the process, a counter.
 pub fn unique(what: &str) -> String {
@@ -30,6 +30,12 @@ impl TestNs {
         let name = unique(what);
         let netns =
             NetNs::create_named(&name).expect("making a network namespace (tests of the network need root)");
+        // A new namespace takes these over from the machine, which may forward or not.
+        let still = [
+            ("net/ipv4/ip_forward", "0"),
+            ("net/ipv6/conf/all/forwarding", "0"),
+        ];
+        sysctl::write_in(&netns, &still).expect("writing a new namespace's sysctls");
         let ns = TestNs { name, netns };
         ns.netlink().set_up("lo").await.expect("setting loopback up");
         ns
