@@ -154,8 +154,11 @@ fn start_supervisor(cluster: &Cluster, paths: &Paths) -> Result<ProcessId, Failu
     };
     prepare(&mut command, &place).map_err(failed)?;
     log_to(&mut command, &paths.log("supervisor")).map_err(failed)?;
-    let child = command.spawn().map_err(failed)?;
-    ProcessId::of(child.id()).ok_or_else(|| ended(paths))
+    let mut child = command.spawn().map_err(failed)?;
+    let id = ProcessId::of(child.id());
+    // Should it end while this program runs, it is this program that has to take notice.
+    std::thread::spawn(move || child.wait());
+    id.ok_or_else(|| ended(paths))
 }
 
 /// Follows the supervisor that there is, or a new one.

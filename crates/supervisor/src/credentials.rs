@@ -80,8 +80,7 @@ fn write_kubeconfig(
         authority.cert_pem(),
         pair,
     );
-    let text = serde_saphyr::to_string(&config).expect("plain data becomes YAML");
-    files::write(path, &text, 0o600)?;
+    files::write(path, &files::yaml(&config), 0o600)?;
     Ok(())
 }
 
@@ -129,6 +128,6 @@ mod tests {
             "CA",
             &pair,
         );
-        insta::assert_snapshot!(serde_saphyr::to_string(&config).expect("YAML"));
+        insta::assert_snapshot!(files::yaml(&config));
     }
 }

@@ -37,6 +37,13 @@ pub fn write(path: &Path, content: &str, mode: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// A document as YAML, each value on one line: people cut certificates out of kubeconfigs with grep.
+#[must_use]
+pub fn yaml(document: &serde_json::Value) -> String {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(document, options).expect("a document becomes YAML")
+}
+
 /// Copies a program in one step, so that the copy can be replaced while it runs.
 ///
 /// # Errors
@@ -99,6 +106,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("there"), "two");
         let entries = fs::read_dir(path.parent().expect("a parent")).expect("a folder");
         assert_eq!(entries.count(), 1, "nothing temporary stays");
+    }
+
+    #[test]
+    fn long_values_stay_on_one_line() {
+        let long = "LS0t".repeat(500);
+        let text = yaml(&serde_json::json!({"certificate-authority-data": long}));
+        assert_eq!(text, format!("certificate-authority-data: {long}\n"));
     }
 
     #[test]

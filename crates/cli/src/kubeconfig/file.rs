@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::Value;
+use supervisor::files;
 
 use super::Owner;
 
@@ -48,8 +49,8 @@ impl Target {
         if new == old {
             return Ok(());
         }
-        let text = serde_saphyr::to_string(&new).map_err(|error| at(&error))?;
-        self.replace(&path, &text).map_err(|error| at(&error))
+        self.replace(&path, &files::yaml(&new))
+            .map_err(|error| at(&error))
     }
 
     fn make_parent(&self) -> io::Result<()> {

@@ -43,7 +43,7 @@ fn merged(server: &str) -> Value {
 
 #[test]
 fn the_cluster_comes_beside_the_others_and_is_current() {
-    insta::assert_snapshot!(serde_saphyr::to_string(&merged("https://172.30.0.2:6443")).expect("YAML"));
+    insta::assert_snapshot!(files::yaml(&merged("https://172.30.0.2:6443")));
 }
 
 #[test]
