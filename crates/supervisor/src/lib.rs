@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Nothing depends on the supervisor's life: what it started goes on when it dies, and the next one
-//! finds it by control group and command line ([`mod@unit`]). What a cluster is lies in
+//! finds it by control group and command line (module `unit`). What a cluster is lies in
 //! `cluster.json` ([`cluster`]); what it has on the machine can be found by its name ([`names`],
 //! [`paths`]), so that [`teardown`] needs nobody to tell it.
 
