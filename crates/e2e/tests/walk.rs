@@ -84,6 +84,21 @@ fn the_verbs_people_debug_with_work() {
         }
     });
 
+    // A terminal is asked for where there is none: kubectl attaches without one to a container that has one.
+    let image = "--image=localhost/ripstop/toolbox:1";
+    let once = [
+        "run",
+        "once",
+        "-it",
+        "--rm",
+        "--restart=Never",
+        image,
+        "--",
+        "sleep",
+        "1",
+    ];
+    assert!(cluster.kubectl(&once).ok().contains("deleted"));
+
     cluster.kubectl(&["scale", "deployment/web", "--replicas=5"]).ok();
     cluster
         .kubectl(&["rollout", "status", "--timeout=60s", "deployment/web"])

@@ -18,6 +18,8 @@ use super::answer::{Refusal, whole};
 use super::find;
 use super::query::Query;
 use crate::context::Context;
+use crate::pod;
+use crate::runtime::Observed;
 
 /// Which ends of a stream are wanted. The API server's names and the user's
 /// are both understood.
@@ -79,12 +81,16 @@ pub(super) async fn attach(
     request: Request<Incoming>,
 ) -> Answer {
     let ends = Ends::of(&Query::parse(request.uri().query()))?;
+    let (pod, observed) = find::container(ctx, namespace, name, container).await?;
+    // Whether a container has a terminal was settled when it was made; a client that thinks otherwise
+    // would wait for an output that never ends.
+    let tty = pod::container(&pod, container).is_some_and(|c| c.tty.unwrap_or(false));
     let wanted = AttachRequest {
-        container_id: running(ctx, namespace, name, container).await?,
+        container_id: run_of(&observed, name, container)?,
         stdin: ends.stdin,
-        tty: ends.tty,
+        tty,
         stdout: ends.stdout,
-        stderr: ends.stderr,
+        stderr: ends.stderr && !tty,
     };
     tunnel(ctx.cri.attach(wanted).await, request).await
 }
@@ -113,6 +119,10 @@ pub(super) async fn port_forward(
 /// The id of a container's run that can be streamed to.
 async fn running(ctx: &Context, namespace: &str, name: &str, container: &str) -> Result<String, Refusal> {
     let (_, observed) = find::container(ctx, namespace, name, container).await?;
+    run_of(&observed, name, container)
+}
+
+fn run_of(observed: &Observed, name: &str, container: &str) -> Result<String, Refusal> {
     match observed.latest(container) {
         Some(run) if run.is_running() => Ok(run.id.clone()),
         Some(_) => Err(Refusal::bad_request(format!(
