@@ -236,7 +236,7 @@ impl Client {
     }
 }
 
-/// How things are; `None` when no supervisor listens.
+/// How things are; `None` when no supervisor listens, or it ends before it answers.
 ///
 /// # Errors
 /// When there is one, and it doesn't answer as it should.
@@ -247,7 +247,15 @@ pub async fn status(socket: &Path) -> Result<Option<Status>, Error> {
         };
         match client.next().await? {
             Some(Reply::Status(status)) => Ok(Some(*status)),
-            _ => Err(Error::Socket(std::io::ErrorKind::InvalidData.into())),
+            Some(_) => Err(Error::Socket(std::io::ErrorKind::InvalidData.into())),
+            None => Ok(None),
+        }
+    };
+    // The kernel takes connections for a process that is being killed, and cuts them off when it's gone.
+    let ask = async {
+        match ask.await {
+            Err(Error::Socket(error)) if is_cut_off(&error) => Ok(None),
+            answer => answer,
         }
     };
     let limit = Duration::from_secs(5);
@@ -255,6 +263,11 @@ pub async fn status(socket: &Path) -> Result<Option<Status>, Error> {
     tokio::time::timeout(limit, ask)
         .await
         .unwrap_or_else(|_| timed_out())
+}
+
+fn is_cut_off(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 /// A message and the end of its line.
@@ -289,5 +302,19 @@ mod tests {
         assert_eq!(status(&socket).await.expect("nobody there"), None);
         drop(std::os::unix::net::UnixListener::bind(&socket).expect("bound"));
         assert_eq!(status(&socket).await.expect("nobody there any more"), None);
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_dies_when_asked_is_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let socket = dir.path().join("socket");
+        let dying = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let hang_up = async {
+            let (stream, _) = dying.accept().await.expect("a caller");
+            // Closing with the question unread resets the connection, as a kill does.
+            stream.readable().await.expect("the question");
+        };
+        let (answer, ()) = tokio::join!(status(&socket), hang_up);
+        assert_eq!(answer.expect("none"), None);
     }
 }
