@@ -56,7 +56,7 @@ pub async fn down(name: &ClusterName, options: Options, progress: impl Fn(&str))
     progress("ending pods and nodes");
     note(kill(name).await);
     progress("removing namespaces, links and mounts");
-    let inodes = namespace_inodes(name);
+    let held = held_namespaces(name);
     note(remove_mounts(&paths));
     note(remove_namespaces(name));
     note(remove_machine_link(name).await);
@@ -70,7 +70,7 @@ pub async fn down(name: &ClusterName, options: Options, progress: impl Fn(&str))
     }
     tidy_up();
     until_reaped(name).await;
-    left.extend(survivors(&inodes));
+    left.extend(survivors(&held));
     if left.is_empty() { Ok(()) } else { Err(left) }
 }
 
@@ -144,9 +144,25 @@ fn namespaces(name: &ClusterName) -> Vec<String> {
     names.into_iter().filter(of_this).collect()
 }
 
-fn namespace_inodes(name: &ClusterName) -> Vec<(String, Inode)> {
-    let with_inode = |name: String| Inode::of(&netns::named(&name)).map(|inode| (name, inode));
-    namespaces(name).into_iter().filter_map(with_inode).collect()
+/// A namespace of the cluster, kept open: as long as it is, no other namespace on the machine is given its
+/// inode number, by which its processes are found.
+struct Held {
+    name: String,
+    inode: Inode,
+    _open: NetNs,
+}
+
+fn held_namespaces(name: &ClusterName) -> Vec<Held> {
+    let hold = |name: String| {
+        let open = NetNs::open_named(&name).ok()?;
+        let inode = Inode::of(&netns::named(&name))?;
+        Some(Held {
+            name,
+            inode,
+            _open: open,
+        })
+    };
+    namespaces(name).into_iter().filter_map(hold).collect()
 }
 
 fn remove_namespaces(name: &ClusterName) -> Result<(), Error> {
@@ -175,7 +191,7 @@ fn tidy_up() {
 
 /// Processes that someone else put into the cluster's namespaces: a shell of `ip netns exec`, say.
 /// They aren't ours to end.
-fn survivors(namespaces: &[(String, Inode)]) -> Vec<String> {
+fn survivors(namespaces: &[Held]) -> Vec<String> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -185,8 +201,8 @@ fn survivors(namespaces: &[(String, Inode)]) -> Vec<String> {
     let mut found = Vec::new();
     for id in pids.filter_map(ProcessId::of) {
         let inside = id.namespace("net");
-        let held = namespaces.iter().find(|(_, inode)| inside == Some(*inode));
-        if let Some((name, _)) = held {
+        let held = namespaces.iter().find(|held| inside == Some(held.inode));
+        if let Some(Held { name, .. }) = held {
             found.push(format!(
                 "process {} ({}) is still in the network namespace {name}: end it, and the namespace goes",
                 id.pid,
