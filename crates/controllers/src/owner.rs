@@ -78,6 +78,21 @@ pub(crate) fn claim(owner: &ObjectMeta, selector: &Selector, object: &ObjectMeta
     }
 }
 
+/// Asks the server whether an owner is still the same and not being deleted. The cache may be stale, and
+/// an owner that is being deleted must not adopt.
+pub(crate) async fn is_still_there<K>(api: &Api<K>, owner: &ObjectMeta) -> Result<bool, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let name = owner.name.as_deref().unwrap_or_default();
+    let live = api.get_opt(name).await;
+    let live = live.doing(|| format!("look at {} {name}", K::kind(&())))?;
+    Ok(live.is_some_and(|live| {
+        let meta = live.meta();
+        meta.uid == owner.uid && meta.deletion_timestamp.is_none()
+    }))
+}
+
 /// Replaces an object's owner references, unless somebody else changed the object meanwhile.
 pub(crate) async fn write_owners<K>(
     api: &Api<K>,

@@ -154,7 +154,13 @@ impl Controller {
         {
             match owner::claim(meta, selector, &set.metadata) {
                 Claim::Keep => claimed.push(set),
-                Claim::Adopt if self.is_still_there(deployment).await? => {
+                Claim::Adopt
+                    if owner::is_still_there(
+                        &self.api::<Deployment>(deployment.metadata.namespace.as_deref()),
+                        &deployment.metadata,
+                    )
+                    .await? =>
+                {
                     let reference = owner::controller_ref(deployment);
                     let owners = owner::owners_with(&set.metadata, reference);
                     let adopted = owner::write_owners(&api, &set.metadata, &owners).await;
@@ -169,19 +175,6 @@ impl Controller {
             }
         }
         Ok(claimed)
-    }
-
-    /// The cache may be stale: an owner that is being deleted must not adopt.
-    async fn is_still_there(&self, deployment: &Deployment) -> Result<bool, Error> {
-        let meta = &deployment.metadata;
-        let name = meta.name.as_deref().unwrap_or_default();
-        let live = self
-            .api::<Deployment>(meta.namespace.as_deref())
-            .get_opt(name)
-            .await;
-        let live = live.doing(|| format!("look at Deployment {name}"))?;
-        Ok(live
-            .is_some_and(|live| live.metadata.uid == meta.uid && live.metadata.deletion_timestamp.is_none()))
     }
 
     /// The UIDs of the controllers of all pods of a namespace that have not ended.

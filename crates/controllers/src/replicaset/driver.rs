@@ -197,7 +197,13 @@ impl Controller {
                 Claim::Keep => claimed.active.push(pod),
                 Claim::Adopt => {
                     if may_adopt.is_none() {
-                        may_adopt = Some(self.may_adopt(replica_set).await?);
+                        may_adopt = Some(
+                            owner::is_still_there(
+                                &self.api::<ReplicaSet>(replica_set.metadata.namespace.as_deref()),
+                                &replica_set.metadata,
+                            )
+                            .await?,
+                        );
                     }
                     if may_adopt == Some(true)
                         && let Some(pod) = self.adopt(replica_set, &pod).await?
@@ -210,19 +216,6 @@ impl Controller {
             }
         }
         Ok(claimed)
-    }
-
-    /// The cache may be stale: an owner that is being deleted must not adopt.
-    async fn may_adopt(&self, replica_set: &ReplicaSet) -> Result<bool, Error> {
-        let meta = &replica_set.metadata;
-        let name = meta.name.as_deref().unwrap_or_default();
-        let live = self
-            .api::<ReplicaSet>(meta.namespace.as_deref())
-            .get_opt(name)
-            .await;
-        let live = live.doing(|| format!("look at ReplicaSet {name}"))?;
-        Ok(live
-            .is_some_and(|live| live.metadata.uid == meta.uid && live.metadata.deletion_timestamp.is_none()))
     }
 
     async fn adopt(&self, replica_set: &ReplicaSet, pod: &Pod) -> Result<Option<Pod>, Error> {
