@@ -48,6 +48,7 @@ async fn main() -> Result<()> {
                 format!("fd00:10:244::{number:x}").parse()?,
             ],
             mtu: 1500,
+            ..Attachment::default()
         };
         let part = plan::plan_attachment(&id, &attachment, &facts);
         let start = Instant::now();

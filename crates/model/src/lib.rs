@@ -5,6 +5,7 @@
 //! the node's kernel  ──kernel────────► NodeFacts ┴─plan()──► NodePlan
 //! ```
 
+mod host_port;
 mod mac;
 mod packet;
 
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use host_port::{HostPort, Limits, Protocol, Rate};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Packet, Transport};
 
@@ -103,7 +105,7 @@ impl fmt::Display for AttachmentId {
 }
 
 /// A pod's link and addresses on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// Namespace and name of the pod, for people; empty if the runtime didn't say.
     pub pod: PodRef,
@@ -115,6 +117,12 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// Largest packet, in bytes.
     pub mtu: u32,
+    /// Ports of the node that lead to the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
+    /// The rates that its traffic is held to.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 /// A pod by name.

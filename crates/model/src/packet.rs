@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Protocol;
+
 /// The first packet of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Packet {
@@ -26,6 +28,31 @@ pub enum Transport {
     Tcp(u16),
     /// A UDP datagram to this port.
     Udp(u16),
+    /// The start of an SCTP association to this port.
+    Sctp(u16),
+}
+
+impl Transport {
+    /// The protocol and the port that it is for; none where there are no ports.
+    pub const fn port(self) -> Option<(Protocol, u16)> {
+        match self {
+            Transport::Icmp => None,
+            Transport::Tcp(port) => Some((Protocol::Tcp, port)),
+            Transport::Udp(port) => Some((Protocol::Udp, port)),
+            Transport::Sctp(port) => Some((Protocol::Sctp, port)),
+        }
+    }
+
+    /// The same, for another port.
+    #[must_use]
+    pub const fn to_port(self, port: u16) -> Transport {
+        match self {
+            Transport::Icmp => Transport::Icmp,
+            Transport::Tcp(_) => Transport::Tcp(port),
+            Transport::Udp(_) => Transport::Udp(port),
+            Transport::Sctp(_) => Transport::Sctp(port),
+        }
+    }
 }
 
 impl Packet {
@@ -60,6 +87,7 @@ impl fmt::Display for Transport {
             Transport::Icmp => f.write_str("icmp"),
             Transport::Tcp(port) => write!(f, "tcp/{port}"),
             Transport::Udp(port) => write!(f, "udp/{port}"),
+            Transport::Sctp(port) => write!(f, "sctp/{port}"),
         }
     }
 }

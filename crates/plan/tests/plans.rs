@@ -47,6 +47,7 @@ fn pod(name: &str, addresses: &[&str]) -> (AttachmentId, Attachment) {
         host_link: id.host_link(),
         addresses: ips(addresses),
         mtu: 1500,
+        ..Attachment::default()
     };
     (id, attachment)
 }

@@ -39,6 +39,7 @@ fn attachment() -> impl Strategy<Value = (AttachmentId, Attachment)> {
                 host_link,
                 addresses,
                 mtu: 1500,
+                ..Attachment::default()
             },
         )
     })

@@ -94,6 +94,7 @@ fn attachment(node: &str, block: u8, pod: u8) -> (AttachmentId, Attachment) {
             ]
         },
         mtu: 1500,
+        ..Attachment::default()
     };
     (id, attachment)
 }

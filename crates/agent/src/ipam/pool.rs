@@ -317,6 +317,7 @@ mod tests {
             host_link: format!("rip-{name}"),
             addresses,
             mtu: 1500,
+            ..Attachment::default()
         }
     }
 

@@ -31,6 +31,7 @@ fn attachment(number: u8, addresses: Vec<IpAddr>) -> Attachment {
         host_link: format!("rip-{number}"),
         addresses,
         mtu: 1500,
+        ..Attachment::default()
     }
 }
 

@@ -138,6 +138,7 @@ impl<D: DataPlane> Network<D> {
             host_link: id.host_link(),
             addresses: Vec::new(),
             mtu: self.settings.mtu.unwrap_or(facts.uplink.mtu),
+            ..Attachment::default()
         };
         let make = move |addresses| Attachment { addresses, ..blank };
         let added = blocking(move || ipam.add(&id, clock::since_boot(), make))
@@ -308,6 +309,7 @@ fn unknown(id: &AttachmentId, netns: Option<&str>) -> Attachment {
         host_link: id.host_link(),
         addresses: Vec::new(),
         mtu: 0,
+        ..Attachment::default()
     }
 }
 

@@ -140,6 +140,7 @@ impl Cluster {
             host_link: id.host_link(),
             addresses: addresses.clone(),
             mtu: self.facts[node].uplink.mtu,
+            ..Attachment::default()
         };
         self.snapshots[node].attachments.insert(id.clone(), attachment);
         self.pods.push(Pod { netns, id, addresses });
