@@ -209,7 +209,7 @@ impl Ipam {
         }
         let record = Record::Assign {
             id: id.clone(),
-            attachment: attachment.clone(),
+            attachment: Box::new(attachment.clone()),
         };
         let ticket = state.journal.append(&record)?;
         apply(&mut state.pool, record, &self.dir)?;
@@ -283,7 +283,7 @@ fn apply(pool: &mut Pool, record: Record, dir: &Path) -> Result<(), Error> {
         Record::Journal { .. } => {}
         Record::Assign { id, attachment } => {
             let other = id.container.clone();
-            pool.assign(id, attachment).map_err(|owner| Error::TwoOwners {
+            pool.assign(id, *attachment).map_err(|owner| Error::TwoOwners {
                 path: dir.to_owned(),
                 owner: owner.container,
                 other,
@@ -305,7 +305,7 @@ fn dump(pool: &Pool) -> Vec<Record> {
     let assigned = pool.attachments().iter();
     let assigned = assigned.map(|(id, attachment)| Record::Assign {
         id: id.clone(),
-        attachment: attachment.clone(),
+        attachment: Box::new(attachment.clone()),
     });
     cooling.chain(assigned).collect()
 }

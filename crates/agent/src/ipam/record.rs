@@ -19,7 +19,7 @@ pub(super) enum Record {
     /// An attachment has these addresses from here on.
     Assign {
         id: AttachmentId,
-        attachment: Attachment,
+        attachment: Box<Attachment>,
     },
     /// An attachment is gone, and its addresses cool down from `at` on.
     Release { id: AttachmentId, at: Millis },
