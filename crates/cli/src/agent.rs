@@ -33,12 +33,16 @@ mod tests {
             ctr: "/t".into(),
             runc: "/u".into(),
         };
-        let cluster = Cluster::new(name, 3, ranges, programs).expect("fits");
+        let cluster = Cluster {
+            non_masquerade: vec!["192.168.0.0/16".parse().expect("a range")],
+            ..Cluster::new(name, 3, ranges, programs).expect("fits")
+        };
         let file = tempfile::NamedTempFile::new().expect("a file");
         let text = agent_config::render(&cluster, &paths, &cluster.nodes[1]);
         std::fs::write(file.path(), text).expect("written");
         let config = AgentConfig::read(file.path()).expect("understood");
         assert_eq!(config.node_name, "node-2");
+        assert_eq!(config.network.non_masquerade, cluster.non_masquerade);
         assert_eq!(config.socket(), paths.node("node-2").cni_socket());
         let kubelet = config.kubelet.expect("an embedded node has one");
         assert_eq!(kubelet.listen.to_string(), "172.30.0.12:10250");

@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -106,6 +106,10 @@ pub(crate) struct Up {
     /// Addresses of nodes, on a link of this machine [default: the first free /24 from 172.30.0.0/24 on]
     #[arg(long, value_name = "RANGE")]
     pub(crate) node_network: Option<IpNet>,
+    /// Destinations outside the cluster that see pods' own addresses rather than the node's: they
+    /// need a route back [default: none]
+    #[arg(long, value_name = "RANGE,…", value_delimiter = ',', value_parser = range)]
+    pub(crate) non_masquerade: Vec<IpNet>,
     /// When it fails, leave everything as it is, to be looked at
     #[arg(long)]
     pub(crate) keep: bool,
@@ -210,6 +214,17 @@ pub(crate) struct Server {
     pub(crate) service_cidr: IpNet,
 }
 
+/// A range, or a single address as one.
+fn range(text: &str) -> Result<IpNet, String> {
+    let range = text.parse::<IpNet>().ok();
+    range
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        .map(|range| range.trunc())
+        .ok_or_else(|| {
+            "it is neither a range, as in 192.168.0.0/16 or fd00:1::/64, nor an address".to_owned()
+        })
+}
+
 fn cluster_name(text: &str) -> Result<ClusterName, String> {
     text.parse::<ClusterName>().map_err(|error| error.cure())
 }
@@ -244,6 +259,18 @@ mod tests {
                 .chain(line.split(' '))
                 .chain(["--name", "other"]);
             Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn ranges_are_taken_with_or_without_a_length_and_nothing_else_is() {
+        let parse = |text: &str| range(text).map(|range| range.to_string());
+        assert_eq!(parse("192.168.7.9/16").as_deref(), Ok("192.168.0.0/16"));
+        assert_eq!(parse("192.0.2.1").as_deref(), Ok("192.0.2.1/32"));
+        assert_eq!(parse("fd00:1::/64").as_deref(), Ok("fd00:1::/64"));
+        for text in ["", "10.0.0.0/33", "home", "10.0.0.0-10.0.0.9"] {
+            let error = range(text).expect_err("none");
+            assert!(error.contains("192.168.0.0/16"), "{text}: {error}");
         }
     }
 

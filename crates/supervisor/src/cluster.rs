@@ -28,6 +28,9 @@ pub struct Cluster {
     /// Its addresses.
     #[serde(flatten)]
     pub ranges: Ranges,
+    /// Destinations outside the cluster that see pods' own addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub non_masquerade: Vec<IpNet>,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// What it runs.
@@ -82,6 +85,7 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             nodes: (0..nodes).map(node).collect::<Result<_, Error>>()?,
             ranges,
+            non_masquerade: Vec::new(),
             programs,
         })
     }

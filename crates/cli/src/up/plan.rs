@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ipnet::IpNet;
 use kernel::Netlink;
 use supervisor::cluster::Programs;
 use supervisor::network::{Ranges, Taken, Wish};
@@ -19,7 +20,7 @@ const DEFAULT_NODES: usize = 3;
 /// What is asked for must be what is there.
 pub(super) fn check_same(cluster: &Cluster, args: &Up) -> Result<(), Failure> {
     let ranges = &cluster.ranges;
-    let differs = |asked: Option<ipnet::IpNet>, has: ipnet::IpNet| asked.filter(|asked| asked.trunc() != has);
+    let differs = |asked: Option<IpNet>, has: IpNet| asked.filter(|asked| asked.trunc() != has);
     let difference = if let Some(asked) = args.nodes.filter(|asked| *asked != cluster.nodes.len()) {
         Some(format!(
             "has {} nodes, and {asked} were asked for",
@@ -34,6 +35,12 @@ pub(super) fn check_same(cluster: &Cluster, args: &Up) -> Result<(), Failure> {
         Some(format!(
             "has the pod range {}, and {asked} was asked for",
             ranges.pod_cidr
+        ))
+    } else if !args.non_masquerade.is_empty() && non_masquerade(args) != cluster.non_masquerade {
+        Some(format!(
+            "has the ranges [{}] for --non-masquerade, and [{}] were asked for",
+            list(&cluster.non_masquerade),
+            list(&non_masquerade(args))
         ))
     } else {
         differs(args.service_cidr, ranges.service_cidr).map(|asked| {
@@ -102,7 +109,20 @@ async fn decide(
         service_cidr: args.service_cidr,
     };
     let ranges = Ranges::choose(&wish, &taken, count)?;
-    Ok(Cluster::new(name.clone(), count, ranges, programs)?)
+    Ok(Cluster {
+        non_masquerade: non_masquerade(args),
+        ..Cluster::new(name.clone(), count, ranges, programs)?
+    })
+}
+
+/// The ranges asked for, each once, whatever their order.
+fn non_masquerade(args: &Up) -> Vec<IpNet> {
+    IpNet::aggregate(&args.non_masquerade)
+}
+
+fn list(ranges: &[IpNet]) -> String {
+    let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }
 
 /// Addresses that the machine reaches some way, and those of other clusters, running or not.

@@ -36,12 +36,29 @@ fn asking_for_what_is_there_is_fine() {
 }
 
 #[test]
+fn ranges_that_say_the_same_are_the_same() {
+    let cluster = Cluster {
+        non_masquerade: non_masquerade(&up("--non-masquerade fd00:1::/64,192.168.0.0/16")),
+        ..cluster()
+    };
+    for line in [
+        "",
+        "--non-masquerade 192.168.0.0/17,192.168.128.0/17,fd00:1::/64",
+        "--non-masquerade 192.168.7.0/16 --non-masquerade fd00:1::/64",
+    ] {
+        assert!(check_same(&cluster, &up(line)).is_ok(), "{line}");
+    }
+    assert!(check_same(&cluster, &up("--non-masquerade fd00:1::/64")).is_err());
+}
+
+#[test]
 fn asking_for_something_else_than_what_is_there_is_refused() {
     for line in [
         "--nodes 5",
         "--node-network 172.30.9.0/24",
         "--pod-cidr 10.1.0.0/16",
         "--service-cidr 10.2.0.0/16",
+        "--non-masquerade 192.168.0.0/16",
     ] {
         assert!(check_same(&cluster(), &up(line)).is_err(), "{line}");
     }
