@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kinds::Kind;
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::authorize::Action;
 use crate::call::Call;
@@ -90,9 +90,9 @@ async fn create_named(server: &ApiServer, call: &Call, mut object: Value) -> Res
     if let Some(namespace) = &call.namespace {
         check_namespace(server, Subject::of(kind, &name), namespace)?;
     }
-    begin(kind, &mut object);
     (kind.default)(&mut object);
-    let errors = (kind.validate)(&object, None);
+    (kind.prepare)(&mut object, None);
+    let errors = kind.validate(&object, None);
     if !errors.is_empty() {
         return Err(Failure::invalid(kind.kind, kind.group, &name, &errors));
     }
@@ -151,24 +151,6 @@ fn strip(kind: &Kind, object: &mut Value) {
     // A kubelet registers its node with what it has seen of it.
     if kind.status && kind.plural != "nodes" {
         object::assign(object, "status", None);
-    }
-}
-
-/// What Kubernetes' strategies and admission set on new objects, beyond defaults.
-fn begin(kind: &Kind, object: &mut Value) {
-    match (kind.group, kind.plural) {
-        ("", "namespaces") => {
-            let name = text(object, "/metadata/name").to_owned();
-            let metadata = &mut object["metadata"];
-            object::child(metadata, "labels").insert("kubernetes.io/metadata.name".into(), name.into());
-            let finalizers = object::child(object, "spec").entry("finalizers");
-            finalizers.or_insert_with(|| json!([delete::NAMESPACE_FINALIZER]));
-            object::child(object, "status").insert("phase".into(), "Active".into());
-        }
-        ("", "pods") => {
-            object::child(object, "status").insert("phase".into(), "Pending".into());
-        }
-        _ => {}
     }
 }
 

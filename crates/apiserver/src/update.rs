@@ -129,7 +129,8 @@ fn prepare(target: &Target<'_>, current: &Value, mut wanted: Value) -> Result<Va
         return Ok(wanted);
     }
     (kind.default)(&mut wanted);
-    let errors = (kind.validate)(&wanted, Some(current));
+    (kind.prepare)(&mut wanted, Some(current));
+    let errors = kind.validate(&wanted, Some(current));
     if !errors.is_empty() {
         return Err(Failure::invalid(kind.kind, kind.group, target.name, &errors));
     }

@@ -2,7 +2,15 @@
 
 use std::fmt;
 
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::check::errors::Errors;
+use crate::check::meta;
+use crate::check::names::{self, Check};
+use crate::{columns, decode};
 
 /// One kind in one version, as the API server serves it.
 pub struct Kind {
@@ -35,14 +43,73 @@ pub struct Kind {
     pub decode: fn(&Value) -> Result<Decoded, DecodeError>,
     /// Fills in the API's documented defaults. Idempotent: run it on every create and update.
     pub default: fn(&mut Value),
-    /// Checks a new object, or a changed one against the old; empty means valid.
-    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
-    /// The columns of `kubectl get`, after defaulting to Name and Age.
+    /// What Kubernetes sets besides defaults on a new object, or on a changed one because of the old: after
+    /// `default`, before [`Kind::validate`].
+    pub prepare: fn(new: &mut Value, old: Option<&Value>),
+    /// The format of names.
+    pub(crate) name: Check,
+    /// What must hold besides the rules of metadata.
+    pub(crate) rules: fn(&mut Errors, new: &Value, old: Option<&Value>),
+    /// The columns of `kubectl get`.
     pub columns: &'static [Column],
     /// The cells of one object, one for each column; `now` in seconds since the epoch, for ages.
     pub row: fn(object: &Value, now: i64) -> Vec<Value>,
     /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text.
     pub fields: &'static [(&'static str, FieldText)],
+}
+
+impl Kind {
+    /// A kind whose objects live in namespaces, with nothing special about it: entries add what there is.
+    pub(crate) const fn namespaced<T>(singular: &'static str) -> Kind
+    where
+        T: Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned,
+    {
+        Kind::plain::<T>(singular, true)
+    }
+
+    /// A kind whose objects belong to the whole cluster, with nothing special about it.
+    pub(crate) const fn cluster<T>(singular: &'static str) -> Kind
+    where
+        T: Resource<Scope = ClusterResourceScope> + Serialize + DeserializeOwned,
+    {
+        Kind::plain::<T>(singular, false)
+    }
+
+    const fn plain<T>(singular: &'static str, namespaced: bool) -> Kind
+    where
+        T: Resource + Serialize + DeserializeOwned,
+    {
+        Kind {
+            group: T::GROUP,
+            version: T::VERSION,
+            kind: T::KIND,
+            plural: T::URL_PATH_SEGMENT,
+            singular,
+            short_names: &[],
+            categories: &[],
+            namespaced,
+            status: false,
+            scale: None,
+            generation: false,
+            subresources: &[],
+            decode: decode::typed::<T>,
+            default: |_| {},
+            prepare: |_, _| {},
+            name: names::subdomain,
+            rules: |_, _, _| {},
+            columns: &[columns::NAME, columns::AGE],
+            row: columns::name_and_age,
+            fields: &[],
+        }
+    }
+
+    /// Checks a new object, or a changed one against the old; empty means valid.
+    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        meta::object(&mut errors, new, old, self.namespaced, self.name);
+        (self.rules)(&mut errors, new, old);
+        errors.into_list()
+    }
 }
 
 /// Reads a selectable field's text from an object.

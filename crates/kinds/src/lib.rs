@@ -9,62 +9,28 @@
 //!                                      object ─► row/columns, fields ─► kubectl get, field selectors
 //! ```
 
+mod columns;
 mod decode;
 mod json;
 mod kind;
+mod labels;
+mod quantity;
 mod table;
 
-// One file a kind: its entry in the table.
-mod configmap;
-mod deployment;
-mod endpoints;
-mod event;
-mod lease;
-mod namespace;
-mod node;
+// What rules are made of: names, addresses, metadata, selectors.
+mod check;
+
+// A folder an API group, in it a file a kind (or a family): its entry in the table, defaults, rules, columns.
+mod apps;
+mod coordination;
+mod core;
+
+// Pods are large, and other kinds hold them as templates.
 mod pod;
-mod replicaset;
-mod secret;
-mod service;
-mod serviceaccount;
-
-// Defaults.
-mod admission;
-mod pod_defaults;
-mod pod_quantities;
-mod qos;
-
-// Validation.
-mod addresses;
-mod config_validation;
-mod container_validation;
-mod deployment_validation;
-mod endpoints_validation;
-mod env_validation;
-mod errors;
-mod meta_validation;
-mod names;
-mod node_validation;
-mod pod_update_validation;
-mod pod_validation;
-mod probe_validation;
-mod replicaset_validation;
-mod resource_validation;
-mod scheduling_validation;
-mod selector_validation;
-mod service_validation;
-mod volume_validation;
-mod workload_validation;
-
-// What people see.
-mod columns;
-mod labels;
-mod pod_columns;
-mod quantity;
 
 pub use columns::human_duration;
 pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Kind, Reason, Scale};
 pub use labels::selects;
-pub use qos::qos_class;
+pub use pod::qos_class;
 pub use quantity::{NotAQuantity, Quantity};
 pub use table::{all, find, find_kind};

@@ -1,24 +1,21 @@
 //! The table itself, and the look-ups in it.
 
 use crate::kind::Kind;
-use crate::{
-    configmap, deployment, endpoints, event, lease, namespace, node, pod, replicaset, secret, service,
-    serviceaccount,
-};
+use crate::{apps, coordination, core, pod};
 
 static KINDS: &[Kind] = &[
-    configmap::KIND,
-    endpoints::KIND,
-    event::KIND,
-    namespace::KIND,
-    node::KIND,
+    core::configmap::KIND,
+    core::endpoints::KIND,
+    core::event::KIND,
+    core::namespace::KIND,
+    core::node::KIND,
     pod::KIND,
-    secret::KIND,
-    service::KIND,
-    serviceaccount::KIND,
-    deployment::KIND,
-    replicaset::KIND,
-    lease::KIND,
+    core::secret::KIND,
+    core::service::KIND,
+    core::serviceaccount::KIND,
+    apps::deployment::KIND,
+    apps::replicaset::KIND,
+    coordination::lease::KIND,
 ];
 
 /// Every kind, grouped by API group; within a group in the order of discovery.

@@ -105,10 +105,10 @@ fn serve(object: &Value, old: Option<&Value>) {
     };
     let mut object = decoded.object;
     (kind.default)(&mut object);
-    let _ = (kind.validate)(&object, None);
-    let _ = (kind.validate)(&object, old);
+    let _ = kind.validate(&object, None);
+    let _ = kind.validate(&object, old);
     if let Some(old) = old {
-        let _ = (kind.validate)(old, Some(&object));
+        let _ = kind.validate(old, Some(&object));
     }
     assert_eq!((kind.row)(&object, 0).len(), kind.columns.len());
     for (_, field) in kind.fields {

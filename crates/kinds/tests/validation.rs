@@ -21,7 +21,7 @@ fn prepare(group: &str, kind: &str, mut object: Value) -> Value {
 fn check(group: &str, kind: &str, object: Value) -> Vec<String> {
     let object = prepare(group, kind, object);
     let kind = kinds::find_kind(group, "v1", kind).unwrap();
-    (kind.validate)(&object, None)
+    kind.validate(&object, None)
         .iter()
         .map(ToString::to_string)
         .collect()
@@ -30,7 +30,7 @@ fn check(group: &str, kind: &str, object: Value) -> Vec<String> {
 fn check_change(group: &str, kind: &str, old: Value, new: Value) -> Vec<String> {
     let (old, new) = (prepare(group, kind, old), prepare(group, kind, new));
     let kind = kinds::find_kind(group, "v1", kind).unwrap();
-    (kind.validate)(&new, Some(&old))
+    kind.validate(&new, Some(&old))
         .iter()
         .map(ToString::to_string)
         .collect()

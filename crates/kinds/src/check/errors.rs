@@ -1,0 +1,148 @@
+//! Collecting what is wrong with an object, in Kubernetes' words.
+
+use serde_json::Value;
+
+use crate::kind::{FieldError, Reason};
+
+/// Path of a field, as in `spec.containers[0].ports[1].name`.
+#[derive(Debug, Clone)]
+pub(crate) struct Field(String);
+
+impl Field {
+    pub(crate) fn root() -> Field {
+        Field(String::new())
+    }
+
+    pub(crate) fn child(&self, name: &str) -> Field {
+        if self.0.is_empty() {
+            Field(name.to_owned())
+        } else {
+            Field(format!("{}.{name}", self.0))
+        }
+    }
+
+    pub(crate) fn index(&self, index: usize) -> Field {
+        Field(format!("{}[{index}]", self.0))
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Field {
+        Field(format!("{}[{key}]", self.0))
+    }
+}
+
+/// The mistakes found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<FieldError>);
+
+impl Errors {
+    pub(crate) fn into_list(self) -> Vec<FieldError> {
+        self.0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn push(&mut self, reason: Reason, field: &Field, body: String, detail: &str) {
+        let message = if detail.is_empty() {
+            body
+        } else {
+            format!("{body}: {detail}")
+        };
+        self.0.push(FieldError {
+            reason,
+            field: field.0.clone(),
+            message,
+        });
+    }
+
+    pub(crate) fn required(&mut self, field: &Field, detail: &str) {
+        self.push(Reason::Required, field, "Required value".to_owned(), detail);
+    }
+
+    pub(crate) fn invalid(&mut self, field: &Field, value: impl Into<Value>, detail: &str) {
+        self.push(
+            Reason::Invalid,
+            field,
+            format!("Invalid value: {}", value.into()),
+            detail,
+        );
+    }
+
+    /// One mistake for each message of a format check.
+    pub(crate) fn invalid_all(&mut self, field: &Field, value: &str, messages: Vec<String>) {
+        for message in messages {
+            self.invalid(field, value, &message);
+        }
+    }
+
+    pub(crate) fn not_supported(&mut self, field: &Field, value: impl Into<Value>, supported: &[&str]) {
+        let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let detail = format!("supported values: {}", supported.join(", "));
+        self.push(
+            Reason::NotSupported,
+            field,
+            format!("Unsupported value: {}", value.into()),
+            &detail,
+        );
+    }
+
+    pub(crate) fn duplicate(&mut self, field: &Field, value: impl Into<Value>) {
+        self.push(
+            Reason::Duplicate,
+            field,
+            format!("Duplicate value: {}", value.into()),
+            "",
+        );
+    }
+
+    pub(crate) fn forbidden(&mut self, field: &Field, detail: &str) {
+        self.push(Reason::Forbidden, field, "Forbidden".to_owned(), detail);
+    }
+
+    pub(crate) fn too_long(&mut self, field: &Field, most: usize) {
+        let detail = format!("may not be more than {most} bytes");
+        self.push(Reason::TooLong, field, "Too long".to_owned(), &detail);
+    }
+
+    pub(crate) fn not_found(&mut self, field: &Field, value: &str) {
+        self.push(
+            Reason::NotFound,
+            field,
+            format!("Not found: {}", Value::from(value)),
+            "",
+        );
+    }
+
+    /// A value that must be one of a few.
+    pub(crate) fn one_of(&mut self, field: &Field, value: &str, supported: &[&str]) {
+        if !supported.contains(&value) {
+            self.not_supported(field, value, supported);
+        }
+    }
+
+    /// A number that may not be negative; absent is fine.
+    pub(crate) fn not_negative(&mut self, field: &Field, value: Option<i64>) {
+        if let Some(value) = value.filter(|value| *value < 0) {
+            self.invalid(field, value, "must be greater than or equal to 0");
+        }
+    }
+
+    /// A number within bounds; absent is fine.
+    pub(crate) fn in_range(&mut self, field: &Field, value: Option<i64>, low: i64, high: i64) {
+        if let Some(value) = value.filter(|value| !(low..=high).contains(value)) {
+            self.invalid(
+                field,
+                value,
+                &format!("must be between {low} and {high}, inclusive"),
+            );
+        }
+    }
+
+    /// A field that can't change once it is set.
+    pub(crate) fn immutable(&mut self, field: &Field, new: Option<&Value>, old: Option<&Value>) {
+        if new != old {
+            self.invalid(field, new.cloned().unwrap_or_default(), "field is immutable");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The core group (`v1`), but for pods.
+
+mod config_validation;
+pub(crate) mod configmap;
+pub(crate) mod endpoints;
+pub(crate) mod event;
+pub(crate) mod namespace;
+pub(crate) mod node;
+mod node_validation;
+pub(crate) mod secret;
+pub(crate) mod service;
+mod service_validation;
+pub(crate) mod serviceaccount;

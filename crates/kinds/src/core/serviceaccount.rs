@@ -1,0 +1,10 @@
+//! ServiceAccount.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+
+use crate::kind::Kind;
+
+pub(crate) const KIND: Kind = Kind {
+    short_names: &["sa"],
+    ..Kind::namespaced::<ServiceAccount>("serviceaccount")
+};

@@ -1,0 +1,243 @@
+//! The rules of containers.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::check::errors::{Errors, Field};
+use crate::check::names;
+use crate::json::{at, flag, int, list, text};
+use crate::pod::{env, probe, resources};
+
+/// What the pod around a container decides for it.
+pub(crate) struct Context<'a> {
+    /// Names of the pod's volumes.
+    pub(crate) volumes: &'a BTreeSet<&'a str>,
+    /// Whether the pod has its node's network.
+    pub(crate) host_network: bool,
+}
+
+/// Fields that only containers have which stay.
+const OF_LASTING: [&str; 4] = ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"];
+
+/// A container that runs as long as the pod does.
+pub(crate) fn main(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
+    common(errors, container, context, path);
+    probe::probes(errors, container, path);
+    restart_policy(errors, container, path);
+}
+
+/// A container that runs before the main ones; with `restartPolicy: Always` (a sidecar), beside them.
+pub(crate) fn init(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
+    common(errors, container, context, path);
+    host_ports(errors, std::slice::from_ref(container), path);
+    restart_policy(errors, container, path);
+    if text(container, "/restartPolicy") == "Always" {
+        return probe::probes(errors, container, path);
+    }
+    for field in OF_LASTING {
+        if at(container, &format!("/{field}")).is_some() {
+            errors.forbidden(
+                &path.child(field),
+                "may not be set for init containers without restartPolicy=Always",
+            );
+        }
+    }
+}
+
+/// A container that is added to a running pod to look into it.
+pub(crate) fn ephemeral(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
+    common(errors, container, context, path);
+    for field in OF_LASTING.into_iter().chain(["ports"]) {
+        if at(container, &format!("/{field}")).is_some() {
+            errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+        }
+    }
+}
+
+fn restart_policy(errors: &mut Errors, container: &Value, path: &Field) {
+    if let Some(policy) = container.get("restartPolicy").and_then(Value::as_str) {
+        errors.one_of(
+            &path.child("restartPolicy"),
+            policy,
+            &["Always", "Never", "OnFailure"],
+        );
+    }
+}
+
+fn common(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
+    match text(container, "/name") {
+        "" => errors.required(&path.child("name"), ""),
+        name => errors.invalid_all(&path.child("name"), name, names::label(name)),
+    }
+    if text(container, "/image").is_empty() {
+        errors.required(&path.child("image"), "");
+    }
+    for (field, supported) in [
+        ("imagePullPolicy", &["Always", "IfNotPresent", "Never"][..]),
+        ("terminationMessagePolicy", &["File", "FallbackToLogsOnError"]),
+    ] {
+        errors.one_of(
+            &path.child(field),
+            text(container, &format!("/{field}")),
+            supported,
+        );
+    }
+    ports(errors, container, context.host_network, &path.child("ports"));
+    env::variables(errors, container, path);
+    mounts(errors, container, context, &path.child("volumeMounts"));
+    resources::requirements(errors, container, &path.child("resources"));
+    security(errors, container, &path.child("securityContext"));
+}
+
+fn ports(errors: &mut Errors, container: &Value, host_network: bool, path: &Field) {
+    let ports = list(container, "/ports");
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.index(index);
+        let name = text(port, "/name");
+        if !name.is_empty() {
+            errors.invalid_all(&path.child("name"), name, names::port(name));
+            if ports[..index].iter().any(|other| text(other, "/name") == name) {
+                errors.duplicate(&path.child("name"), name);
+            }
+        }
+        let number = int(port, "/containerPort").unwrap_or_default();
+        let host_port = int(port, "/hostPort").unwrap_or_default();
+        match number {
+            0 => errors.required(&path.child("containerPort"), ""),
+            _ => errors.in_range(&path.child("containerPort"), Some(number), 1, 65_535),
+        }
+        if host_port != 0 {
+            errors.in_range(&path.child("hostPort"), Some(host_port), 1, 65_535);
+            if host_network && host_port != number {
+                errors.invalid(
+                    &path.child("hostPort"),
+                    host_port,
+                    "must match `containerPort` when `hostNetwork` is true",
+                );
+            }
+        }
+        match text(port, "/protocol") {
+            "" => errors.required(&path.child("protocol"), ""),
+            protocol => errors.one_of(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]),
+        }
+    }
+}
+
+/// No two ports may ask for the same port of the node.
+pub(crate) fn host_ports(errors: &mut Errors, containers: &[Value], path: &Field) {
+    let mut taken = BTreeSet::new();
+    for (index, container) in containers.iter().enumerate() {
+        for (port_index, port) in list(container, "/ports").iter().enumerate() {
+            let Some(number) = int(port, "/hostPort").filter(|number| *number != 0) else {
+                continue;
+            };
+            let claim = format!("{}/{}/{number}", text(port, "/protocol"), text(port, "/hostIP"));
+            let field = path
+                .index(index)
+                .child("ports")
+                .index(port_index)
+                .child("hostPort");
+            if !taken.insert(claim.clone()) {
+                errors.duplicate(&field, claim);
+            }
+        }
+    }
+}
+
+fn mounts(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
+    let mounts = list(container, "/volumeMounts");
+    for (index, mount) in mounts.iter().enumerate() {
+        let field = path.index(index);
+        let name = text(mount, "/name");
+        if name.is_empty() {
+            errors.required(&field.child("name"), "");
+        }
+        if !context.volumes.contains(name) {
+            errors.not_found(&field.child("name"), name);
+        }
+        let mount_path = text(mount, "/mountPath");
+        if mount_path.is_empty() {
+            errors.required(&field.child("mountPath"), "");
+        }
+        if mounts[..index]
+            .iter()
+            .any(|other| text(other, "/mountPath") == mount_path)
+        {
+            errors.invalid(&field.child("mountPath"), mount_path, "must be unique");
+        }
+        for name in ["subPath", "subPathExpr"] {
+            local_path(errors, text(mount, &format!("/{name}")), &field.child(name));
+        }
+        if !text(mount, "/subPath").is_empty() && !text(mount, "/subPathExpr").is_empty() {
+            let expression = text(mount, "/subPathExpr");
+            errors.invalid(
+                &field.child("subPathExpr"),
+                expression,
+                "subPathExpr and subPath are mutually exclusive",
+            );
+        }
+        propagation(errors, mount, container, &field.child("mountPropagation"));
+    }
+}
+
+/// A path that stays inside the folder it starts from.
+pub(crate) fn local_path(errors: &mut Errors, path: &str, field: &Field) {
+    if path.starts_with('/') {
+        errors.invalid(field, path, "must be a relative path");
+    }
+    no_backsteps(errors, path, field);
+}
+
+/// A path without `..`.
+pub(crate) fn no_backsteps(errors: &mut Errors, path: &str, field: &Field) {
+    if path.split('/').any(|part| part == "..") {
+        errors.invalid(field, path, "must not contain '..'");
+    }
+}
+
+fn propagation(errors: &mut Errors, mount: &Value, container: &Value, path: &Field) {
+    let Some(propagation) = mount.get("mountPropagation").and_then(Value::as_str) else {
+        return;
+    };
+    errors.one_of(path, propagation, &["Bidirectional", "HostToContainer", "None"]);
+    if propagation == "Bidirectional" && !flag(container, "/securityContext/privileged") {
+        errors.forbidden(
+            path,
+            "Bidirectional mount propagation is available only to privileged containers",
+        );
+    }
+}
+
+fn security(errors: &mut Errors, container: &Value, path: &Field) {
+    let Some(context) = at(container, "/securityContext") else {
+        return;
+    };
+    for field in ["runAsUser", "runAsGroup"] {
+        let value = int(context, &format!("/{field}"));
+        errors.in_range(&path.child(field), value, 0, i64::from(i32::MAX));
+    }
+    if let Some(mount) = context.get("procMount").and_then(Value::as_str) {
+        errors.one_of(&path.child("procMount"), mount, &["Default", "Unmasked"]);
+    }
+    if context.get("allowPrivilegeEscalation").and_then(Value::as_bool) != Some(false) {
+        return;
+    }
+    if flag(context, "/privileged") {
+        errors.invalid(
+            path,
+            context.clone(),
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        );
+    }
+    if list(context, "/capabilities/add")
+        .iter()
+        .any(|capability| capability == "CAP_SYS_ADMIN")
+    {
+        errors.invalid(
+            path,
+            context.clone(),
+            "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+        );
+    }
+}
