@@ -10,9 +10,6 @@ use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
 use crate::update::next_generation;
 
-/// In a namespace's `spec.finalizers`: the namespace controller empties it first.
-pub(crate) const NAMESPACE_FINALIZER: &str = "kubernetes";
-
 /// The garbage collector's finalizers.
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
