@@ -287,6 +287,85 @@ mod tests {
         }
     }
 
+    /// The type of a property, or of its elements or values.
+    fn target(property: &Value) -> Option<&str> {
+        let reference = property["$ref"]
+            .as_str()
+            .or(property["allOf"][0]["$ref"].as_str());
+        match reference {
+            Some(reference) => reference.strip_prefix(V3_PREFIX),
+            None => ["items", "additionalProperties"]
+                .into_iter()
+                .filter_map(|nested| property.get(nested))
+                .find_map(target),
+        }
+    }
+
+    /// Whether server-side apply needs to know something about a type, or about one that it leads to. What lies
+    /// in an atomic list or object doesn't matter: it is replaced whole.
+    fn matters(name: &str, definitions: &Definitions, under_way: &mut Vec<String>) -> bool {
+        if schema::find(name).is_some_and(|ty| ty.map_atomic) {
+            return true;
+        }
+        if under_way.iter().any(|other| other == name) {
+            return false;
+        }
+        under_way.push(name.to_owned());
+        let properties = definitions[name]["properties"].as_object().into_iter().flatten();
+        let outcome = properties.into_iter().any(|(field, property)| {
+            let facts = schema::find(name).and_then(|ty| ty.field(field));
+            facts
+                .is_some_and(|facts| facts.map_atomic || matches!(facts.list, Some(List::Map(_) | List::Set)))
+                || leads_on(facts, property, definitions, under_way)
+        });
+        under_way.pop();
+        outcome
+    }
+
+    fn leads_on(
+        facts: Option<&Field>,
+        property: &Value,
+        definitions: &Definitions,
+        under_way: &mut Vec<String>,
+    ) -> bool {
+        let merges = property["type"] != "array"
+            || facts.is_some_and(|facts| matches!(facts.list, Some(List::Map(_))));
+        merges && target(property).is_some_and(|to| matters(to, definitions, under_way))
+    }
+
+    #[test]
+    fn the_table_leads_to_every_fact_that_server_side_apply_needs() {
+        let definitions = all();
+        let mut missing = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut types: Vec<String> = kinds::all().iter().map(name).collect();
+        while let Some(name) = types.pop() {
+            let known = schema::find(&name);
+            if known.is_some_and(|ty| ty.map_atomic) || !seen.insert(name.clone()) {
+                continue;
+            }
+            for (field, property) in definitions[&name]["properties"].as_object().into_iter().flatten() {
+                let known = known.and_then(|ty| ty.field(field));
+                let Some(to) =
+                    target(property).filter(|_| leads_on(known, property, &definitions, &mut Vec::new()))
+                else {
+                    continue;
+                };
+                match known.and_then(Field::ty) {
+                    Some(ty) => assert_eq!(ty.name, to, "{name}.{field}"),
+                    None => _ = missing.insert(format!("{name}: field({field:?}).of({to:?})")),
+                }
+                types.push(to.to_owned());
+            }
+        }
+        let missing: Vec<_> = missing.into_iter().collect();
+        assert!(
+            missing.is_empty(),
+            "add to patch's facts:\n{}",
+            missing.join("\n")
+        );
+    }
+
     #[test]
     fn every_field_is_described() {
         for kind in kinds::all() {

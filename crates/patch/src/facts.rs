@@ -36,6 +36,7 @@ pub(crate) static TYPES: &[Type] = &[
     ty(
         apps!("DeploymentSpec"),
         &[
+            field("selector").of(meta!("LabelSelector")),
             field("strategy").retain_keys(),
             field("template").of(core!("PodTemplateSpec")),
         ],
@@ -54,7 +55,10 @@ pub(crate) static TYPES: &[Type] = &[
     ),
     ty(
         apps!("ReplicaSetSpec"),
-        &[field("template").of(core!("PodTemplateSpec"))],
+        &[
+            field("selector").of(meta!("LabelSelector")),
+            field("template").of(core!("PodTemplateSpec")),
+        ],
     ),
     ty(
         apps!("ReplicaSetStatus"),
@@ -65,10 +69,28 @@ pub(crate) static TYPES: &[Type] = &[
         &[field("metadata").of(meta!("ObjectMeta"))],
     ),
     ty(
+        core!("Affinity"),
+        &[field("nodeAffinity").of(core!("NodeAffinity"))],
+    ),
+    ty(
+        core!("CSIVolumeSource"),
+        &[field("nodePublishSecretRef").of(core!("LocalObjectReference"))],
+    ),
+    ty(
         core!("Capabilities"),
         &[field("add").list_atomic(), field("drop").list_atomic()],
     ),
-    ty(core!("CephFSVolumeSource"), &[field("monitors").list_atomic()]),
+    ty(
+        core!("CephFSVolumeSource"),
+        &[
+            field("monitors").list_atomic(),
+            field("secretRef").of(core!("LocalObjectReference")),
+        ],
+    ),
+    ty(
+        core!("CinderVolumeSource"),
+        &[field("secretRef").of(core!("LocalObjectReference"))],
+    ),
     ty(core!("ConfigMap"), &[field("metadata").of(meta!("ObjectMeta"))]),
     atomic(core!("ConfigMapKeySelector"), &[]),
     ty(core!("ConfigMapProjection"), &[field("items").list_atomic()]),
@@ -78,12 +100,17 @@ pub(crate) static TYPES: &[Type] = &[
         &[
             field("args").list_atomic(),
             field("command").list_atomic(),
-            field("env").merge_by("name").list_map(&["name"]),
+            field("env")
+                .of(core!("EnvVar"))
+                .merge_by("name")
+                .list_map(&["name"]),
             field("envFrom").list_atomic(),
             field("ports")
                 .merge_by("containerPort")
-                .list_map(&["containerPort", "protocol"]),
+                .list_map(&["containerPort", "protocol"])
+                .key_default("protocol", "TCP"),
             field("resizePolicy").list_atomic(),
+            field("resources").of(core!("ResourceRequirements")),
             field("restartPolicyRules").list_atomic(),
             field("volumeDevices")
                 .merge_by("devicePath")
@@ -128,17 +155,33 @@ pub(crate) static TYPES: &[Type] = &[
             field("subsets").list_atomic(),
         ],
     ),
+    ty(core!("EnvVar"), &[field("valueFrom").of(core!("EnvVarSource"))]),
+    ty(
+        core!("EnvVarSource"),
+        &[
+            field("configMapKeyRef").of(core!("ConfigMapKeySelector")),
+            field("fieldRef").of(core!("ObjectFieldSelector")),
+            field("fileKeyRef").of(core!("FileKeySelector")),
+            field("resourceFieldRef").of(core!("ResourceFieldSelector")),
+            field("secretKeyRef").of(core!("SecretKeySelector")),
+        ],
+    ),
     ty(
         core!("EphemeralContainer"),
         &[
             field("args").list_atomic(),
             field("command").list_atomic(),
-            field("env").merge_by("name").list_map(&["name"]),
+            field("env")
+                .of(core!("EnvVar"))
+                .merge_by("name")
+                .list_map(&["name"]),
             field("envFrom").list_atomic(),
             field("ports")
                 .merge_by("containerPort")
-                .list_map(&["containerPort", "protocol"]),
+                .list_map(&["containerPort", "protocol"])
+                .key_default("protocol", "TCP"),
             field("resizePolicy").list_atomic(),
+            field("resources").of(core!("ResourceRequirements")),
             field("restartPolicyRules").list_atomic(),
             field("volumeDevices")
                 .merge_by("devicePath")
@@ -152,16 +195,33 @@ pub(crate) static TYPES: &[Type] = &[
         core!("EphemeralVolumeSource"),
         &[field("volumeClaimTemplate").of(core!("PersistentVolumeClaimTemplate"))],
     ),
-    ty(core!("Event"), &[field("metadata").of(meta!("ObjectMeta"))]),
+    ty(
+        core!("Event"),
+        &[
+            field("involvedObject").of(core!("ObjectReference")),
+            field("metadata").of(meta!("ObjectMeta")),
+            field("related").of(core!("ObjectReference")),
+        ],
+    ),
     ty(core!("ExecAction"), &[field("command").list_atomic()]),
     ty(
         core!("FCVolumeSource"),
         &[field("targetWWNs").list_atomic(), field("wwids").list_atomic()],
     ),
     atomic(core!("FileKeySelector"), &[]),
+    ty(
+        core!("FlexVolumeSource"),
+        &[field("secretRef").of(core!("LocalObjectReference"))],
+    ),
     ty(core!("HTTPGetAction"), &[field("httpHeaders").list_atomic()]),
     ty(core!("HostAlias"), &[field("hostnames").list_atomic()]),
-    ty(core!("ISCSIVolumeSource"), &[field("portals").list_atomic()]),
+    ty(
+        core!("ISCSIVolumeSource"),
+        &[
+            field("portals").list_atomic(),
+            field("secretRef").of(core!("LocalObjectReference")),
+        ],
+    ),
     ty(
         core!("LinuxContainerUser"),
         &[field("supplementalGroups").list_atomic()],
@@ -191,7 +251,10 @@ pub(crate) static TYPES: &[Type] = &[
     ),
     ty(
         core!("NodeAffinity"),
-        &[field("preferredDuringSchedulingIgnoredDuringExecution").list_atomic()],
+        &[
+            field("preferredDuringSchedulingIgnoredDuringExecution").list_atomic(),
+            field("requiredDuringSchedulingIgnoredDuringExecution").of(core!("NodeSelector")),
+        ],
     ),
     ty(
         core!("NodeAllocatableResourceClaimStatus"),
@@ -229,11 +292,18 @@ pub(crate) static TYPES: &[Type] = &[
     atomic(core!("ObjectReference"), &[]),
     ty(
         core!("PersistentVolumeClaimSpec"),
-        &[field("accessModes").list_atomic()],
+        &[
+            field("accessModes").list_atomic(),
+            field("dataSource").of(core!("TypedLocalObjectReference")),
+            field("selector").of(meta!("LabelSelector")),
+        ],
     ),
     ty(
         core!("PersistentVolumeClaimTemplate"),
-        &[field("metadata").of(meta!("ObjectMeta"))],
+        &[
+            field("metadata").of(meta!("ObjectMeta")),
+            field("spec").of(core!("PersistentVolumeClaimSpec")),
+        ],
     ),
     ty(
         core!("Pod"),
@@ -287,6 +357,7 @@ pub(crate) static TYPES: &[Type] = &[
     ty(
         core!("PodSpec"),
         &[
+            field("affinity").of(core!("Affinity")),
             field("containers")
                 .of(core!("Container"))
                 .merge_by("name")
@@ -296,7 +367,11 @@ pub(crate) static TYPES: &[Type] = &[
                 .merge_by("name")
                 .list_map(&["name"]),
             field("hostAliases").merge_by("ip").list_map(&["ip"]),
-            field("imagePullSecrets").merge_by("name").list_map(&["name"]),
+            field("imagePullSecrets")
+                .of(core!("LocalObjectReference"))
+                .merge_by("name")
+                .list_map(&["name"])
+                .key_default("name", ""),
             field("initContainers")
                 .of(core!("Container"))
                 .merge_by("name")
@@ -307,9 +382,11 @@ pub(crate) static TYPES: &[Type] = &[
                 .merge_by("name")
                 .retain_keys()
                 .list_map(&["name"]),
+            field("resources").of(core!("ResourceRequirements")),
             field("schedulingGates").merge_by("name").list_map(&["name"]),
             field("tolerations").list_atomic(),
             field("topologySpreadConstraints")
+                .of(core!("TopologySpreadConstraint"))
                 .merge_by("topologyKey")
                 .list_map(&["topologyKey", "whenUnsatisfiable"]),
             field("volumes")
@@ -333,6 +410,7 @@ pub(crate) static TYPES: &[Type] = &[
                 .merge_by("name")
                 .retain_keys()
                 .list_map(&["name"]),
+            field("resources").of(core!("ResourceRequirements")),
         ],
     ),
     ty(
@@ -343,7 +421,13 @@ pub(crate) static TYPES: &[Type] = &[
         ],
     ),
     ty(core!("ProjectedVolumeSource"), &[field("sources").list_atomic()]),
-    ty(core!("RBDVolumeSource"), &[field("monitors").list_atomic()]),
+    ty(
+        core!("RBDVolumeSource"),
+        &[
+            field("monitors").list_atomic(),
+            field("secretRef").of(core!("LocalObjectReference")),
+        ],
+    ),
     atomic(core!("ResourceFieldSelector"), &[]),
     ty(
         core!("ResourceRequirements"),
@@ -352,6 +436,10 @@ pub(crate) static TYPES: &[Type] = &[
     ty(
         core!("ResourceStatus"),
         &[field("resources").list_map(&["resourceID"])],
+    ),
+    ty(
+        core!("ScaleIOVolumeSource"),
+        &[field("secretRef").of(core!("LocalObjectReference"))],
     ),
     ty(core!("Secret"), &[field("metadata").of(meta!("ObjectMeta"))]),
     atomic(core!("SecretKeySelector"), &[]),
@@ -370,7 +458,10 @@ pub(crate) static TYPES: &[Type] = &[
         &[
             field("imagePullSecrets").list_atomic(),
             field("metadata").of(meta!("ObjectMeta")),
-            field("secrets").merge_by("name").list_map(&["name"]),
+            field("secrets")
+                .of(core!("ObjectReference"))
+                .merge_by("name")
+                .list_map(&["name"]),
         ],
     ),
     ty(
@@ -380,7 +471,10 @@ pub(crate) static TYPES: &[Type] = &[
             field("externalIPs").list_atomic(),
             field("ipFamilies").list_atomic(),
             field("loadBalancerSourceRanges").list_atomic(),
-            field("ports").merge_by("port").list_map(&["port", "protocol"]),
+            field("ports")
+                .merge_by("port")
+                .list_map(&["port", "protocol"])
+                .key_default("protocol", "TCP"),
             field("selector").map_atomic(),
         ],
     ),
@@ -389,13 +483,30 @@ pub(crate) static TYPES: &[Type] = &[
         &[field("conditions").merge_by("type").list_map(&["type"])],
     ),
     ty(
+        core!("StorageOSVolumeSource"),
+        &[field("secretRef").of(core!("LocalObjectReference"))],
+    ),
+    ty(
         core!("TopologySpreadConstraint"),
-        &[field("matchLabelKeys").list_atomic()],
+        &[
+            field("labelSelector").of(meta!("LabelSelector")),
+            field("matchLabelKeys").list_atomic(),
+        ],
     ),
     atomic(core!("TypedLocalObjectReference"), &[]),
     ty(
         core!("Volume"),
-        &[field("ephemeral").of(core!("EphemeralVolumeSource"))],
+        &[
+            field("cephfs").of(core!("CephFSVolumeSource")),
+            field("cinder").of(core!("CinderVolumeSource")),
+            field("csi").of(core!("CSIVolumeSource")),
+            field("ephemeral").of(core!("EphemeralVolumeSource")),
+            field("flexVolume").of(core!("FlexVolumeSource")),
+            field("iscsi").of(core!("ISCSIVolumeSource")),
+            field("rbd").of(core!("RBDVolumeSource")),
+            field("scaleIO").of(core!("ScaleIOVolumeSource")),
+            field("storageos").of(core!("StorageOSVolumeSource")),
+        ],
     ),
     atomic(meta!("LabelSelector"), &[field("matchExpressions").list_atomic()]),
     ty(
@@ -407,7 +518,10 @@ pub(crate) static TYPES: &[Type] = &[
         &[
             field("finalizers").merge_set().list_set(),
             field("managedFields").list_atomic(),
-            field("ownerReferences").merge_by("uid").list_map(&["uid"]),
+            field("ownerReferences")
+                .of(meta!("OwnerReference"))
+                .merge_by("uid")
+                .list_map(&["uid"]),
         ],
     ),
     atomic(meta!("OwnerReference"), &[]),

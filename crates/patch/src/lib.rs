@@ -1,9 +1,10 @@
-//! JSON patch, merge patch and strategic merge patch of Kubernetes objects.
+//! JSON patch, merge patch, strategic merge patch and server-side apply of Kubernetes objects.
 //!
-//! All three are pure: an object and a patch in, the changed object out. Strategic merge needs to know more
-//! than the two documents say (which lists merge, and by which key); the [`schema`] table holds these facts,
-//! type by type, and `openapi` publishes the same ones.
+//! All of it is pure: an object and a patch in, the changed object out. Strategic merge and [`apply`] need to
+//! know more than the two documents say (which lists merge, and by which key); the [`schema`] table holds these
+//! facts, type by type, and `openapi` publishes the same ones.
 
+pub mod apply;
 mod facts;
 mod json;
 mod lists;

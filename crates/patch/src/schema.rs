@@ -32,6 +32,8 @@ pub struct Field {
     pub retain_keys: bool,
     /// How server-side apply treats the list.
     pub list: Option<List>,
+    /// A key of such a list that may be left out, and what it is then.
+    pub key_default: Option<(&'static str, &'static str)>,
     /// Whether server-side apply replaces this map whole.
     pub map_atomic: bool,
 }
@@ -86,6 +88,11 @@ impl Field {
         self
     }
 
+    pub(crate) const fn key_default(mut self, key: &'static str, value: &'static str) -> Field {
+        self.key_default = Some((key, value));
+        self
+    }
+
     pub(crate) const fn list_set(mut self) -> Field {
         self.list = Some(List::Set);
         self
@@ -126,6 +133,7 @@ pub(crate) const fn field(name: &'static str) -> Field {
         merge_key: None,
         retain_keys: false,
         list: None,
+        key_default: None,
         map_atomic: false,
     }
 }
