@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
@@ -73,10 +72,11 @@ fn convert(object: &Node) -> (String, model::Node) {
     (object.metadata.name.clone().unwrap_or_default(), node)
 }
 
-/// Follows the API until `shutdown`, however often it goes away.
+/// Follows the API until `shutdown`, however often it goes away. What `blank` holds beside nodes is
+/// in every snapshot.
 pub async fn follow(
     client: Client,
-    non_masquerade: Vec<IpNet>,
+    blank: Snapshot,
     memory: Memory,
     latest: Latest,
     shutdown: CancellationToken,
@@ -100,7 +100,7 @@ pub async fn follow(
                     info!(seconds = since.elapsed().as_secs(), "the API answers again");
                 }
                 if nodes.step(event) {
-                    publish(&nodes.known, &non_masquerade, &memory, &latest);
+                    publish(&nodes.known, &blank, &memory, &latest);
                 }
             }
             Some(Err(error)) => {
@@ -120,16 +120,10 @@ pub async fn follow(
     }
 }
 
-fn publish(
-    nodes: &BTreeMap<String, model::Node>,
-    non_masquerade: &[IpNet],
-    memory: &Memory,
-    latest: &Latest,
-) {
+fn publish(nodes: &BTreeMap<String, model::Node>, blank: &Snapshot, memory: &Memory, latest: &Latest) {
     let snapshot = Snapshot {
         nodes: nodes.clone(),
-        attachments: BTreeMap::new(),
-        non_masquerade: non_masquerade.to_vec(),
+        ..blank.clone()
     };
     let changed = latest.send_if_modified(|last| {
         let changed = last.as_deref() != Some(&snapshot);
@@ -240,10 +234,10 @@ mod tests {
         let mut seen = latest.subscribe();
         let mut nodes = Nodes::default();
         nodes.step(Event::Apply(object("a", "10.0.1.0/24")));
-        publish(&nodes.known, &[], &memory, &latest);
+        publish(&nodes.known, &Snapshot::default(), &memory, &latest);
         assert!(seen.has_changed().expect("open"));
         seen.mark_unchanged();
-        publish(&nodes.known, &[], &memory, &latest);
+        publish(&nodes.known, &Snapshot::default(), &memory, &latest);
         assert!(!seen.has_changed().expect("open"));
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ipnet::IpNet;
+use model::{PodNetwork, PodNetworkMode, Snapshot, Vxlan};
 use serde::{Deserialize, Serialize};
 
 /// What one node's agent needs to know.
@@ -69,9 +70,37 @@ pub struct NetworkConfig {
     /// back. Pods and nodes always do.
     #[serde(default)]
     pub non_masquerade: Vec<IpNet>,
-    /// The largest packet of pods, in bytes; left out, the uplink's.
+    /// The largest packet of pods, in bytes; left out, what the uplink takes, less the tunnels'
+    /// headers where all pods of other nodes are reached by tunnels.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// How pods of different nodes reach each other, the same on every node: `native` routes,
+    /// `vxlan` tunnels, or `auto`, which routes between nodes that share a link and tunnels between
+    /// others.
+    #[serde(default)]
+    pub pod_network: PodNetworkMode,
+    /// What the tunnels are like, the same on every node.
+    #[serde(default)]
+    pub vxlan: Vxlan,
+}
+
+impl NetworkConfig {
+    /// How pods of different nodes reach each other.
+    pub fn pod_network(&self) -> PodNetwork {
+        PodNetwork {
+            mode: self.pod_network,
+            vxlan: self.vxlan,
+        }
+    }
+
+    /// The cluster as far as this configuration says: everything but its nodes and pods.
+    pub fn blank(&self) -> Snapshot {
+        Snapshot {
+            non_masquerade: self.non_masquerade.clone(),
+            pod_network: self.pod_network(),
+            ..Snapshot::default()
+        }
+    }
 }
 
 /// Long enough for endpoints and policies on other nodes to forget the address, short enough for
@@ -132,6 +161,16 @@ impl AgentConfig {
                 "network.mtu {mtu} must be between {MTU_MIN}, which IPv6 needs, and {MTU_MAX}"
             );
         }
+        let Vxlan { vni, port } = self.network.vxlan;
+        ensure!(
+            (1..Vxlan::VNI_END).contains(&vni),
+            "network.vxlan.vni {vni} must be between 1 and {}",
+            Vxlan::VNI_END - 1
+        );
+        ensure!(
+            port != 0,
+            "network.vxlan.port 0 is no port: leave it out for 4789, or give a free one"
+        );
         Ok(())
     }
 
@@ -181,6 +220,7 @@ mod tests {
         assert_eq!(config.cni_dir(), Path::new("/d/cni"));
         assert_eq!(config.reuse_after(), Duration::from_secs(10));
         assert_eq!(config.kubelet, None);
+        assert_eq!(config.network.pod_network(), PodNetwork::default());
     }
 
     #[rstest]
@@ -188,6 +228,9 @@ mod tests {
     #[case::relative(json!({"dataDir": "d"}), "dataDir d must be an absolute path")]
     #[case::typo(json!({"nodeIp": "10.0.0.1"}), "unknown field `nodeIp`")]
     #[case::small_mtu(json!({"network": {"mtu": 1000}}), "network.mtu 1000 must be between 1280")]
+    #[case::vni(json!({"network": {"vxlan": {"vni": 1 << 24}}}), "network.vxlan.vni 16777216 must be between 1 and 16777215")]
+    #[case::port(json!({"network": {"vxlan": {"port": 0}}}), "network.vxlan.port 0 is no port")]
+    #[case::mode(json!({"network": {"podNetwork": "vlan"}}), "unknown variant `vlan`, expected one of `auto`, `native`, `vxlan`")]
     #[case::long_socket(json!({"runDir": format!("/{}", "x".repeat(120))}), "longer than the 107 bytes")]
     fn what_cannot_work_is_refused_by_name(#[case] change: Value, #[case] message: &str) {
         let mut value = minimal();

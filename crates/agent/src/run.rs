@@ -50,15 +50,12 @@ pub async fn run_with(
     let remembered = memory.recall();
     let was_here = remembered.is_some();
     let latest = Latest::new(remembered.map(|nodes| {
-        let non_masquerade = config.network.non_masquerade.clone();
         Arc::new(Snapshot {
             nodes,
-            non_masquerade,
-            ..Snapshot::default()
+            ..config.network.blank()
         })
     }));
     let snapshots = latest.subscribe();
-    let non_masquerade = config.network.non_masquerade.clone();
     info!(
         node = config.node_name,
         attachments = network.attachments().len(),
@@ -70,7 +67,13 @@ pub async fn run_with(
     let all = shutdown.child_token();
     let _cancel_all = all.clone().drop_guard();
     let mut parts: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
-    let watch = cluster::follow(client.clone(), non_masquerade, memory, latest, all.clone());
+    let watch = cluster::follow(
+        client.clone(),
+        config.network.blank(),
+        memory,
+        latest,
+        all.clone(),
+    );
     parts.spawn(async {
         ("the watch of the API", {
             watch.await;

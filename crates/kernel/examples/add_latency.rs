@@ -31,6 +31,7 @@ async fn main() -> Result<()> {
     let facts = NodeFacts {
         name: "node".to_owned(),
         uplink,
+        ..NodeFacts::default()
     };
     let mut kernel = Kernel::open(kernel::NetNs::open(lan.nodes[0].netns.path())?)?;
     kernel.apply(&plan::plan(&snapshot, &facts)).await?;

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nft::{Key, Place, Set};
-use plan::{Change, Element, Identity, NodePlan, Object, Part, PartId};
+use plan::{Change, Element, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 
 use crate::nftables::Nft;
 use crate::observe::Observed;
 use crate::translate::Indexes;
-use crate::{NetNs, Netlink, Result, attach, sysctl};
+use crate::{NetNs, Netlink, Result, attach, sysctl, tunnel};
 
 /// The kernel of one node: its network namespace.
 #[derive(Debug)]
@@ -79,8 +79,8 @@ impl Kernel {
     pub async fn apply(&mut self, plan: &NodePlan) -> Result<Applied> {
         let held = self.held().take();
         let applied = match held {
-            Some(held) => self.apply_changes(&held, plan).await?,
-            None => self.apply_all(plan).await?,
+            Some(held) if !tunnel::any_is_remade(&held, plan) => self.apply_changes(&held, plan).await?,
+            _ => self.apply_all(plan).await?,
         };
         let mut held = plan.clone();
         for (part, _) in &applied.failures {
@@ -167,9 +167,11 @@ impl Kernel {
     }
 
     async fn apply_all(&self, plan: &NodePlan) -> Result<Applied> {
+        let mut applied = Applied::default();
+        // First: what was on such a link goes with it.
+        applied.note_removal(&PartId::Base, tunnel::remove_unfit(self, plan).await);
         let observed = Observed::read(&self.netlink).await?;
         let mut indexes = Indexes::known(&self.netlink, &observed.links);
-        let mut applied = Applied::default();
         for (id, part) in &plan.parts {
             if part
                 .objects
@@ -199,7 +201,7 @@ impl Kernel {
         Ok(writes)
     }
 
-    /// Removes what is ours and in no part: routes, then neighbours, then links.
+    /// Removes what is ours and in no part: routes, then neighbours and tunnels' entries, then links.
     async fn remove_surplus(
         &self,
         plan: &NodePlan,
@@ -207,17 +209,18 @@ impl Kernel {
         applied: &mut Applied,
         indexes: &mut Indexes<'_>,
     ) {
-        let wanted: BTreeSet<Identity> = plan.objects().map(Object::identity).collect();
-        for object in observed
-            .objects
-            .iter()
-            .rev()
-            .filter(|object| !wanted.contains(&object.identity()))
-        {
+        let wanted: BTreeMap<Identity, &Object> =
+            plan.objects().map(|object| (object.identity(), object)).collect();
+        let surplus = |object: &Object| match wanted.get(&object.identity()) {
+            None => true,
+            // A tunnel may have several entries for an address, and sends to all of them.
+            Some(wanted) => matches!(object, Object::Fdb(_)) && *wanted != object,
+        };
+        for object in observed.objects.iter().rev().filter(|object| surplus(object)) {
             applied.note_removal(&PartId::Base, self.remove(object, indexes).await);
         }
         for link in &observed.own_links {
-            if !wanted.contains(&Identity::Link(link.clone())) {
+            if !wanted.contains_key(&Identity::Link(link.clone())) {
                 applied.note_removal(&PartId::Base, self.netlink.delete_link(link).await);
             }
         }
@@ -302,7 +305,12 @@ impl Kernel {
             // Its elements come from all parts: `apply` writes it whole.
             Object::Table(_) => Ok(0),
             Object::Element(element) => self.change_element(element, nft::Change::AddElements),
+            Object::Tunnel(tunnel) => tunnel::ensure(self, tunnel, indexes).await,
             Object::Veth(veth) => attach::ensure(self, veth, indexes, born).await,
+            Object::Fdb(fdb) => {
+                let fdb = indexes.fdb(fdb).await?;
+                self.netlink.replace_fdb(&fdb).await.map(|()| 1)
+            }
             Object::Neighbour(neighbour) => {
                 let neighbour = indexes.neighbour(neighbour).await?;
                 self.netlink.replace_neighbour(&neighbour).await.map(|()| 1)
@@ -323,10 +331,14 @@ impl Kernel {
             Object::Element(element) => self
                 .change_element(element, nft::Change::DeleteElements)
                 .map(|count| count > 0),
-            Object::Veth(veth) => {
-                indexes.forget(&veth.name);
-                self.netlink.delete_link(&veth.name).await
+            Object::Veth(Veth { name, .. }) | Object::Tunnel(Tunnel { name, .. }) => {
+                indexes.forget(name);
+                self.netlink.delete_link(name).await
             }
+            Object::Fdb(fdb) => match indexes.fdb(fdb).await {
+                Ok(fdb) => self.netlink.delete_fdb(&fdb).await,
+                Err(error) => Err(error),
+            },
             Object::Neighbour(neighbour) => match indexes.neighbour(neighbour).await {
                 Ok(neighbour) => self.netlink.delete_neighbour(&neighbour).await,
                 Err(error) => Err(error),

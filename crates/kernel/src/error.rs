@@ -53,6 +53,33 @@ pub enum Error {
     /// There's a route to that destination which isn't ours.
     #[error("a route to {0} exists already that Ripstop did not make; remove it, or use other addresses")]
     RouteTaken(ipnet::IpNet),
+    /// A link that isn't ours has the name of our end of tunnels.
+    #[error(
+        "there is a link {0:?} that Ripstop did not make; rename it: names that begin like this are Ripstop's"
+    )]
+    LinkTaken(String),
+    /// Another tunnel has our network identifier.
+    #[error(
+        "cannot create the tunnel {name}: another VXLAN device here has the id {vni} on UDP port {port}; set network.vxlan.vni to another number on every node"
+    )]
+    VniTaken {
+        /// Our end.
+        name: String,
+        /// The network identifier.
+        vni: u32,
+        /// The port.
+        port: u16,
+    },
+    /// Something else listens on our tunnels' port.
+    #[error(
+        "cannot set the tunnel {name} up: UDP port {port} is taken, by a program or by a VXLAN device of another kind; set network.vxlan.port to another one on every node"
+    )]
+    TunnelPortTaken {
+        /// Our end.
+        name: String,
+        /// The port.
+        port: u16,
+    },
     /// The pod's namespace already has an interface of that name which isn't ours.
     #[error(
         "{netns} already has an interface {interface:?} that Ripstop did not make; remove it, or choose another name"

@@ -34,5 +34,6 @@ pub async fn facts(netlink: &Netlink, name: &str, node_ip: IpAddr) -> Result<Nod
     Ok(NodeFacts {
         name: name.to_owned(),
         uplink,
+        ..NodeFacts::default()
     })
 }

@@ -25,6 +25,7 @@ pub mod cgroup;
 mod context;
 mod error;
 pub mod facts;
+pub mod fdb;
 pub mod link;
 pub mod machine;
 pub mod mountinfo;
@@ -38,6 +39,8 @@ pub mod process;
 pub mod route;
 pub mod sysctl;
 mod translate;
+mod tunnel;
+pub mod vxlan;
 
 pub use apply::{Applied, Kernel};
 pub use error::{Error, Result};

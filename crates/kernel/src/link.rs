@@ -11,6 +11,7 @@ use rtnetlink::packet_route::link::{
     LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
+use crate::vxlan::VxlanLink;
 use crate::{Error, NetNs, Netlink, Result};
 
 /// A link as the kernel shows it.
@@ -36,6 +37,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// The note that somebody attached to it.
     pub alias: Option<String>,
+    /// What kind of tunnel it is, if it's VXLAN.
+    pub vxlan: Option<VxlanLink>,
 }
 
 /// One end of a veth pair to be made.
@@ -221,7 +224,7 @@ impl Netlink {
         }
     }
 
-    async fn new_link(&self, message: LinkMessage, request: impl Fn() -> String) -> Result<()> {
+    pub(crate) async fn new_link(&self, message: LinkMessage, request: impl Fn() -> String) -> Result<()> {
         self.execute(
             RouteNetlinkMessage::NewLink(message),
             NLM_F_CREATE | NLM_F_EXCL,
@@ -272,11 +275,13 @@ fn parse(object: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => {
-                let kind = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
-                link.kind = kind.unwrap_or_default();
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = kind.to_string(),
+                        LinkInfo::Data(InfoData::Vxlan(data)) => link.vxlan = Some(VxlanLink::parse(&data)),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

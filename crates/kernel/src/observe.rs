@@ -18,7 +18,7 @@ pub(crate) struct Observed {
     pub(crate) links: Vec<Link>,
     /// Names of our links.
     pub(crate) own_links: Vec<String>,
-    /// Our routes, and neighbours on our links.
+    /// Our routes, neighbours on our links, and what our tunnels know of the others' ends.
     pub(crate) objects: BTreeSet<Object>,
 }
 
@@ -32,7 +32,7 @@ impl Observed {
             .collect();
         let own_links = links
             .iter()
-            .filter(|link| is_ours(link))
+            .filter(|link| is_ours(link) || is_tunnel(link))
             .map(|link| link.name.clone())
             .collect();
         let mut objects = BTreeSet::new();
@@ -41,6 +41,15 @@ impl Observed {
         }
         for neighbour in netlink.neighbours().await? {
             objects.extend(planned_neighbour(&neighbour, &names).map(Object::Neighbour));
+        }
+        for link in links.iter().filter(|link| is_tunnel(link)) {
+            for entry in netlink.fdb(link.index).await? {
+                objects.insert(Object::Fdb(plan::Fdb {
+                    link: link.name.clone(),
+                    mac: entry.mac,
+                    remote: entry.remote,
+                }));
+            }
         }
         Ok(Observed {
             own_links,
@@ -60,6 +69,11 @@ pub(crate) fn is_ours(link: &Link) -> bool {
     link.kind == "veth" && link.name.starts_with(LINK_PREFIX)
 }
 
+/// Whether a link is this crate's end of tunnels.
+pub(crate) fn is_tunnel(link: &Link) -> bool {
+    link.vxlan.is_some() && link.name.starts_with(LINK_PREFIX)
+}
+
 fn planned_route(route: &Route, names: &HashMap<u32, &str>) -> Option<plan::Route> {
     let link = || {
         route
@@ -68,6 +82,10 @@ fn planned_route(route: &Route, names: &HashMap<u32, &str>) -> Option<plan::Rout
             .map(|name| (*name).to_owned())
     };
     let to = match (route.kind, route.gateway) {
+        (RouteKind::Unicast, Some(gateway)) if route.onlink => NextHop::OnLink {
+            gateway,
+            link: link()?,
+        },
         (RouteKind::Unicast, Some(gateway)) => NextHop::Via {
             gateway,
             link: link()?,
@@ -79,6 +97,7 @@ fn planned_route(route: &Route, names: &HashMap<u32, &str>) -> Option<plan::Rout
         destination: route.destination,
         to,
         source: route.source,
+        mtu: route.mtu,
     })
 }
 

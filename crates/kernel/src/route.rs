@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -48,6 +49,9 @@ pub struct Route {
     pub onlink: bool,
     /// Metric; lower wins. `None` is the kernel's default (0 for IPv4, 1024 for IPv6).
     pub metric: Option<u32>,
+    /// Largest packet, where the path carries less than the link; nothing that the kernel learns
+    /// changes it.
+    pub mtu: Option<u32>,
     /// Who made it.
     pub protocol: u8,
 }
@@ -63,6 +67,7 @@ impl Route {
             source: None,
             onlink: false,
             metric: None,
+            mtu: None,
             protocol: PROTOCOL,
         }
     }
@@ -238,6 +243,11 @@ fn message(route: &Route) -> RouteMessage {
             .map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))),
     );
     attributes.extend(route.metric.map(RouteAttribute::Priority));
+    attributes.extend(
+        route
+            .mtu
+            .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Lock(LOCK_MTU), RouteMetric::Mtu(mtu)])),
+    );
     message
 }
 
@@ -257,6 +267,7 @@ fn parse(object: RouteNetlinkMessage) -> Option<Route> {
     };
     let mut table = u32::from(header.table);
     let (mut destination, mut gateway, mut link, mut source, mut metric) = (any, None, None, None, None);
+    let mut mtu = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = ip(address)?,
@@ -265,6 +276,7 @@ fn parse(object: RouteNetlinkMessage) -> Option<Route> {
             RouteAttribute::Oif(index) => link = Some(*index),
             RouteAttribute::Priority(priority) => metric = Some(*priority),
             RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Metrics(metrics) => mtu = locked_mtu(metrics),
             _ => {}
         }
     }
@@ -285,8 +297,24 @@ fn parse(object: RouteNetlinkMessage) -> Option<Route> {
         source,
         onlink: header.flags.contains(RouteFlags::Onlink),
         metric: metric.filter(|metric| !v6 || *metric != IPV6_DEFAULT_METRIC),
+        mtu,
         protocol: u8::from(header.protocol),
     })
+}
+
+/// `1 << RTAX_MTU`: the MTU among the metrics is to stay as it is.
+const LOCK_MTU: u32 = 1 << 2;
+
+fn locked_mtu(metrics: &[RouteMetric]) -> Option<u32> {
+    let locked = |metric: &RouteMetric| matches!(metric, RouteMetric::Lock(bits) if bits & LOCK_MTU != 0);
+    let mtu = |metric: &RouteMetric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    };
+    metrics
+        .iter()
+        .find_map(mtu)
+        .filter(|_| metrics.iter().any(locked))
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use plan::NextHop;
 
+use crate::fdb::Fdb;
 use crate::link::Link;
 use crate::neigh::Neighbour;
 use crate::route::Route;
@@ -55,10 +56,23 @@ impl<'a> Indexes<'a> {
             NextHop::Unreachable => Route::unreachable(route.destination),
             NextHop::Link(link) => Route::to_link(route.destination, self.get(link).await?),
             NextHop::Via { gateway, link } => Route::via(route.destination, *gateway, self.get(link).await?),
+            NextHop::OnLink { gateway, link } => Route {
+                onlink: true,
+                ..Route::via(route.destination, *gateway, self.get(link).await?)
+            },
         };
         Ok(Route {
             source: route.source,
+            mtu: route.mtu,
             ..found
+        })
+    }
+
+    pub(crate) async fn fdb(&mut self, fdb: &plan::Fdb) -> Result<Fdb> {
+        Ok(Fdb {
+            link: self.get(&fdb.link).await?,
+            mac: fdb.mac,
+            remote: fdb.remote,
         })
     }
 

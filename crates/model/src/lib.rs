@@ -8,6 +8,7 @@
 mod host_port;
 mod mac;
 mod packet;
+mod pod_network;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use host_port::{HostPort, Limits, Protocol, Rate};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Packet, Transport};
+pub use pod_network::{ParseModeError, PodNetwork, PodNetworkMode, Vxlan};
 
 /// Everything about the cluster that one node's plan depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct Snapshot {
     pub attachments: BTreeMap<AttachmentId, Attachment>,
     /// Destinations that never see a masqueraded source, beside pods and nodes.
     pub non_masquerade: Vec<IpNet>,
+    /// How pods of different nodes reach each other.
+    #[serde(default)]
+    pub pod_network: PodNetwork,
 }
 
 /// A node as the network sees it.
@@ -41,16 +46,20 @@ pub struct Node {
 }
 
 /// What the kernel of this node is like, as far as a plan depends on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// This node's name in the snapshot.
     pub name: String,
     /// The link that leads to the other nodes.
     pub uplink: Uplink,
+    /// The largest packets that the paths to other nodes carry, by the nodes' addresses, where the
+    /// kernel has learnt that it's less than the uplink's.
+    #[serde(default)]
+    pub path_mtus: BTreeMap<IpAddr, u32>,
 }
 
 /// The link that leads to the other nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uplink {
     /// Link name, as in `eth0`.
     pub name: String,
@@ -91,11 +100,21 @@ impl AttachmentId {
 
     /// A 64-bit digest (FNV-1a) that is the same in every process and version.
     pub fn digest(&self) -> u64 {
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let bytes = self.container.bytes().chain([b'/']).chain(self.interface.bytes());
-        bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+        digest(self.container.bytes().chain([b'/']).chain(self.interface.bytes()))
     }
+}
+
+/// The Ethernet address of a node's ends of tunnels: the same node always has the same, so that
+/// nodes needn't tell each other.
+pub fn tunnel_mac(node: &str) -> MacAddr {
+    MacAddr::local(digest(node.bytes()))
+}
+
+/// FNV-1a.
+fn digest(bytes: impl Iterator<Item = u8>) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 
 impl fmt::Display for AttachmentId {
@@ -156,5 +175,15 @@ mod tests {
         assert_ne!(names[0], names[1]);
         // Written down: a new version must find what an old one made.
         assert_eq!(AttachmentId::new("c1", "eth0").host_link(), "rip-9e27a0abdbb");
+    }
+
+    #[test]
+    fn a_nodes_tunnel_address_is_the_same_everywhere() {
+        assert_eq!(tunnel_mac("node-1").to_string(), "02:c2:20:78:79:c3");
+        // Two nodes with one address would get each other's frames.
+        let names =
+            (0..10_000).flat_map(|n| [format!("node-{n}"), format!("ip-10-0-{}-{}", n / 256, n % 256)]);
+        let addresses: std::collections::BTreeSet<MacAddr> = names.map(|name| tunnel_mac(&name)).collect();
+        assert_eq!(addresses.len(), 20_000);
     }
 }

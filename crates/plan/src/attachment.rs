@@ -50,6 +50,7 @@ pub(crate) fn attachment(id: &AttachmentId, attachment: &Attachment, facts: &Nod
             destination: IpNet::from(*address),
             to: NextHop::Link(link.clone()),
             source: own_address(facts, *address),
+            mtu: None,
         }));
     }
     part
@@ -87,6 +88,7 @@ fn pod_end(id: &AttachmentId, attachment: &Attachment, mac: MacAddr) -> PodEnd {
                 destination: IpNet::from(gateway),
                 to,
                 source: None,
+                mtu: None,
             });
         } else {
             end.sysctls = pod_sysctls();
@@ -99,6 +101,7 @@ fn pod_end(id: &AttachmentId, attachment: &Attachment, mac: MacAddr) -> PodEnd {
             destination: everything,
             to,
             source: None,
+            mtu: None,
         });
     }
     end

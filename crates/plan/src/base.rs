@@ -86,6 +86,7 @@ pub(crate) fn base(name: &str, snapshot: &Snapshot, blocks: &Blocks<'_>) -> Part
             destination: *net,
             to: NextHop::Unreachable,
             source: None,
+            mtu: None,
         }));
     }
     part.objects.extend(forwarding(&own));

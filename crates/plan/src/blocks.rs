@@ -9,6 +9,7 @@ use model::Snapshot;
 #[derive(Debug, Default)]
 pub(crate) struct Blocks<'a> {
     owners: BTreeMap<IpNet, &'a str>,
+    by_node: BTreeMap<&'a str, Vec<IpNet>>,
     /// Blocks that were left out, and why.
     pub(crate) conflicts: Vec<String>,
 }
@@ -29,15 +30,15 @@ impl<'a> Blocks<'a> {
                 }
             }
         }
+        for (net, owner) in &blocks.owners {
+            blocks.by_node.entry(owner).or_default().push(*net);
+        }
         blocks
     }
 
-    /// One node's blocks.
+    /// One node's blocks, in order.
     pub(crate) fn of(&self, node: &str) -> impl Iterator<Item = IpNet> {
-        self.owners
-            .iter()
-            .filter(move |(_, owner)| **owner == node)
-            .map(|(net, _)| *net)
+        self.by_node.get(node).into_iter().flatten().copied()
     }
 
     /// A block that shares addresses with this one. Blocks don't overlap each other, so it's enough

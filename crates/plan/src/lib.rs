@@ -18,6 +18,8 @@ mod object;
 mod part;
 mod peer;
 pub mod trace;
+mod tunnel;
+mod way;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,18 +28,27 @@ use model::{NodeFacts, Snapshot};
 
 pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
 pub use base::{TABLE, elements, table};
-pub use object::{Element, Identity, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Veth};
+pub use object::{Element, Fdb, Identity, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Tunnel, Veth};
 pub use part::{Change, NodePlan, Part, PartId};
 pub use trace::{Hop, Spot, Trace, Verdict, trace};
+pub use way::pod_mtu;
 
 use blocks::Blocks;
+use way::Ways;
 
 /// What the kernel of the node that `facts` are about is to hold.
 pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
     let blocks = Blocks::new(snapshot);
-    let mut parts = BTreeMap::from([(PartId::Base, base::base(&facts.name, snapshot, &blocks))]);
+    let ways = Ways {
+        snapshot,
+        facts,
+        blocks: &blocks,
+    };
+    let mut base = base::base(&facts.name, snapshot, &blocks);
+    tunnel::add(&mut base, &ways);
+    let mut parts = BTreeMap::from([(PartId::Base, base)]);
     for (name, node) in snapshot.nodes.iter().filter(|(name, _)| **name != facts.name) {
-        parts.insert(PartId::Peer(name.clone()), peer::peer(name, node, facts, &blocks));
+        parts.insert(PartId::Peer(name.clone()), peer::peer(name, node, &ways));
     }
     for (id, attachment) in &snapshot.attachments {
         parts.insert(

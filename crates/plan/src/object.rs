@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::MacAddr;
+use model::{MacAddr, Vxlan};
 use nft::{Key, Table};
 
 /// One thing the kernel is to hold. The order of the variants is the order of writes, so that a
@@ -19,8 +19,12 @@ pub enum Object {
     Table(Table),
     /// An element of a set of our table.
     Element(Element),
+    /// This node's end of the tunnels to others.
+    Tunnel(Tunnel),
     /// A pod's link.
     Veth(Veth),
+    /// Which node the tunnel carries an Ethernet address's frames to.
+    Fdb(Fdb),
     /// A permanent neighbour.
     Neighbour(Neighbour),
     /// A route.
@@ -38,6 +42,8 @@ pub enum Identity {
     Element(Element),
     /// The link of that name.
     Link(String),
+    /// That Ethernet address on that link.
+    Fdb(String, MacAddr),
     /// That address on that link.
     Neighbour(String, IpAddr),
     /// The route to that destination.
@@ -51,7 +57,9 @@ impl Object {
             Object::Sysctl(sysctl) => Identity::Sysctl(sysctl.key.clone()),
             Object::Table(_) => Identity::Table,
             Object::Element(element) => Identity::Element(element.clone()),
+            Object::Tunnel(tunnel) => Identity::Link(tunnel.name.clone()),
             Object::Veth(veth) => Identity::Link(veth.name.clone()),
+            Object::Fdb(fdb) => Identity::Fdb(fdb.link.clone(), fdb.mac),
             Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
             Object::Route(route) => Identity::Route(route.destination),
         }
@@ -84,6 +92,38 @@ pub struct Element {
     pub set: String,
     /// The element.
     pub key: Key,
+}
+
+/// A node's end of the tunnels to other nodes: a VXLAN device that learns nothing and floods
+/// nothing. It sends what its [`Fdb`] entries say, each to one node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tunnel {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address, the same for as long as the node has its name.
+    pub mac: MacAddr,
+    /// Largest packet inside the tunnel.
+    pub mtu: u32,
+    /// What tells its packets from other tunnels'.
+    pub vxlan: Vxlan,
+    /// The node's own address, the source of the packets outside.
+    pub local: IpAddr,
+    /// Addresses that the node itself has inside the tunnel: the source of what it sends to pods
+    /// there, so that they answer by the tunnel, too.
+    pub addresses: Vec<IpAddr>,
+    /// Sysctls, written before it's set up.
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// A permanent entry of a tunnel's forwarding database.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fdb {
+    /// Name of the tunnel's link.
+    pub link: String,
+    /// Ethernet address of the other end.
+    pub mac: MacAddr,
+    /// The address of the node that has it.
+    pub remote: IpAddr,
 }
 
 /// A pod's link: a veth pair from the node into the pod.
@@ -142,6 +182,8 @@ pub struct Route {
     pub to: NextHop,
     /// The source address of what the node itself sends this way.
     pub source: Option<IpAddr>,
+    /// Largest packet, where the path carries less than the link.
+    pub mtu: Option<u32>,
 }
 
 /// Where a route leads.
@@ -151,6 +193,14 @@ pub enum NextHop {
     Link(String),
     /// By a gateway on that link.
     Via {
+        /// The gateway's address.
+        gateway: IpAddr,
+        /// Name of the link.
+        link: String,
+    },
+    /// By a gateway that is on that link although no address of the link says so: the other end of
+    /// a tunnel.
+    OnLink {
         /// The gateway's address.
         gateway: IpAddr,
         /// Name of the link.
@@ -176,7 +226,9 @@ impl fmt::Display for Object {
             Object::Sysctl(sysctl) => write!(f, "sysctl {sysctl}"),
             Object::Table(table) => table.fmt(f),
             Object::Element(element) => element.fmt(f),
+            Object::Tunnel(tunnel) => tunnel.fmt(f),
             Object::Veth(veth) => veth.fmt(f),
+            Object::Fdb(fdb) => fdb.fmt(f),
             Object::Neighbour(neighbour) => neighbour.fmt(f),
             Object::Route(route) => route.fmt(f),
         }
@@ -192,6 +244,30 @@ impl fmt::Display for Sysctl {
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "element {} {}", self.set, self.key)
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Vxlan { vni, port } = self.vxlan;
+        let (name, mac, mtu, local) = (&self.name, self.mac, self.mtu, self.local);
+        write!(
+            f,
+            "vxlan {name} address {mac} mtu {mtu} id {vni} dstport {port} local {local} nolearning"
+        )?;
+        for sysctl in &self.sysctls {
+            write!(f, "\n  sysctl {sysctl}")?;
+        }
+        for address in &self.addresses {
+            write!(f, "\n  address {}", IpNet::from(*address))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Fdb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fdb {} dst {} dev {}", self.mac, self.remote, self.link)
     }
 }
 
@@ -247,7 +323,13 @@ impl fmt::Display for Route {
             NextHop::Via { gateway, link } => {
                 write!(f, "route {} via {gateway} dev {link}", self.destination)?
             }
+            NextHop::OnLink { gateway, link } => {
+                write!(f, "route {} via {gateway} dev {link} onlink", self.destination)?
+            }
         }
-        self.source.map_or(Ok(()), |source| write!(f, " src {source}"))
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        self.mtu.map_or(Ok(()), |mtu| write!(f, " mtu lock {mtu}"))
     }
 }

@@ -5,8 +5,10 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{Attachment, AttachmentId, Node, NodeFacts, PodRef, Snapshot, Uplink};
-use plan::{Change, NodePlan, PartId, plan};
+use model::{
+    Attachment, AttachmentId, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef, Snapshot, Uplink, Vxlan,
+};
+use plan::{Change, NodePlan, Object, PartId, plan};
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -32,6 +34,7 @@ fn facts(name: &str, addresses: &[&str]) -> NodeFacts {
     NodeFacts {
         name: name.to_owned(),
         uplink,
+        ..NodeFacts::default()
     }
 }
 
@@ -112,10 +115,8 @@ fn dual_stack() {
 
 #[test]
 fn a_node_beyond_the_link_is_refused_with_the_reason() {
-    let mut snapshot = two_nodes();
-    snapshot
-        .nodes
-        .insert("far".to_owned(), node(&["192.0.2.7"], &["10.244.2.0/24"]));
+    let mut snapshot = with_far();
+    snapshot.pod_network.mode = PodNetworkMode::Native;
     snapshot.nodes.insert(
         "six".to_owned(),
         node(&["172.30.0.14"], &["10.244.3.0/24", "fd00:10:244:3::/64"]),
@@ -123,6 +124,122 @@ fn a_node_beyond_the_link_is_refused_with_the_reason() {
     let plan = plan(&snapshot, &facts_of_a());
     insta::assert_snapshot!(plan.parts[&PartId::Peer("far".to_owned())]);
     insta::assert_snapshot!(plan.parts[&PartId::Peer("six".to_owned())]);
+}
+
+fn with_far() -> Snapshot {
+    let mut snapshot = two_nodes();
+    snapshot
+        .nodes
+        .insert("far".to_owned(), node(&["192.0.2.7"], &["10.244.2.0/24"]));
+    snapshot
+}
+
+/// The parts of a plan without our table, which is the same in each.
+fn without_table(plan: &mut NodePlan) -> &NodePlan {
+    for part in plan.parts.values_mut() {
+        part.objects.retain(|object| !matches!(object, Object::Table(_)));
+    }
+    plan
+}
+
+#[test]
+fn auto_routes_on_the_link_and_tunnels_beyond_it() {
+    insta::assert_snapshot!(without_table(&mut plan(&with_far(), &facts_of_a())));
+}
+
+#[test]
+fn vxlan_tunnels_to_nodes_on_the_same_link_too() {
+    let mut snapshot = two_nodes();
+    snapshot.pod_network = PodNetwork {
+        mode: PodNetworkMode::Vxlan,
+        vxlan: Vxlan { vni: 7, port: 8472 },
+    };
+    insta::assert_snapshot!(without_table(&mut plan(&snapshot, &facts_of_a())));
+}
+
+#[test]
+fn each_family_of_pods_goes_its_own_way() {
+    let mut snapshot = Snapshot::default();
+    let blocks = |n: u8| [format!("10.244.{n}.0/24"), format!("fd00:10:244:{n}::/64")];
+    for (name, n, addresses) in [
+        ("a", 0, vec!["172.30.0.11", "fd00:172:30::11"]),
+        // No IPv6 between the nodes, so IPv6 in IPv4.
+        ("four", 1, vec!["172.30.0.12"]),
+        // IPv6 on the link, and IPv4 beyond it.
+        ("mixed", 2, vec!["192.0.2.7", "fd00:172:30::13"]),
+        ("six", 3, vec!["2001:db8::7"]),
+        ("none", 4, vec![]),
+    ] {
+        let blocks = blocks(n);
+        let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
+        snapshot.nodes.insert(name.to_owned(), node(&addresses, &blocks));
+    }
+    let facts = facts("a", &["172.30.0.11/24", "fd00:172:30::11/64"]);
+    insta::assert_snapshot!(without_table(&mut plan(&snapshot, &facts)));
+}
+
+#[test]
+fn a_node_that_moves_to_another_network_is_followed() {
+    let before = plan(&with_far(), &facts_of_a());
+    let mut snapshot = with_far();
+    snapshot
+        .nodes
+        .insert("b".to_owned(), node(&["198.51.100.2"], &["10.244.1.0/24"]));
+    snapshot
+        .nodes
+        .insert("far".to_owned(), node(&["172.30.0.77"], &["10.244.2.0/24"]));
+    let changes = NodePlan::diff(&before, &plan(&snapshot, &facts_of_a()));
+    let text: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn a_path_that_carries_less_is_in_the_route() {
+    let mut facts = facts_of_a();
+    facts.path_mtus.insert("192.0.2.7".parse().unwrap(), 1400);
+    facts.path_mtus.insert("172.30.0.12".parse().unwrap(), 1400);
+    let plan = plan(&with_far(), &facts);
+    let routes: Vec<String> = plan
+        .objects()
+        .filter(|object| matches!(object, Object::Route(_)))
+        .map(ToString::to_string)
+        .collect();
+    insta::assert_snapshot!(routes.join("\n"));
+}
+
+#[test]
+fn pods_take_the_whole_link_unless_all_is_tunnelled() {
+    let mtu = |mode, addresses: &[&str]| {
+        let pod_network = PodNetwork {
+            mode,
+            ..PodNetwork::default()
+        };
+        plan::pod_mtu(pod_network, &facts("a", addresses))
+    };
+    for addresses in [&["172.30.0.11/24"][..], &["fd00:172:30::11/64"]] {
+        assert_eq!(mtu(PodNetworkMode::Auto, addresses), 1500);
+        assert_eq!(mtu(PodNetworkMode::Native, addresses), 1500);
+    }
+    assert_eq!(
+        mtu(PodNetworkMode::Vxlan, &["172.30.0.11/24", "fd00::1/64"]),
+        1450
+    );
+    assert_eq!(mtu(PodNetworkMode::Vxlan, &["fd00:172:30::11/64"]), 1430);
+}
+
+#[test]
+fn a_link_too_small_for_ipv6_in_tunnels_is_named() {
+    let mut snapshot = Snapshot::default();
+    snapshot
+        .nodes
+        .insert("a".to_owned(), node(&["172.30.0.11"], &["fd00:10:244::/64"]));
+    snapshot
+        .nodes
+        .insert("b".to_owned(), node(&["192.0.2.7"], &["fd00:10:244:1::/64"]));
+    let mut facts = facts_of_a();
+    facts.uplink.mtu = 1300;
+    let plan = plan(&snapshot, &facts);
+    insta::assert_snapshot!(plan.parts[&PartId::Base].notes.join("\n"));
 }
 
 #[test]

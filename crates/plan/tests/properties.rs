@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use model::{Attachment, AttachmentId, Node, NodeFacts, Packet, PodRef, Snapshot, Uplink};
-use plan::{Change, Identity, NodePlan, Object, plan};
+use model::{
+    Attachment, AttachmentId, Node, NodeFacts, Packet, PodNetwork, PodNetworkMode, PodRef, Snapshot, Uplink,
+};
+use plan::{Change, Identity, NextHop, NodePlan, Object, Route, plan};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -47,24 +49,32 @@ fn attachment() -> impl Strategy<Value = (AttachmentId, Attachment)> {
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
     let nodes = btree_map((0..5_u8).prop_map(|n| format!("n{n}")), node(), 0..5);
-    (nodes, vec(attachment(), 0..5), vec(net(), 0..3)).prop_map(|(nodes, attachments, non_masquerade)| {
-        Snapshot {
+    let mode = proptest::sample::select(PodNetworkMode::ALL.to_vec());
+    (nodes, vec(attachment(), 0..5), vec(net(), 0..3), mode).prop_map(
+        |(nodes, attachments, non_masquerade, mode)| Snapshot {
             nodes,
             attachments: attachments.into_iter().collect(),
             non_masquerade,
-        }
-    })
+            pod_network: PodNetwork {
+                mode,
+                ..PodNetwork::default()
+            },
+        },
+    )
 }
 
 fn facts(name: &str) -> impl Strategy<Value = NodeFacts> + use<> {
     let name = name.to_owned();
-    vec(net(), 0..3).prop_map(move |addresses| NodeFacts {
-        name: name.clone(),
-        uplink: Uplink {
-            name: "eth0".to_owned(),
-            mtu: 1500,
-            addresses,
-        },
+    (vec(net(), 0..3), btree_map(address(), 1280..1600_u32, 0..3)).prop_map(move |(addresses, path_mtus)| {
+        NodeFacts {
+            name: name.clone(),
+            uplink: Uplink {
+                name: "eth0".to_owned(),
+                mtu: 1500,
+                addresses,
+            },
+            path_mtus,
+        }
     })
 }
 
@@ -116,6 +126,59 @@ proptest! {
             for (i, a) in nets.iter().enumerate() {
                 prop_assert!(nets[i + 1..].iter().all(|b| !a.contains(b) && !b.contains(a)), "{} {nets:?}", set.name);
             }
+        }
+    }
+
+    /// Whatever goes into a tunnel has exactly one node to come out at: nothing is flooded.
+    #[test]
+    fn every_route_through_a_tunnel_has_one_other_end(snapshot in snapshot(), facts in facts("n0")) {
+        let plan = plan(&snapshot, &facts);
+        for object in plan.objects() {
+            let Object::Route(Route { to: NextHop::OnLink { gateway, link }, .. }) = object else { continue };
+            let tunnels = plan.objects().filter(|object| matches!(object, Object::Tunnel(tunnel) if tunnel.name == *link));
+            prop_assert_eq!(tunnels.count(), 1, "{}", object);
+            let mac = plan.objects().find_map(|object| match object {
+                Object::Neighbour(found) if found.link == *link && found.address == *gateway => Some(found.mac),
+                _ => None,
+            });
+            let ends = plan.objects().filter(|object| matches!(object, Object::Fdb(fdb) if fdb.link == *link && Some(fdb.mac) == mac));
+            prop_assert_eq!(ends.count(), 1, "{}", object);
+        }
+    }
+
+    /// Nodes don't agree about tunnels, they conclude alike: where the network between them is one
+    /// and the same for both, what one sends the other takes.
+    #[test]
+    fn both_ends_choose_the_same_way(mode in proptest::sample::select(PodNetworkMode::ALL.to_vec()), families in 1..4_u8, others in 1..4_u8, apart: bool) {
+        let ends = [(0_u8, "n0", families), (1, "n1", others)].map(|(n, name, families)| {
+            let subnet = if apart { n } else { 0 };
+            let v4: IpNet = format!("10.0.{subnet}.{}/24", n + 1).parse().expect("a block");
+            let v6: IpNet = format!("fd00:{subnet}::{}/64", n + 1).parse().expect("a block");
+            let own: Vec<IpNet> = [(1, v4), (2, v6)].into_iter().filter(|(bit, _)| families & bit != 0).map(|(_, net)| net).collect();
+            let pod_cidrs = [format!("10.1.{n}.0/24"), format!("fd01:{n}::/64")].map(|text| text.parse().expect("a block")).to_vec();
+            let node = Node { addresses: own.iter().map(IpNet::addr).collect(), pod_cidrs };
+            let uplink = Uplink { name: "eth0".to_owned(), mtu: 1500, addresses: own };
+            (node, NodeFacts { name: name.to_owned(), uplink, ..NodeFacts::default() })
+        });
+        let snapshot = Snapshot {
+            nodes: ends.iter().map(|(node, facts)| (facts.name.clone(), node.clone())).collect(),
+            pod_network: PodNetwork { mode, ..PodNetwork::default() },
+            ..Snapshot::default()
+        };
+        let plans: BTreeMap<String, NodePlan> = ends.iter().map(|(_, facts)| (facts.name.clone(), plan(&snapshot, facts))).collect();
+        for (there, back) in [("10.1.1.0", "10.1.0.0"), ("fd01:1::", "fd01:0::")] {
+            let hops = [(&ends[0].1.name, there), (&ends[1].1.name, back)].map(|(node, to)| {
+                let to: IpAddr = to.parse().expect("an address");
+                let mut routes = plans[node].objects().filter_map(|object| match object {
+                    Object::Route(route) if route.destination.contains(&to) => Some(route.to.clone()),
+                    _ => None,
+                });
+                match routes.next().expect("there's a route to each block") {
+                    NextHop::OnLink { link, .. } | NextHop::Via { link, .. } => Some(link),
+                    _ => None,
+                }
+            });
+            prop_assert_eq!(&hops[0], &hops[1]);
         }
     }
 

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{Attachment, AttachmentId, Node, NodeFacts, Packet, PodRef, Snapshot, Uplink};
-use plan::{NodePlan, Trace, Verdict, plan};
+use model::{
+    Attachment, AttachmentId, Node, NodeFacts, Packet, PodNetwork, PodNetworkMode, PodRef, Snapshot, Uplink,
+};
+use plan::{NodePlan, Object, PartId, Trace, Verdict, plan};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -19,10 +21,10 @@ fn net(text: &str) -> IpNet {
 
 /// Two dual-stack nodes on a link and one beyond it; two pods on the first, one on the second.
 fn plans() -> BTreeMap<String, NodePlan> {
-    plans_with(Vec::new())
+    plans_with(Vec::new(), PodNetworkMode::Auto)
 }
 
-fn plans_with(non_masquerade: Vec<IpNet>) -> BTreeMap<String, NodePlan> {
+fn plans_with(non_masquerade: Vec<IpNet>, mode: PodNetworkMode) -> BTreeMap<String, NodePlan> {
     let nodes = [
         ("a", "172.30.0.11", "fd00:172:30::11", 0),
         ("b", "172.30.0.12", "fd00:172:30::12", 1),
@@ -49,6 +51,10 @@ fn plans_with(non_masquerade: Vec<IpNet>) -> BTreeMap<String, NodePlan> {
         let mut snapshot = Snapshot {
             nodes: list.clone(),
             non_masquerade: non_masquerade.clone(),
+            pod_network: PodNetwork {
+                mode,
+                ..PodNetwork::default()
+            },
             ..Snapshot::default()
         };
         let pods: &[u8] = if name == "a" { &[5, 6] } else { &[5] };
@@ -67,6 +73,7 @@ fn plans_with(non_masquerade: Vec<IpNet>) -> BTreeMap<String, NodePlan> {
                 &NodeFacts {
                     name: name.to_owned(),
                     uplink,
+                    ..NodeFacts::default()
                 },
             ),
         );
@@ -126,7 +133,7 @@ fn pod_to_node_and_node_to_pod() {
 fn pod_to_outside_is_masqueraded_unless_told_otherwise() {
     insta::assert_snapshot!(trace("10.244.0.5", "192.0.2.77"));
     insta::assert_snapshot!(trace("fd00:10:244::5", "2001:db8::77"));
-    let plans = plans_with(vec![net("192.0.2.0/24")]);
+    let plans = plans_with(vec![net("192.0.2.0/24")], PodNetworkMode::Auto);
     let direct = plan::trace(&plans, &Packet::icmp(ip("10.244.0.5"), ip("192.0.2.77")));
     assert_eq!(
         direct.verdict,
@@ -141,9 +148,49 @@ fn pod_to_outside_is_masqueraded_unless_told_otherwise() {
 fn what_nobody_has_is_refused_with_the_reason() {
     insta::assert_snapshot!(trace("10.244.0.5", "10.244.0.200"));
     insta::assert_snapshot!(trace("10.244.0.5", "10.244.1.200"));
-    insta::assert_snapshot!(trace("10.244.0.5", "10.244.2.5"));
     insta::assert_snapshot!(trace("10.244.0.6", "fd00:10:244:1::5"));
     insta::assert_snapshot!(trace("198.51.100.1", "198.51.100.2"));
+}
+
+#[test]
+fn pod_to_pod_through_a_tunnel() {
+    insta::assert_snapshot!(trace("10.244.0.5", "10.244.2.5"));
+    insta::assert_snapshot!(trace("fd00:10:244:2::5", "fd00:10:244:1::5"));
+    let tunnelled = plans_with(Vec::new(), PodNetworkMode::Vxlan);
+    insta::assert_snapshot!(plan::trace(
+        &tunnelled,
+        &Packet::icmp(ip("10.244.0.5"), ip("10.244.1.5"))
+    ));
+    let native = plans_with(Vec::new(), PodNetworkMode::Native);
+    insta::assert_snapshot!(plan::trace(
+        &native,
+        &Packet::icmp(ip("10.244.0.5"), ip("10.244.2.5"))
+    ));
+}
+
+#[test]
+fn between_a_node_and_pods_beyond_its_link() {
+    // What the node sends from inside the tunnel is answered through it.
+    insta::assert_snapshot!(trace("10.244.0.0", "10.244.2.5"));
+    insta::assert_snapshot!(trace("10.244.2.5", "10.244.0.0"));
+    insta::assert_snapshot!(trace("10.244.2.5", "172.30.0.11"));
+}
+
+/// A tunnel that the other node hasn't made yet, or makes differently, is no way.
+#[test]
+fn a_tunnel_needs_both_ends() {
+    let mut plans = plans();
+    let base = plans
+        .get_mut("far")
+        .unwrap()
+        .parts
+        .get_mut(&PartId::Base)
+        .unwrap();
+    base.objects.retain(|object| !matches!(object, Object::Tunnel(_)));
+    insta::assert_snapshot!(plan::trace(
+        &plans,
+        &Packet::icmp(ip("10.244.0.5"), ip("10.244.2.5"))
+    ));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cni::{AddResult, Call, Code, Command, Error, NetworkConfig};
 use kubelet::NetworkStatus as _;
-use model::{Attachment, AttachmentId, NodeFacts, PodRef, Uplink};
+use model::{Attachment, AttachmentId, NodeFacts, PodRef};
 use plan::{Part, PartId, plan_attachment};
 use serde_json::Value;
 use tracing::{info, warn};
@@ -137,7 +137,10 @@ impl<D: DataPlane> Network<D> {
             netns: call.netns.clone().unwrap_or_default(),
             host_link: id.host_link(),
             addresses: Vec::new(),
-            mtu: self.settings.mtu.unwrap_or(facts.uplink.mtu),
+            mtu: self
+                .settings
+                .mtu
+                .unwrap_or_else(|| plan::pod_mtu(self.settings.pod_network, facts)),
             ..Attachment::default()
         };
         let make = move |addresses| Attachment { addresses, ..blank };
@@ -317,10 +320,6 @@ fn unknown(id: &AttachmentId, netns: Option<&str>) -> Attachment {
 fn no_facts(node: &str) -> NodeFacts {
     NodeFacts {
         name: node.to_owned(),
-        uplink: Uplink {
-            name: String::new(),
-            mtu: 0,
-            addresses: Vec::new(),
-        },
+        ..NodeFacts::default()
     }
 }

@@ -70,6 +70,7 @@ impl DataPlane for Fake {
                 mtu: 1500,
                 addresses,
             },
+            ..NodeFacts::default()
         })
     }
 

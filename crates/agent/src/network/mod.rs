@@ -33,7 +33,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kubelet::NetworkStatus;
-use model::{Attachment, AttachmentId, NodeFacts};
+use model::{Attachment, AttachmentId, NodeFacts, PodNetwork};
 use tokio::sync::{RwLock, watch};
 
 use crate::config::AgentConfig;
@@ -82,8 +82,10 @@ pub struct Settings {
     pub node: String,
     /// Its addresses; if empty, those of its Node.
     pub addresses: Vec<IpAddr>,
-    /// The largest packet of pods; the uplink's if none.
+    /// The largest packet of pods; what fits the pod network if none.
     pub mtu: Option<u32>,
+    /// How pods of different nodes reach each other.
+    pub pod_network: PodNetwork,
     /// Where the journal is.
     pub dir: PathBuf,
     /// How long a released address waits.
@@ -96,6 +98,7 @@ impl From<&AgentConfig> for Settings {
             node: config.node_name.clone(),
             addresses: config.node_ips.clone(),
             mtu: config.network.mtu,
+            pod_network: config.network.pod_network(),
             dir: config.cni_dir(),
             reuse_after: config.reuse_after(),
         }

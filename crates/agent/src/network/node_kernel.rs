@@ -81,7 +81,11 @@ impl DataPlane for NodeKernel {
                 Object::Neighbour(neighbour) => node.neighbour(neighbour, &mut missing),
                 Object::Route(route) => node.route(route, &mut missing),
                 // Parts of the whole node's, not of a pod's.
-                Object::Sysctl(_) | Object::Table(_) | Object::Element(_) => {}
+                Object::Sysctl(_)
+                | Object::Table(_)
+                | Object::Element(_)
+                | Object::Tunnel(_)
+                | Object::Fdb(_) => {}
             }
         }
         Ok(missing)
@@ -167,7 +171,9 @@ impl View {
     fn route(&self, wanted: &Route, missing: &mut Vec<String>) {
         let (gateway, link) = match &wanted.to {
             NextHop::Link(link) => (None, Some(link)),
-            NextHop::Via { gateway, link } => (Some(*gateway), Some(link)),
+            NextHop::Via { gateway, link } | NextHop::OnLink { gateway, link } => {
+                (Some(*gateway), Some(link))
+            }
             NextHop::Unreachable => (None, None),
         };
         let index = link.and_then(|link| self.index(link));

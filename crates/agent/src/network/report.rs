@@ -50,6 +50,7 @@ fn add_link(result: &mut AddResult, veth: &Veth) {
     result.routes.extend(pod.routes.iter().map(|route| {
         let gw = match &route.to {
             plan::NextHop::Via { gateway, .. } => Some(*gateway),
+            plan::NextHop::OnLink { gateway, .. } => Some(*gateway),
             plan::NextHop::Link(_) | plan::NextHop::Unreachable => None,
         };
         Route {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cni::{Call, Code, Command, NetworkConfig};
-use model::{Node, Snapshot};
+use model::{Node, PodNetwork, Snapshot};
 use plan::PartId;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +45,7 @@ async fn start(dir: &Path, kernel: &Fake) -> Running {
         node: "a".to_owned(),
         addresses: Vec::new(),
         mtu: None,
+        pod_network: PodNetwork::default(),
         dir: dir.to_owned(),
         reuse_after: Duration::ZERO,
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use agent::network::{Network, NodeKernel, Server, Settings};
 use ipnet::IpNet;
 use kernel::NetNs;
-use model::{Node, Snapshot};
+use model::{Node, PodNetwork, Snapshot};
 use serde_json::{Value, json};
 use testkit::{Lan, TestNs};
 use tokio::sync::watch;
@@ -82,6 +82,7 @@ impl Agent {
             node: "a".to_owned(),
             addresses: Vec::new(),
             mtu: None,
+            pod_network: PodNetwork::default(),
             dir: spec.dir.clone(),
             reuse_after: Duration::ZERO,
         };

@@ -11,6 +11,7 @@
 
 mod rules;
 mod text;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -85,6 +86,17 @@ pub enum Hop {
         /// The node.
         node: String,
     },
+    /// The packet goes to another node inside a tunnel.
+    Tunnelled {
+        /// The node that sends it.
+        node: String,
+        /// By this end of its own.
+        link: String,
+        /// The source of the packet outside.
+        local: IpAddr,
+        /// Its destination.
+        remote: IpAddr,
+    },
     /// The packet takes another source address.
     Masqueraded {
         /// The node that does it.
@@ -151,7 +163,7 @@ struct Walk<'a> {
 
 /// What a node does with a packet next.
 enum Next<'a> {
-    Node { plan: &'a NodePlan },
+    Node { plan: &'a NodePlan, iif: &'a str },
     End(Verdict),
 }
 
@@ -233,7 +245,7 @@ impl<'a> Walk<'a> {
         for _ in 0..MOST_NODES {
             match self.through(plan, iif) {
                 Next::End(verdict) => return verdict,
-                Next::Node { plan: next } => (plan, iif) = (next, Some(next.uplink.name.as_str())),
+                Next::Node { plan: next, iif: by } => (plan, iif) = (next, Some(by)),
             }
         }
         Verdict::Refused {
@@ -293,6 +305,7 @@ impl<'a> Walk<'a> {
                 }),
             },
             NextHop::Via { gateway, .. } => self.leave(plan, iif, *gateway),
+            NextHop::OnLink { gateway, link } => self.tunnel(plan, iif, link, *gateway),
         }
     }
 
@@ -302,7 +315,10 @@ impl<'a> Walk<'a> {
             return Next::End(verdict);
         }
         match self.node_with(next) {
-            Some(plan) => Next::Node { plan },
+            Some(plan) => Next::Node {
+                plan,
+                iif: &plan.uplink.name,
+            },
             None => Next::End(Verdict::Left {
                 node: plan.node.clone(),
                 source: self.packet.source,
@@ -386,11 +402,9 @@ fn routes(part: &Part) -> impl Iterator<Item = &Route> {
 
 /// The node's own addresses, that of its uplink first.
 fn addresses(plan: &NodePlan) -> impl Iterator<Item = IpAddr> {
-    plan.uplink
-        .addresses
-        .iter()
-        .map(|net| net.addr())
-        .chain(plan.addresses.iter().copied())
+    let uplink = plan.uplink.addresses.iter().map(|net| net.addr());
+    let inside = tunnel::ends(plan).flat_map(|end| end.addresses.iter().copied());
+    uplink.chain(plan.addresses.iter().copied()).chain(inside)
 }
 
 /// The most specific match for a destination.

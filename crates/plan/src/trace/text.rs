@@ -34,6 +34,15 @@ impl fmt::Display for Hop {
             Hop::DefaultRoute { node } => {
                 write!(f, "node {node}: no route of ours, so its own default route")
             }
+            Hop::Tunnelled {
+                node,
+                link,
+                local,
+                remote,
+            } => write!(
+                f,
+                "node {node}: through the tunnel {link}, from {local} to {remote}"
+            ),
             Hop::Masqueraded { node, from, to, rule } => {
                 write!(f, "node {node}: source {from} becomes {to}, by: {rule}")
             }

@@ -1,0 +1,74 @@
+//! Through a tunnel: which node a frame comes out at.
+
+use std::net::IpAddr;
+
+use super::{Hop, Next, Spot, Verdict, Walk};
+use crate::{NodePlan, Object, Tunnel};
+
+impl<'a> Walk<'a> {
+    /// By a tunnel of the node's, to the end with the address `gateway`.
+    pub(super) fn tunnel(
+        &mut self,
+        plan: &'a NodePlan,
+        iif: Option<&str>,
+        link: &str,
+        gateway: IpAddr,
+    ) -> Next<'a> {
+        if let Err(verdict) = self.postrouting(plan, iif, link) {
+            return Next::End(verdict);
+        }
+        let refused = |reason| {
+            Next::End(Verdict::Refused {
+                at: Spot::Node(plan.node.clone()),
+                reason,
+            })
+        };
+        let Some((own, remote)) = leads_to(plan, link, gateway) else {
+            return refused(format!("the tunnel {link} leads to nobody who has {gateway}"));
+        };
+        self.hops.push(Hop::Tunnelled {
+            node: plan.node.clone(),
+            link: link.to_owned(),
+            local: own.local,
+            remote,
+        });
+        let Some(next) = self.node_with(remote) else {
+            return refused(format!(
+                "no node has the address {remote}, where the tunnel {link} leads"
+            ));
+        };
+        match ends(next).find(|end| end.local == remote && end.vxlan == own.vxlan) {
+            Some(end) => Next::Node {
+                plan: next,
+                iif: &end.name,
+            },
+            None => Next::End(Verdict::Refused {
+                at: Spot::Node(next.node.clone()),
+                reason: format!("node {} has no tunnel that ends at {remote}", next.node),
+            }),
+        }
+    }
+}
+
+/// A node's ends of tunnels.
+pub(super) fn ends(plan: &NodePlan) -> impl Iterator<Item = &Tunnel> {
+    plan.objects().filter_map(|object| match object {
+        Object::Tunnel(tunnel) => Some(tunnel),
+        _ => None,
+    })
+}
+
+/// The node's own end, and the address of the node that the other end is on: as the kernel finds
+/// it, by the neighbour's Ethernet address.
+fn leads_to<'a>(plan: &'a NodePlan, link: &str, gateway: IpAddr) -> Option<(&'a Tunnel, IpAddr)> {
+    let own = ends(plan).find(|end| end.name == link)?;
+    let mac = plan.objects().find_map(|object| match object {
+        Object::Neighbour(found) if found.link == link && found.address == gateway => Some(found.mac),
+        _ => None,
+    })?;
+    let remote = plan.objects().find_map(|object| match object {
+        Object::Fdb(found) if found.link == link && found.mac == mac => Some(found.remote),
+        _ => None,
+    })?;
+    Some((own, remote))
+}
