@@ -24,6 +24,7 @@ mod check;
 mod apps;
 mod coordination;
 mod core;
+mod rbac;
 
 // Pods are large, and other kinds hold them as templates.
 mod pod;

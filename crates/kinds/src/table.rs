@@ -1,7 +1,7 @@
 //! The table itself, and the look-ups in it.
 
 use crate::kind::Kind;
-use crate::{apps, coordination, core, pod};
+use crate::{apps, coordination, core, pod, rbac};
 
 static KINDS: &[Kind] = &[
     core::configmap::KIND,
@@ -16,6 +16,10 @@ static KINDS: &[Kind] = &[
     apps::deployment::KIND,
     apps::replicaset::KIND,
     coordination::lease::KIND,
+    rbac::binding::CLUSTER_KIND,
+    rbac::role::CLUSTER_KIND,
+    rbac::binding::KIND,
+    rbac::role::KIND,
 ];
 
 /// Every kind, grouped by API group; within a group in the order of discovery.

@@ -295,3 +295,21 @@ fn selectable_fields() {
     assert_eq!(text("status.phase"), "Running");
     assert_eq!(text("status.podIP"), "");
 }
+
+#[test]
+fn a_binding_shows_who_gets_what() {
+    let object = json!({
+        "metadata": metadata(),
+        "roleRef": { "kind": "ClusterRole", "name": "view" },
+        "subjects": [
+            { "kind": "User", "name": "jane" },
+            { "kind": "Group", "name": "dev" },
+            { "kind": "User", "name": "joe" },
+            { "kind": "ServiceAccount", "name": "robot", "namespace": "ns" },
+        ],
+    });
+    assert_eq!(
+        wide("rbac.authorization.k8s.io", "RoleBinding", object),
+        "Name=a | Role=ClusterRole/view | Age=5m | Users=jane, joe | Groups=dev | ServiceAccounts=ns/robot"
+    );
+}

@@ -515,3 +515,73 @@ fn nodes_endpoints_leases_and_events() {
         ]
     );
 }
+
+#[test]
+fn a_rule_is_about_resources_or_about_paths() {
+    let role = |kind: &str, rule: Value| {
+        check(
+            "rbac.authorization.k8s.io",
+            kind,
+            with(
+                json!({ "metadata": { "name": "system:any/thing".replace('/', ":") }, "rules": [rule] }),
+                match kind {
+                    "Role" => json!({ "metadata": { "namespace": "ns" } }),
+                    _ => json!({}),
+                },
+            ),
+        )
+    };
+    let pods = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods"] });
+    let path = json!({ "verbs": ["get"], "nonResourceURLs": ["/healthz"] });
+    assert_eq!(role("Role", pods.clone()), [""; 0]);
+    assert_eq!(role("ClusterRole", pods), [""; 0]);
+    assert_eq!(role("ClusterRole", path.clone()), [""; 0]);
+    assert_eq!(
+        role("Role", path),
+        [
+            r#"rules[0].nonResourceURLs: Invalid value: ["/healthz"]: namespaced rules cannot apply to non-resource URLs"#
+        ]
+    );
+    assert_eq!(
+        role("Role", json!({})),
+        [
+            "rules[0].verbs: Required value: verbs must contain at least one value",
+            "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
+            "rules[0].resources: Required value: resource rules must supply at least one resource",
+        ]
+    );
+}
+
+#[test]
+fn a_binding_gives_a_role_of_its_scope_to_somebody() {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": { "name": "b" },
+        "roleRef": { "kind": "ClusterRole", "name": "view" },
+        "subjects": [
+            { "kind": "User", "name": "jane" },
+            { "kind": "ServiceAccount", "name": "robot", "namespace": "ns" },
+        ],
+    });
+    let wrong = |changes: Value| check(GROUP, "ClusterRoleBinding", with(binding.clone(), changes));
+    assert_eq!(wrong(json!({})), [""; 0]);
+    assert_eq!(
+        wrong(json!({ "roleRef": { "kind": "Role", "apiGroup": "x", "name": "" } })),
+        [
+            r#"roleRef.apiGroup: Unsupported value: "x": supported values: "rbac.authorization.k8s.io""#,
+            r#"roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole""#,
+            "roleRef.name: Required value",
+        ]
+    );
+    assert_eq!(
+        wrong(json!({ "subjects": [{ "kind": "ServiceAccount", "name": "N", "apiGroup": "y" }, { "kind": "Robot", "name": "x" }] })).len(),
+        4
+    );
+    let other = with(binding.clone(), json!({ "roleRef": { "name": "edit" } }));
+    assert_eq!(
+        check_change(GROUP, "ClusterRoleBinding", binding, other),
+        [
+            r#"roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"edit"}: cannot change roleRef"#
+        ]
+    );
+}

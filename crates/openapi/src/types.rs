@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1 as apps, autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core,
-    policy::v1 as policy,
+    policy::v1 as policy, rbac::v1 as rbac,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -24,6 +24,22 @@ const KINDS: &[(&str, &str, Add)] = &[
     ("apps", "Deployment", add::<apps::Deployment>),
     ("apps", "ReplicaSet", add::<apps::ReplicaSet>),
     ("coordination.k8s.io", "Lease", add::<coordination::Lease>),
+    (
+        "rbac.authorization.k8s.io",
+        "ClusterRole",
+        add::<rbac::ClusterRole>,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "ClusterRoleBinding",
+        add::<rbac::ClusterRoleBinding>,
+    ),
+    ("rbac.authorization.k8s.io", "Role", add::<rbac::Role>),
+    (
+        "rbac.authorization.k8s.io",
+        "RoleBinding",
+        add::<rbac::RoleBinding>,
+    ),
 ];
 
 /// Bodies of requests and answers that aren't objects of the store.

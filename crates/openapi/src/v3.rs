@@ -156,7 +156,12 @@ mod tests {
         let paths = root["paths"].as_object().unwrap();
         assert_eq!(
             paths.keys().collect::<Vec<_>>(),
-            ["api/v1", "apis/apps/v1", "apis/coordination.k8s.io/v1"]
+            [
+                "api/v1",
+                "apis/apps/v1",
+                "apis/coordination.k8s.io/v1",
+                "apis/rbac.authorization.k8s.io/v1"
+            ]
         );
         for (path, entry) in paths {
             let url = entry["serverRelativeURL"].as_str().unwrap();

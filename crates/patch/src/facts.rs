@@ -18,6 +18,12 @@ macro_rules! apps {
     };
 }
 
+macro_rules! rbac {
+    ($name:literal) => {
+        concat!("io.k8s.api.rbac.v1.", $name)
+    };
+}
+
 macro_rules! meta {
     ($name:literal) => {
         concat!("io.k8s.apimachinery.pkg.apis.meta.v1.", $name)
@@ -508,6 +514,55 @@ pub(crate) static TYPES: &[Type] = &[
             field("storageos").of(core!("StorageOSVolumeSource")),
         ],
     ),
+    ty(
+        rbac!("AggregationRule"),
+        &[field("clusterRoleSelectors")
+            .of(meta!("LabelSelector"))
+            .list_atomic()],
+    ),
+    ty(
+        rbac!("ClusterRole"),
+        &[
+            field("aggregationRule").of(rbac!("AggregationRule")),
+            field("metadata").of(meta!("ObjectMeta")),
+            field("rules").of(rbac!("PolicyRule")).list_atomic(),
+        ],
+    ),
+    ty(
+        rbac!("ClusterRoleBinding"),
+        &[
+            field("metadata").of(meta!("ObjectMeta")),
+            field("roleRef").of(rbac!("RoleRef")),
+            field("subjects").of(rbac!("Subject")).list_atomic(),
+        ],
+    ),
+    ty(
+        rbac!("PolicyRule"),
+        &[
+            field("apiGroups").list_atomic(),
+            field("nonResourceURLs").list_atomic(),
+            field("resourceNames").list_atomic(),
+            field("resources").list_atomic(),
+            field("verbs").list_atomic(),
+        ],
+    ),
+    ty(
+        rbac!("Role"),
+        &[
+            field("metadata").of(meta!("ObjectMeta")),
+            field("rules").of(rbac!("PolicyRule")).list_atomic(),
+        ],
+    ),
+    ty(
+        rbac!("RoleBinding"),
+        &[
+            field("metadata").of(meta!("ObjectMeta")),
+            field("roleRef").of(rbac!("RoleRef")),
+            field("subjects").of(rbac!("Subject")).list_atomic(),
+        ],
+    ),
+    atomic(rbac!("RoleRef"), &[]),
+    atomic(rbac!("Subject"), &[]),
     atomic(meta!("LabelSelector"), &[field("matchExpressions").list_atomic()]),
     ty(
         meta!("LabelSelectorRequirement"),

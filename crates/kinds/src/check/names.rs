@@ -38,6 +38,17 @@ pub(crate) fn subdomain(name: &str) -> Vec<String> {
     messages
 }
 
+/// What can stand as one part of a path: almost anything, as roles are called.
+pub(crate) fn path_segment(name: &str) -> Vec<String> {
+    if name == "." || name == ".." {
+        return vec![format!("may not be '{name}'")];
+    }
+    let forbidden = ["/", "%"].into_iter().filter(|part| name.contains(part));
+    forbidden
+        .map(|part| format!("may not contain '{part}'"))
+        .collect()
+}
+
 /// A label's or annotation's key: a name, optionally after a DNS subdomain and a slash.
 pub(crate) fn qualified(key: &str) -> Vec<String> {
     const RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
