@@ -10,9 +10,28 @@ use crate::failure::Failure;
 use crate::head::{Head, HeadError};
 use crate::wire::{Length, Timed, Wire};
 
-/// An `http://` URL.
+/// What is spoken at a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Tcp,
+    Udp,
+}
+
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A URL such as `http://10.1.2.3:8080/` or `tcp://10.1.2.3:9000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Url {
+    pub(crate) scheme: Scheme,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Path and query.
@@ -22,9 +41,28 @@ pub(crate) struct Url {
 impl Url {
     /// Reads `http://HOST[:PORT][/PATH]`; the scheme may be left out.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let wrong = || Failure::Usage(format!("`{text}` is not a URL such as http://10.1.2.3:8080/"));
-        let rest = text.strip_prefix("http://").unwrap_or(text);
-        if rest.contains("://") || text.chars().any(|c| c.is_ascii_control() || c == ' ') {
+        Self::parse_any(text, &[Scheme::Http])
+    }
+
+    /// Reads a URL of one of these schemes; the first one may be left out. Only HTTP has a port
+    /// that goes without saying.
+    pub(crate) fn parse_any(text: &str, schemes: &[Scheme]) -> Result<Self, Failure> {
+        let wrong = || {
+            let like = schemes
+                .iter()
+                .map(|scheme| format!("{}://10.1.2.3:8080", scheme.name()));
+            let like = like.collect::<Vec<_>>().join(" or ");
+            Failure::Usage(format!("`{text}` is not a URL such as {like}"))
+        };
+        let (scheme, rest) = match text.split_once("://") {
+            None => (schemes[0], text),
+            Some((name, rest)) => {
+                let scheme = schemes.iter().find(|scheme| scheme.name() == name);
+                (*scheme.ok_or_else(wrong)?, rest)
+            }
+        };
+        let usual = (scheme == Scheme::Http).then_some("80");
+        if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
             return Err(wrong());
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -32,11 +70,14 @@ impl Url {
         let (host, port) = match place.strip_prefix('[') {
             Some(v6) => {
                 let (host, after) = v6.split_once(']').ok_or_else(wrong)?;
-                (host, after.strip_prefix(':').or(after.is_empty().then_some("80")))
+                (
+                    host,
+                    after.strip_prefix(':').or(usual.filter(|_| after.is_empty())),
+                )
             }
             None => match place.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
-                None => (place, Some("80")),
+                None => (place, usual),
             },
         };
         let port = port.and_then(|port| port.parse().ok()).ok_or_else(wrong)?;
@@ -45,6 +86,7 @@ impl Url {
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Self {
+            scheme,
             host: host.to_owned(),
             port,
             target: format!("{slash}{target}"),
@@ -218,6 +260,26 @@ mod tests {
             "http://[::1]x/",
         ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn other_schemes_are_taken_where_they_are_wanted_and_need_a_port() {
+        let both = |text| Url::parse_any(text, &[Scheme::Http, Scheme::Tcp]);
+        assert_eq!(
+            both("tcp://a:9").map(|url| (url.scheme, url.port)),
+            Ok((Scheme::Tcp, 9))
+        );
+        assert_eq!(both("a:9").map(|url| url.scheme), Ok(Scheme::Http));
+        assert_eq!(both("http://a").map(|url| url.port), Ok(80));
+        for bad in [
+            "tcp://a",
+            "tcp://[fd00::1]",
+            "udp://a:9",
+            "TCP://a:9",
+            "tcp://tcp://a:9",
+        ] {
+            assert!(both(bad).is_err(), "{bad}");
         }
     }
 }

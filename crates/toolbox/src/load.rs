@@ -1,22 +1,25 @@
 //! `toolbox load`: requests at a steady rate; what failed, and how long it took.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
 
 use crate::args::{self, Args};
-use crate::client::{Client, Url};
+use crate::client::{Client, Scheme, Url, connect};
 use crate::failure::Failure;
 use crate::wire::Body;
 
 const HELP: &str = "\
 Requests a URL over and over; reports failures and latencies.
 
-Usage: toolbox load [OPTIONS] URL
+Usage: toolbox load [OPTIONS] http://HOST[:PORT][/PATH] | tcp://HOST:PORT
 
   --seconds N           for how long [10]
   --rate N              requests a second over all connections; 0 is as many as
@@ -25,6 +28,9 @@ Usage: toolbox load [OPTIONS] URL
   --timeout DURATION    for each request [5s]
   --fresh               a new connection for every request
   --json                print one line of JSON
+
+With tcp:// a request is one byte, which an echo server sends back; with --fresh
+such a connection ends with a reset, so that no port has to wait.
 
 With a rate, a request's time runs from the moment it was due: a server that
 stalls isn't let off the requests that couldn't be made meanwhile. The exit
@@ -40,6 +46,12 @@ struct Tally {
     failures: BTreeMap<String, u64>,
     first_failure: Option<f64>,
     last_failure: Option<f64>,
+}
+
+/// A connection that requests are made on.
+enum Line {
+    Http(Client),
+    Echo(TcpStream),
 }
 
 #[derive(Clone)]
@@ -63,7 +75,7 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
         .option("--timeout", args::duration)?
         .unwrap_or(Duration::from_secs(5));
     let (fresh, as_json) = (args.switch("--fresh"), args.switch("--json"));
-    let url = Url::parse(&args.rest(1, 1)?[0])?;
+    let url = Url::parse_any(&args.rest(1, 1)?[0], &[Scheme::Http, Scheme::Tcp])?;
     let sensible = seconds > 0.0
         && seconds <= LONGEST
         && (0.0..1e6).contains(&rate)
@@ -108,7 +120,7 @@ impl Plan {
     /// One connection's requests.
     fn run(&self, phase: Duration) -> Tally {
         let mut tally = Tally::default();
-        let mut client = None;
+        let mut line = None;
         let mut due = self.begin + phase;
         while due < self.begin + self.length {
             thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -117,13 +129,13 @@ impl Plan {
             } else {
                 Instant::now()
             };
-            match self.request(&mut client) {
+            match self.request(&mut line) {
                 Ok(()) => {
                     let micros = from.elapsed().as_micros();
                     tally.micros.push(u32::try_from(micros).unwrap_or(u32::MAX));
                 }
                 Err(failure) => {
-                    client = None;
+                    line = None;
                     tally.fail(failure.to_string(), self.begin.elapsed().as_secs_f64());
                     // A refusal comes at once: don't turn it into a flood.
                     thread::sleep(Duration::from_millis(5));
@@ -136,19 +148,57 @@ impl Plan {
 
     /// One request. A connection that was kept may have been closed meanwhile,
     /// as any server may: then, and only then, it is made again on a new one.
-    fn request(&self, kept: &mut Option<Client>) -> Result<(), Failure> {
+    fn request(&self, kept: &mut Option<Line>) -> Result<(), Failure> {
         let begin = Instant::now();
-        if let Some(client) = kept.take() {
-            match self.exchange(client, begin, kept) {
+        if let Some(line) = kept.take() {
+            match self.exchange(line, begin, kept) {
                 Err(Failure::CutOff(_)) => {}
                 other => return other,
             }
         }
-        let client = Client::connect(&self.url, self.timeout)?;
-        self.exchange(client, begin, kept)
+        self.exchange(self.connect()?, begin, kept)
     }
 
-    fn exchange(&self, mut client: Client, begin: Instant, kept: &mut Option<Client>) -> Result<(), Failure> {
+    fn connect(&self) -> Result<Line, Failure> {
+        if self.url.scheme == Scheme::Http {
+            return Client::connect(&self.url, self.timeout).map(Line::Http);
+        }
+        let stream = connect(&self.url.host, self.url.port, self.timeout)?;
+        let prepare = || -> io::Result<()> {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(self.timeout))?;
+            if self.fresh {
+                let reset = linger {
+                    l_onoff: 1,
+                    l_linger: 0,
+                };
+                setsockopt(&stream, sockopt::Linger, &reset)?;
+            }
+            Ok(())
+        };
+        prepare().map_err(|e| Failure::from_io(&e, "connecting"))?;
+        Ok(Line::Echo(stream))
+    }
+
+    fn exchange(&self, line: Line, begin: Instant, kept: &mut Option<Line>) -> Result<(), Failure> {
+        match line {
+            Line::Http(client) => self.exchange_http(client, begin, kept),
+            Line::Echo(mut stream) => {
+                echo(&mut stream)?;
+                if !self.fresh {
+                    *kept = Some(Line::Echo(stream));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn exchange_http(
+        &self,
+        mut client: Client,
+        begin: Instant,
+        kept: &mut Option<Line>,
+    ) -> Result<(), Failure> {
         let left = self.timeout.saturating_sub(begin.elapsed());
         let response = client.request("GET", &[], &[], !self.fresh, left)?;
         let mut body = Body::new(&mut client.wire, response.length);
@@ -160,13 +210,29 @@ impl Plan {
             }
         })?;
         if response.stays && !self.fresh {
-            *kept = Some(client);
+            *kept = Some(Line::Http(client));
         }
         if response.status >= 400 {
             return Err(Failure::Status(response.status));
         }
         Ok(())
     }
+}
+
+/// One byte there and back.
+fn echo(stream: &mut TcpStream) -> Result<(), Failure> {
+    const BYTE: [u8; 1] = *b"x";
+    let mut back = [0];
+    stream
+        .write_all(&BYTE)
+        .and_then(|()| stream.read_exact(&mut back))
+        .map_err(|e| Failure::from_io(&e, "waiting for the echo"))?;
+    if back != BYTE {
+        return Err(Failure::Content(format!(
+            "{BYTE:?} came back as {back:?}: is that an echo server?"
+        )));
+    }
+    Ok(())
 }
 
 impl Tally {

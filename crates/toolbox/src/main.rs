@@ -5,6 +5,7 @@
 //! toolbox get|download   HTTP client; verifies what `serve` sends
 //! toolbox tcp|udp        one connection or datagram, echoed
 //! toolbox load           a steady stream of requests: failures and latencies
+//! toolbox flood          as much as gets through, counted where it arrives
 //! ```
 //!
 //! Tests, `ripstop check` and the README's first walk use it, so its output is
@@ -20,6 +21,7 @@ mod download;
 mod drain;
 mod echo;
 mod failure;
+mod flood;
 mod get;
 mod head;
 mod load;
@@ -28,6 +30,7 @@ mod probe;
 mod reply;
 mod serve;
 mod signals;
+mod sink;
 mod wire;
 
 use std::process::ExitCode;
@@ -46,6 +49,7 @@ Commands:
   tcp       connect to HOST PORT; send TEXT and expect it back
   udp       send TEXT to HOST PORT and expect it back
   load      request a URL at a steady rate; report failures and latencies
+  flood     send as much as gets through; report what arrived
 
 `toolbox COMMAND --help` tells the rest.
 
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         "tcp" => probe::tcp(&rest),
         "udp" => probe::udp(&rest),
         "load" => load::command(&rest),
+        "flood" => flood::command(&rest),
         "help" | "--help" | "-h" => Err(Failure::Help(HELP)),
         "--version" | "-V" => {
             println!("toolbox {}", env!("CARGO_PKG_VERSION"));

@@ -111,7 +111,7 @@ pub(crate) fn udp(words: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn socket_to(to: SocketAddr) -> Result<UdpSocket, Failure> {
+pub(crate) fn socket_to(to: SocketAddr) -> Result<UdpSocket, Failure> {
     let from: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

@@ -16,6 +16,7 @@ use crate::drain::State;
 use crate::echo;
 use crate::failure::Failure;
 use crate::signals::Signals;
+use crate::sink;
 
 const HELP: &str = "\
 Answers HTTP and echoes TCP and UDP until it is asked to end.
@@ -24,6 +25,7 @@ Usage: toolbox serve [OPTIONS]
 
   --http PORT|ADDRESS:PORT   where HTTP is answered [8080, IPv4 and IPv6]
   --echo PORT|ADDRESS:PORT   where TCP and UDP are echoed [9000]
+  --sink PORT|ADDRESS:PORT   where TCP and UDP are counted, for `toolbox flood` [nowhere]
   --drain DURATION           how long it goes on after SIGTERM [3s]
   --delay DURATION           wait before every answer [0s]
   --quiet                    don't print a line for each request
@@ -53,6 +55,7 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
     let mut args = Args::new(words, HELP)?;
     let http = args.option("--http", place)?.unwrap_or(anywhere(8080));
     let echo = args.option("--echo", place)?.unwrap_or(anywhere(9000));
+    let sink = args.option("--sink", place)?;
     let drain = args.option("--drain", args::duration)?;
     let drain = drain.unwrap_or(Duration::from_secs(3));
     let state = Arc::new(State::default());
@@ -66,43 +69,49 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
 
     // Before any thread, so that all of them leave signals to this one.
     let signals = Signals::block().map_err(|e| Failure::Other(format!("signals: {e}")))?;
-    let sockets = Sockets::open(http, echo)?;
+    let sockets = Sockets::open(http, echo, sink)?;
     say(&format!("listening {sockets}"));
-    let listeners = [sockets.http.as_raw_fd(), sockets.echo.as_raw_fd()];
+    let listeners = sockets.listeners();
     sockets.serve(server);
     let asked = listen_for_signals(signals);
     end(&state, &asked, drain, &listeners);
     Ok(())
 }
 
-/// The three sockets, bound.
+/// The sockets, bound.
 struct Sockets {
     http: TcpListener,
-    echo: TcpListener,
-    udp: UdpSocket,
+    echo: (TcpListener, UdpSocket),
+    sink: Option<(TcpListener, UdpSocket)>,
 }
 
 impl Sockets {
-    fn open(http: SocketAddr, echo: SocketAddr) -> Result<Self, Failure> {
-        let http = listen("HTTP", http, TcpListener::bind)?;
-        let tcp = listen("TCP echo", echo, TcpListener::bind)?;
-        // The port that was found, where any would do.
-        let udp = tcp.local_addr().unwrap_or(echo);
-        let udp = listen("UDP echo", udp, UdpSocket::bind)?;
-        Ok(Self { http, echo: tcp, udp })
+    fn open(http: SocketAddr, echo: SocketAddr, sink: Option<SocketAddr>) -> Result<Self, Failure> {
+        Ok(Self {
+            http: listen("HTTP", http, TcpListener::bind)?,
+            echo: both("echo", echo)?,
+            sink: sink.map(|at| both("sink", at)).transpose()?,
+        })
+    }
+
+    fn listeners(&self) -> Vec<i32> {
+        let sink = self.sink.iter().map(|(tcp, _)| tcp);
+        let all = [&self.http, &self.echo.0].into_iter().chain(sink);
+        all.map(AsRawFd::as_raw_fd).collect()
     }
 
     /// Starts a thread for each.
     fn serve(self, server: Arc<Server>) {
         let state = Arc::clone(&server.state);
-        let (http_state, echo_state) = (Arc::clone(&state), state);
-        let Self { http, echo, udp } = self;
-        start(move || accept(&http, &http_state, FULL, move |s| server.converse(s)));
-        start(move || {
-            let state = Arc::clone(&echo_state);
-            accept(&echo, &echo_state, b"", move |s| echo::tcp(s, &state));
-        });
-        start(move || echo::udp(&udp));
+        let Self { http, echo, sink } = self;
+        start_accepting(http, &state, FULL, move |s| server.converse(s));
+        let shared = Arc::clone(&state);
+        start_accepting(echo.0, &state, b"", move |s| echo::tcp(s, &shared));
+        start(move || echo::udp(&echo.1));
+        if let Some((tcp, udp)) = sink {
+            start_accepting(tcp, &state, b"", sink::tcp);
+            start(move || sink::udp(&udp));
+        }
     }
 }
 
@@ -112,8 +121,20 @@ impl fmt::Display for Sockets {
             Ok(address) => address.to_string(),
             Err(e) => e.to_string(),
         };
-        write!(f, "http={} echo={}", at(&self.http), at(&self.echo))
+        write!(f, "http={} echo={}", at(&self.http), at(&self.echo.0))?;
+        match &self.sink {
+            Some((tcp, _)) => write!(f, " sink={}", at(tcp)),
+            None => Ok(()),
+        }
     }
+}
+
+/// TCP and UDP on one port.
+fn both(what: &str, at: SocketAddr) -> Result<(TcpListener, UdpSocket), Failure> {
+    let tcp = listen(&format!("TCP {what}"), at, TcpListener::bind)?;
+    // The port that was found, where any would do.
+    let udp = tcp.local_addr().unwrap_or(at);
+    Ok((tcp, listen(&format!("UDP {what}"), udp, UdpSocket::bind)?))
 }
 
 /// A message for every time that somebody asks this process to end.
@@ -164,7 +185,7 @@ pub(crate) fn say(text: &str) {
 
 fn start(run: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().stack_size(STACK).spawn(run);
-    // The first five threads of a process; without them there is no server.
+    // The first few threads of a process; without them there is no server.
     thread.expect("the process may start threads");
 }
 
@@ -206,6 +227,14 @@ fn listen<T>(what: &str, at: SocketAddr, bind: fn(SocketAddr) -> io::Result<T>) 
         other => other,
     };
     bound.map_err(|e| Failure::Other(format!("can't listen for {what} on {at}: {e}")))
+}
+
+fn start_accepting<F>(listener: TcpListener, state: &Arc<State>, refusal: &'static [u8], talk: F)
+where
+    F: Fn(TcpStream) + Send + Sync + 'static,
+{
+    let state = Arc::clone(state);
+    start(move || accept(&listener, &state, refusal, talk));
 }
 
 /// Takes connections in until the server closes, each on a thread of its own.

@@ -15,6 +15,7 @@ struct Server {
     _output: BufReader<ChildStdout>,
     http: SocketAddr,
     echo: SocketAddr,
+    sink: SocketAddr,
 }
 
 impl Server {
@@ -25,6 +26,8 @@ impl Server {
                 "--http",
                 &format!("{host}:0"),
                 "--echo",
+                &format!("{host}:0"),
+                "--sink",
                 &format!("{host}:0"),
             ])
             .args(options)
@@ -39,12 +42,13 @@ impl Server {
             let word = line.split_whitespace().find_map(|word| word.strip_prefix(key));
             word.unwrap().parse().unwrap()
         };
-        let (http, echo) = (at("http="), at("echo="));
+        let (http, echo, sink) = (at("http="), at("echo="), at("sink="));
         Self {
             child,
             _output: output,
             http,
             echo,
+            sink,
         }
     }
 
@@ -244,6 +248,60 @@ fn load_counts_what_was_answered_and_what_failed() {
     assert_eq!(bad.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_slice(&bad.stdout).unwrap();
     assert_eq!(json["failures"]["HTTP status 500"], json["failed"]);
+}
+
+#[test]
+fn load_of_tcp_is_a_byte_there_and_back() {
+    let server = Server::start("127.0.0.1", &[]);
+    let url = format!("tcp://{}", server.echo);
+    for more in [&[][..], &["--fresh"], &["--connections", "3", "--rate", "100"]] {
+        let mut words = vec!["load", "--json", "--seconds", "0.2", &url];
+        words.extend(more);
+        let account: serde_json::Value = serde_json::from_str(&out(&words)).unwrap();
+        assert_eq!(account["failed"], 0, "{account}");
+        assert!(account["answered"].as_u64().unwrap() > 1, "{account}");
+    }
+    // A server that speaks first, or something else, is no echo server.
+    let url = format!("tcp://{}", server.http);
+    let failed = toolbox(&["load", "--seconds", "0.1", "--timeout", "50ms", &url]);
+    assert_eq!(failed.status.code(), Some(1));
+}
+
+#[test]
+fn a_flood_is_counted_where_it_arrives() {
+    let server = Server::start("127.0.0.1", &[]);
+    let flood = |scheme: &str, more: &[&str]| -> serde_json::Value {
+        let url = format!("{scheme}://{}", server.sink);
+        let mut words = vec!["flood", "--json", "--seconds", "0.2", &url];
+        words.extend(more);
+        serde_json::from_str(&out(&words)).unwrap()
+    };
+    for streams in ["1", "8"] {
+        let account = flood("tcp", &["--streams", streams, "--size", "64KiB"]);
+        let received = account["received"].as_u64().unwrap();
+        assert!(received > 0 && received % (64 << 10) == 0, "{account}");
+        assert!(account["sent"].is_null());
+    }
+    for _ in 0..2 {
+        let account = flood("udp", &["--size", "100"]);
+        let (sent, received) = (&account["sent"], account["received"].as_u64().unwrap());
+        assert!(received > 0 && received <= sent.as_u64().unwrap(), "{account}");
+    }
+    // What comes back isn't a count.
+    let code = |words: &[&str]| toolbox(words).status.code();
+    let echo = format!("tcp://{}", server.echo);
+    assert_eq!(
+        code(&["flood", "--seconds", "0.1", "--size", "9", &echo]),
+        Some(9)
+    );
+    for bad in [
+        &["udp://127.0.0.1:9", "--size", "1"][..],
+        &["udp://127.0.0.1:9", "--streams", "2"],
+        &["http://127.0.0.1:9"],
+        &["tcp://127.0.0.1:9", "--streams", "0"],
+    ] {
+        assert_eq!(code(&[&["flood"][..], bad].concat()), Some(2), "{bad:?}");
+    }
 }
 
 #[test]
