@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,8 @@ use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
+
+use crate::cni::Plugin;
 
 pub(crate) const NODES: usize = 3;
 
@@ -81,9 +84,23 @@ impl Cluster {
             .join(node)
     }
 
-    /// The plugin that comes with the program.
-    pub(crate) fn plugin(&self) -> PathBuf {
-        self.ripstop.with_file_name("ripstop-cni")
+    /// The plugin that comes with the program, configured as a node's runtime passes it.
+    pub(crate) fn plugin(&self, node: &str) -> Result<Arc<Plugin>> {
+        let folder = self.node_data(node).join("cni/net.d");
+        let files = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        let mut lists = files
+            .filter_map(|file| Some(file.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "conflist"));
+        let path = lists
+            .next()
+            .with_context(|| format!("no conflist in {}", folder.display()))?;
+        let list: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        let mut config = list["plugins"][0].clone();
+        for key in ["name", "cniVersion"] {
+            config[key] = list[key].clone();
+        }
+        let program = self.ripstop.with_file_name("ripstop-cni");
+        Ok(Plugin::new(&program, &config, None))
     }
 
     fn run(&self, words: &[&str]) -> Result<Output> {

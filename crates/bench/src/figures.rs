@@ -2,9 +2,14 @@
 
 use std::fmt;
 
+use crate::compare::{Comparison, Tables};
+
 /// Everything measured so far.
 #[derive(Debug, Default)]
-pub(crate) struct Figures(Vec<Figure>);
+pub(crate) struct Figures {
+    figures: Vec<Figure>,
+    pub(crate) comparisons: Vec<Comparison>,
+}
 
 #[derive(Debug)]
 struct Figure {
@@ -26,7 +31,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    fn write(self, value: f64) -> String {
+    pub(crate) fn write(self, value: f64) -> String {
         match self {
             Self::Seconds => format!("{value:.2} s"),
             Self::Millis => format!("{value:.3} ms"),
@@ -47,7 +52,7 @@ impl Figures {
             note,
         };
         eprintln!("  {what}: {}", unit.write(value));
-        self.0.push(figure);
+        self.figures.push(figure);
     }
 
     /// Adds the median of several rounds, with their range.
@@ -61,29 +66,47 @@ impl Figures {
         );
         self.add(what, quantile(rounds, 0.5), unit, bar, note);
     }
+
+    /// Adds several ways of doing the same thing.
+    pub(crate) fn compare(&mut self, comparison: Comparison) {
+        eprint!("  {}, {}:", comparison.path, comparison.traffic.name());
+        for way in &comparison.ways {
+            let cost = comparison.traffic.show(quantile(&way.costs, 0.5));
+            eprint!(" {} {cost} ({:.2} ×)", way.name, comparison.ratio(way).median);
+        }
+        eprintln!();
+        self.comparisons.push(comparison);
+    }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| what | measured | bar | | |")?;
-        writeln!(f, "| --- | --- | --- | --- | --- |")?;
+        if !self.figures.is_empty() {
+            writeln!(f, "| what | measured | bar | | |")?;
+            writeln!(f, "| --- | --- | --- | --- | --- |")?;
+        }
         for Figure {
             what,
             value,
             unit,
             bar,
             note,
-        } in &self.0
+        } in &self.figures
         {
-            let mark = match bar {
-                Some(bar) if value <= bar => "✓",
-                Some(_) => "✗",
-                None => "",
-            };
+            let mark = mark(*value, *bar);
             let bar = bar.map_or_else(|| "–".to_owned(), |bar| format!("≤ {}", unit.write(bar)));
             writeln!(f, "| {what} | {} | {bar} | {mark} | {note} |", unit.write(*value))?;
         }
-        Ok(())
+        Tables(&self.comparisons).fmt(f)
+    }
+}
+
+/// Whether a value holds its bar, if it has one.
+pub(crate) fn mark(value: f64, bar: Option<f64>) -> &'static str {
+    match bar {
+        Some(bar) if value <= bar => "✓",
+        Some(_) => "✗",
+        None => "",
     }
 }
 

@@ -10,13 +10,19 @@
 
 mod attach;
 mod cluster;
+mod cni;
+mod compare;
 mod figures;
 mod machine;
 mod memory;
+mod pair;
 mod paths;
 mod plain;
+mod plugins;
 mod pods;
 mod starting;
+mod traffic;
+mod wiring;
 
 use std::path::PathBuf;
 
@@ -25,6 +31,8 @@ use clap::{Parser, ValueEnum};
 
 use cluster::Cluster;
 use figures::Figures;
+use pair::Toolbox;
+use paths::{Beside, Extent};
 
 /// Measures Ripstop on this machine, as root.
 #[derive(Debug, Parser)]
@@ -36,6 +44,17 @@ struct Options {
     /// Rounds of what is measured more than once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..100))]
     rounds: u32,
+    /// For how long each kind of traffic is sent in each round
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// What pods are joined by, beside Ripstop; plain routing always is
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "plain,bridge,ptp,veth"
+    )]
+    beside: Vec<Beside>,
     /// The program [default: beside this one]
     #[arg(long)]
     ripstop: Option<PathBuf>,
@@ -55,7 +74,7 @@ enum Part {
     Memory,
     /// A hundred pods
     Pods,
-    /// Request and response from pod to pod, beside plain routing
+    /// Traffic from pod to pod, beside plain routing and others' plugins
     Paths,
     /// CNI ADD
     Add,
@@ -75,13 +94,14 @@ async fn main() -> Result<()> {
         .unwrap_or_else(|| own.with_file_name("ripstop"));
     let toolbox = match &options.toolbox {
         Some(path) => path.clone(),
-        None => plain::toolbox_beside(&own)?,
+        None => pair::toolbox_beside(&own)?,
     };
     for file in [&ripstop, &toolbox] {
         if !file.is_file() {
             bail!("{} isn't there: run `make build`", file.display());
         }
     }
+    let toolbox = Toolbox::new(toolbox)?;
     let cluster = Cluster::new(ripstop, &options.name);
     let mut figures = Figures::default();
     let interrupted = async {
@@ -104,7 +124,7 @@ async fn main() -> Result<()> {
 async fn measure(
     options: &Options,
     cluster: &Cluster,
-    toolbox: &std::path::Path,
+    toolbox: &Toolbox,
     figures: &mut Figures,
 ) -> Result<()> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
@@ -131,16 +151,28 @@ async fn measure(
             .context("measuring 100 pods")?;
     }
     if wanted(Part::Paths) {
-        eprintln!("asking from pod to pod, {rounds} rounds");
-        paths::measure(&client, toolbox, rounds, figures)
+        eprintln!("sending from pod to pod, {rounds} rounds");
+        let extent = Extent {
+            rounds,
+            seconds: options.seconds,
+            beside: options.beside.clone(),
+        };
+        paths::measure(cluster, toolbox, &extent, figures)
             .await
             .context("measuring paths")?;
     }
     if wanted(Part::Add) {
         eprintln!("attaching and detaching");
-        attach::measure(cluster, figures)
-            .await
-            .context("measuring CNI ADD")?;
+        attach::measure(cluster, figures).context("measuring CNI ADD")?;
     }
     Ok(())
+}
+
+/// A time that is worth measuring for.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (0.05..=60.0).contains(seconds));
+    seconds.ok_or_else(|| format!("`{text}` isn't from 0.05 to 60"))
 }

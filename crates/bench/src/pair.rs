@@ -1,0 +1,115 @@
+//! Two pods, and the traffic between them.
+
+use std::any::Any;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kernel::NetNs;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// Two pods that reach each other.
+pub(crate) struct Pair {
+    pub(crate) client: Arc<NetNs>,
+    pub(crate) server: Arc<NetNs>,
+    /// The server's.
+    pub(crate) address: IpAddr,
+    /// What has to live as long: a namespace without processes ends with its last handle.
+    pub(crate) _keep: Vec<Box<dyn Any>>,
+}
+
+/// The static toolbox, and the two processors that it is run on.
+#[derive(Debug)]
+pub(crate) struct Toolbox {
+    program: PathBuf,
+    cpus: [usize; 2],
+}
+
+/// A server, ended when dropped.
+pub(crate) struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where `toolbox serve` counts what `toolbox flood` sends.
+pub(crate) const SINK: u16 = 9001;
+
+impl Toolbox {
+    pub(crate) fn new(program: PathBuf) -> Result<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("ask which processors there are")?;
+        let allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+        let allowed: Vec<usize> = allowed.collect();
+        let (Some(first), Some(last)) = (allowed.first(), allowed.last()) else {
+            bail!("this process may use no processor");
+        };
+        let cpus = [*first, *last];
+        Ok(Self { program, cpus })
+    }
+
+    /// Starts the server and waits until the client reaches it.
+    pub(crate) fn serve(&self, pair: &Pair, cpu: usize) -> Result<Server> {
+        let sink = SINK.to_string();
+        let mut command = self.command(&["serve", "--quiet", "--drain", "0s", "--sink", &sink]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = self.on(cpu, &pair.server, || command.spawn())?;
+        let server = Server(child.with_context(|| format!("run {}", self.program.display()))?);
+        let at = SocketAddr::new(pair.address, SINK);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let limit = Duration::from_millis(500);
+            match pair.client.run(|| TcpStream::connect_timeout(&at, limit))? {
+                Ok(_) => return Ok(server),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error).with_context(|| format!("one pod doesn't reach the other at {at}"));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Runs a client, to its end.
+    pub(crate) fn ask(&self, pair: &Pair, cpu: usize, words: &[&str]) -> Result<Output> {
+        let mut command = self.command(words);
+        let output = self.on(cpu, &pair.client, || command.output())?;
+        output.with_context(|| format!("run {}", self.program.display()))
+    }
+
+    /// Before everything else that wants a processor, so that a busy machine disturbs less.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nice");
+        command.args(["-n", "-20"]).arg(&self.program).args(words);
+        command
+    }
+
+    /// On a thread inside the namespace and on one of the two processors; children inherit both.
+    fn on<T: Send>(&self, cpu: usize, netns: &NetNs, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let cpu = self.cpus[cpu];
+        let done = netns.run(|| {
+            let mut set = CpuSet::new();
+            set.set(cpu)?;
+            sched_setaffinity(Pid::from_raw(0), &set)?;
+            Ok(work())
+        })?;
+        done.map_err(|errno: nix::Error| anyhow::anyhow!("stay on processor {cpu}: {errno}"))
+    }
+}
+
+/// Where `make build` leaves the static toolbox: `../TRIPLE/release/toolbox` from `target/release`.
+pub(crate) fn toolbox_beside(program: &Path) -> Result<PathBuf> {
+    let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let folders = std::fs::read_dir(target).with_context(|| target.display().to_string())?;
+    let mut files = folders
+        .filter_map(Result::ok)
+        .filter(|folder| folder.file_name().to_string_lossy().contains("-linux-"))
+        .map(|folder| folder.path().join("release/toolbox"));
+    let found = files.find(|file| file.is_file());
+    found.context("there is no static toolbox: run `make build`, or name it with --toolbox")
+}
