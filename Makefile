@@ -40,11 +40,12 @@ build: ## target/release/ripstop, ripstop-cni and toolbox.tar
 	    --toolbox "$(STATIC)/toolbox" --pause "$(STATIC)/pause" --busybox "$$(scripts/busybox.sh)"
 
 deps: ## installs through apt what is missing (containerd, runc, kubectl ...)
-	@scripts/deps.sh
+	@scripts/deps.sh $(DEPS)
 
 test: ## everything: format, lints, licences, documents, and every test
 	@scripts/test.sh
 
+bench: DEPS := --bench
 bench: deps build ## the figures, beside the bars they are held to (docs/bench.md)
 	@cargo build --release --locked -p bench
 	@scripts/as-root.sh "$(RELEASE)/ripstop-bench" $(ARGS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, through apt; what is there in any form stays as it
-# is. With --test also what only the tests want.
+# is. With --test or --bench also what only the tests or the benchmarks want.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,6 +34,11 @@ has_cc() {
     has cc && [ -f "$(cc -print-file-name=libc.a)" ]
 }
 
+# The reference plugins, where distributions and Kubernetes' packages put them.
+has_cni_plugins() {
+    [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || [ -x /usr/libexec/cni/bridge ]
+}
+
 missing=()
 need() { # PROGRAM PACKAGE...
     has "$1" || missing+=("${@:2}")
@@ -54,6 +59,9 @@ collect() {
         need nft nftables
         need iptables iptables
         need openssl openssl
+    fi
+    if [ "$bench" = yes ] && ! has_cni_plugins; then
+        missing+=(containernetworking-plugins)
     fi
 }
 
@@ -109,11 +117,12 @@ provide_kubectl() {
     say "$cure"
 }
 
-tests=no
+tests=no bench=no
 case "${1:-}" in
 "") ;;
 --test) tests=yes ;;
-*) fail "usage: deps.sh [--test]" ;;
+--bench) bench=yes ;;
+*) fail "usage: deps.sh [--test|--bench]" ;;
 esac
 
 rust
