@@ -23,6 +23,7 @@ mod apply;
 mod attach;
 pub mod cgroup;
 mod context;
+mod delete;
 mod error;
 pub mod facts;
 pub mod fdb;

@@ -1,4 +1,4 @@
-//! Links: read, make, change, delete.
+//! Links: read, make, change.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -206,21 +206,6 @@ impl Netlink {
                 Some(_) => tokio::time::sleep(PAUSE).await,
                 None => return Err(Error::NoLink(name.to_owned())),
             }
-        }
-    }
-
-    /// Deletes a link by name; false if there was none. A veth's other end goes with it.
-    pub async fn delete_link(&self, name: &str) -> Result<bool> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let request = || format!("delete link {name}");
-        match self
-            .execute(RouteNetlinkMessage::DelLink(message), 0, request)
-            .await
-        {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
         }
     }
 

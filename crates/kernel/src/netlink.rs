@@ -28,6 +28,8 @@ type Answers = BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: rtnetlink::Handle,
+    /// Where it leads to.
+    netns: Arc<NetNs>,
     /// A socket can carry one dump at a time: the kernel refuses a second with EBUSY.
     dumping: Arc<Mutex<()>>,
 }
@@ -55,6 +57,7 @@ impl Netlink {
         tokio::spawn(connection);
         Ok(Netlink {
             handle,
+            netns: Arc::new(NetNs::current()?),
             dumping: Arc::default(),
         })
     }
@@ -70,6 +73,11 @@ impl Netlink {
             let _runtime = runtime.enter();
             Netlink::current()
         })?
+    }
+
+    /// The namespace that it leads into.
+    pub(crate) fn netns(&self) -> &NetNs {
+        &self.netns
     }
 
     /// The underlying handle, for requests that this crate has no word for.

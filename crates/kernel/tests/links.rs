@@ -87,6 +87,45 @@ async fn a_veth_pair_is_born_with_each_end_in_place() {
 }
 
 #[tokio::test]
+async fn links_deleted_at_the_same_time_are_gone_and_their_names_free() {
+    let (here, there) = (TestNs::new("here").await, TestNs::new("there").await);
+    let netlink = here.netlink();
+    let names: Vec<String> = (0..20).map(|number| format!("pod{number}")).collect();
+    for _ in 0..2 {
+        for name in &names {
+            let ends = [name, name].map(|name| VethEnd {
+                name,
+                ..VethEnd::default()
+            });
+            let far = VethEnd {
+                netns: Some(&there),
+                ..ends[1].clone()
+            };
+            netlink.add_veth(&ends[0], &far).await.unwrap();
+        }
+        let deletions = names.iter().map(|name| netlink.delete_link(name));
+        for deleted in futures::future::join_all(deletions).await {
+            assert!(deleted.unwrap());
+        }
+        for ns in [&here, &there] {
+            let left = ns.netlink().links().await.unwrap();
+            assert!(left.iter().all(|link| link.kind != "veth"), "{left:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_may_not_be_deleted_says_why() {
+    let here = TestNs::new("here").await;
+    let error = here.netlink().delete_link("lo").await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("cannot delete link lo: "),
+        "{error}"
+    );
+    assert!(here.netlink().link("lo").await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_refused_veth_leaves_nothing() {
     let (here, there) = (TestNs::new("here").await, TestNs::new("there").await);
     let (near, far) = (
