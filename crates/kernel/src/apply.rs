@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nft::{Key, Place, Set};
-use plan::{Change, Element, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
+use nft::{Entry, Place, Set};
+use plan::{Change, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 
+use crate::conntrack::Conntrack;
 use crate::nftables::Nft;
 use crate::observe::Observed;
 use crate::translate::Indexes;
@@ -21,6 +22,7 @@ pub struct Kernel {
     pub(crate) netns: NetNs,
     pub(crate) netlink: Netlink,
     pub(crate) nft: Nft,
+    pub(crate) conntrack: Conntrack,
     /// What was written, once everything was. Never locked over a wait.
     held: Mutex<Option<NodePlan>>,
 }
@@ -67,10 +69,12 @@ impl Kernel {
     /// Outside a tokio runtime.
     pub fn open(netns: NetNs) -> Result<Kernel> {
         let (netlink, nft) = (Netlink::open(&netns)?, Nft::open(&netns)?);
+        let conntrack = Conntrack::open(&netns)?;
         Ok(Kernel {
             netns,
             netlink,
             nft,
+            conntrack,
             held: Mutex::default(),
         })
     }
@@ -144,6 +148,11 @@ impl Kernel {
         born: &mut Vec<String>,
         observed: &mut Option<Observed>,
     ) -> Result<usize> {
+        if let (Object::Mapping(mapping), true) = (object, born.is_empty())
+            && self.holds_mapping(mapping)?
+        {
+            return Ok(0);
+        }
         let readable = matches!(object, Object::Neighbour(_) | Object::Route(_));
         if readable && born.is_empty() {
             if observed.is_none() {
@@ -178,7 +187,7 @@ impl Kernel {
                 .iter()
                 .any(|object| matches!(object, Object::Table(_)))
             {
-                applied.note(id, self.whole_table(plan));
+                applied.note(id, self.whole_table(plan).await);
             }
             applied.note(id, self.complete(part, &observed, &mut indexes).await);
         }
@@ -193,7 +202,7 @@ impl Kernel {
         for object in &part.objects {
             match object {
                 // Written before all parts, whole.
-                Object::Table(_) | Object::Element(_) => {}
+                Object::Table(_) | Object::Element(_) | Object::Mapping(_) => {}
                 object if observed.holds(object) => {}
                 object => writes += self.put(object, indexes, &mut Vec::new()).await?,
             }
@@ -230,7 +239,7 @@ impl Kernel {
         let mut applied = Applied::default();
         let mut indexes = Indexes::new(&self.netlink);
         let changes = NodePlan::diff(held, plan);
-        self.change_table(&changes, plan, &mut applied);
+        self.change_table(&changes, plan, &mut applied).await;
         let mut failed: BTreeSet<PartId> = BTreeSet::new();
         for change in &changes {
             match change {
@@ -253,28 +262,28 @@ impl Kernel {
     }
 
     /// Makes all changes of our table in one batch.
-    fn change_table(&self, changes: &[Change], plan: &NodePlan, applied: &mut Applied) {
+    async fn change_table(&self, changes: &[Change], plan: &NodePlan, applied: &mut Applied) {
         if changes
             .iter()
             .any(|change| matches!(change.object(), Object::Table(_)))
         {
-            return applied.note(&PartId::Base, self.whole_table(plan));
+            return applied.note(&PartId::Base, self.whole_table(plan).await);
         }
         let elements = |put: bool| {
             let wanted = changes
                 .iter()
                 .filter(move |change| matches!(change, Change::Put { .. }) == put);
             wanted.filter_map(|change| match change.object() {
-                Object::Element(element) => Some(element),
+                Object::Element(element) => Some((element.set.as_str(), element.key.clone().into())),
                 _ => None,
             })
         };
         let (removed, added) = (by_set(elements(false)), by_set(elements(true)));
         let table = plan::table();
         let set = |name: &str| table.sets.iter().find(|set| set.name == name).cloned();
-        let steps = |map: BTreeMap<String, Vec<Key>>, step: fn(Set, Vec<Key>) -> nft::Change| {
+        let steps = |map: BTreeMap<String, Vec<Entry>>, step: fn(Set, Vec<Entry>) -> nft::Change| {
             map.into_iter()
-                .filter_map(move |(name, keys)| Some(step(set(&name)?, keys)))
+                .filter_map(move |(name, entries)| Some(step(set(&name)?, entries)))
                 .collect::<Vec<_>>()
         };
         // Removals first: a new block may cover what an old one did. It's one batch, so nobody sees
@@ -288,11 +297,13 @@ impl Kernel {
         );
     }
 
-    fn whole_table(&self, plan: &NodePlan) -> Result<usize> {
+    async fn whole_table(&self, plan: &NodePlan) -> Result<usize> {
         let mut writes = 0;
         for object in plan.objects() {
             if let Object::Table(table) = object {
-                writes += self.nft.apply(table, &plan::elements(plan.objects()))?.len();
+                let changes = self.nft.apply(table, &plan::elements(plan.objects()))?;
+                self.forget_after(&changes).await?;
+                writes += changes.len();
             }
         }
         Ok(writes)
@@ -304,7 +315,10 @@ impl Kernel {
             Object::Sysctl(one) => sysctl::write_in(&self.netns, &[(&one.key, &one.value)]),
             // Its elements come from all parts: `apply` writes it whole.
             Object::Table(_) => Ok(0),
-            Object::Element(element) => self.change_element(element, nft::Change::AddElements),
+            Object::Element(element) => {
+                self.change_element(&element.set, element.key.clone().into(), nft::Change::AddElements)
+            }
+            Object::Mapping(mapping) => self.put_mapping(mapping).await,
             Object::Tunnel(tunnel) => tunnel::ensure(self, tunnel, indexes).await,
             Object::Veth(veth) => attach::ensure(self, veth, indexes, born).await,
             Object::Fdb(fdb) => {
@@ -329,8 +343,13 @@ impl Kernel {
             Object::Sysctl(_) => Ok(false),
             Object::Table(table) => self.nft.delete_table(&Place::new(table.family, &table.name)),
             Object::Element(element) => self
-                .change_element(element, nft::Change::DeleteElements)
+                .change_element(
+                    &element.set,
+                    element.key.clone().into(),
+                    nft::Change::DeleteElements,
+                )
                 .map(|count| count > 0),
+            Object::Mapping(mapping) => self.remove_mapping(mapping),
             Object::Veth(Veth { name, .. }) | Object::Tunnel(Tunnel { name, .. }) => {
                 indexes.forget(name);
                 self.netlink.delete_link(name).await
@@ -354,22 +373,27 @@ impl Kernel {
         }
     }
 
-    fn change_element(&self, element: &Element, change: fn(Set, Vec<Key>) -> nft::Change) -> Result<usize> {
+    fn change_element(
+        &self,
+        set: &str,
+        entry: Entry,
+        change: fn(Set, Vec<Entry>) -> nft::Change,
+    ) -> Result<usize> {
         let table = plan::table();
-        let Some(set) = table.sets.iter().find(|set| set.name == element.set) else {
+        let Some(set) = table.sets.iter().find(|known| known.name == set) else {
             return Ok(0);
         };
-        let change = change(set.clone(), vec![element.key]);
+        let change = change(set.clone(), vec![entry]);
         self.nft
             .change(&Place::new(table.family, &table.name), &[change])
             .map(|()| 1)
     }
 }
 
-fn by_set<'a>(elements: impl Iterator<Item = &'a Element>) -> BTreeMap<String, Vec<Key>> {
-    let mut sets: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-    for element in elements {
-        sets.entry(element.set.clone()).or_default().push(element.key);
+fn by_set<'a>(elements: impl Iterator<Item = (&'a str, Entry)>) -> BTreeMap<String, Vec<Entry>> {
+    let mut sets: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for (set, entry) in elements {
+        sets.entry(set.to_owned()).or_default().push(entry);
     }
     sets
 }

@@ -11,7 +11,7 @@
 //!   with links, addresses, routes and neighbours as methods ([`link`], [`addr`], [`route`],
 //!   [`neigh`]).
 //! - What we own and may change: links named `rip-…`, routes of protocol [`route::PROTOCOL`],
-//!   neighbours on our links, the nft table `ripstop`. Everything else belongs to somebody else.
+//!   neighbours on our links, the nft table `ripstop`, connections that its maps translated. Everything else belongs to somebody else.
 
 #![allow(
     unsafe_code,
@@ -22,6 +22,7 @@ pub mod addr;
 mod apply;
 mod attach;
 pub mod cgroup;
+pub mod conntrack;
 mod context;
 mod delete;
 mod error;
@@ -29,9 +30,11 @@ pub mod facts;
 pub mod fdb;
 pub mod link;
 pub mod machine;
+mod mapping;
 pub mod mountinfo;
 pub mod mountns;
 pub mod neigh;
+mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nftables;

@@ -260,11 +260,7 @@ fn owned_problem(place: &Place, link: &str) -> String {
 /// Our table in the machine's namespace.
 fn table(network: NodeNetwork<'_>) -> (Table, Elements) {
     const SETS: [(&str, KeyType); 2] = [("nodes4", KeyType::Ipv4), ("nodes6", KeyType::Ipv6)];
-    let sets = SETS.map(|(name, key)| Set {
-        name: name.to_owned(),
-        key,
-        interval: true,
-    });
+    let sets = SETS.map(|(name, key)| Set::new(name, key, true));
     let masquerade = |source, destination, set: &str| Rule {
         exprs: vec![
             Expr::within(source, set),

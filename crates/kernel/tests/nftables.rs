@@ -27,6 +27,11 @@ fn describe(changes: &[Change], table: &Table) -> String {
         .join("\n")
 }
 
+fn postrouting(table: &mut Table) -> &mut nft::Chain {
+    let mut chains = table.chains.iter_mut();
+    chains.find(|chain| chain.name == "postrouting").unwrap()
+}
+
 const SOME: [(&str, &str); 6] = [
     ("own_pods4", "10.244.0.0/24"),
     ("pods4", "10.244.0.0/24"),
@@ -48,8 +53,8 @@ async fn our_table_is_made_and_found_unchanged() {
 
     let observed = nft.observe(&place(&table)).unwrap().unwrap();
     let rules = &observed.chains["postrouting"].rules;
-    assert_eq!(rules.len(), 2);
-    assert_eq!(rules[0].comment.as_deref(), Some("pods to outside the cluster"));
+    assert_eq!(rules.len(), 4);
+    assert_eq!(rules[2].comment.as_deref(), Some("pods to outside the cluster"));
     assert!(nft.delete_table(&place(&table)).unwrap());
     assert!(!nft.delete_table(&place(&table)).unwrap());
     assert_eq!(nft.observe(&place(&table)).unwrap(), None);
@@ -78,10 +83,12 @@ async fn only_what_differs_is_written() {
     ");
     assert_eq!(nft.apply(&table, &other).unwrap(), []);
 
-    table.chains[0].rules[1].exprs.insert(0, Expr::Counter);
+    postrouting(&mut table).rules[3].exprs.insert(0, Expr::Counter);
     let changes = nft.apply(&table, &other).unwrap();
     insta::assert_snapshot!(describe(&changes, &table), @r#"
     flush chain inet ripstop postrouting
+    add rule inet ripstop postrouting snat ip to ip saddr . ip daddr map @hairpins4 comment "a pod that reaches itself by the node"
+    add rule inet ripstop postrouting snat ip6 to ip6 saddr . ip6 daddr map @hairpins6 comment "a pod that reaches itself by the node"
     add rule inet ripstop postrouting ip saddr @own_pods4 ip daddr != @pods4 ip daddr != @nodes4 ip daddr != @direct4 masquerade fully-random comment "pods to outside the cluster"
     add rule inet ripstop postrouting counter ip6 saddr @own_pods6 ip6 daddr != @pods6 ip6 daddr != @nodes6 ip6 daddr != @direct6 masquerade fully-random comment "pods to outside the cluster"
     "#);
@@ -95,8 +102,8 @@ async fn what_others_did_to_our_table_is_undone() {
     let table = plan::table();
     nft.apply(&table, &elements(&SOME)).unwrap();
     let mut foreign = table.clone();
-    foreign.chains[0].rules.truncate(1);
-    foreign.chains[0].rules.push(Rule {
+    postrouting(&mut foreign).rules.truncate(3);
+    postrouting(&mut foreign).rules.push(Rule {
         exprs: vec![
             Expr::ne(Field::IifName, "eth0"),
             Expr::Established,
@@ -116,17 +123,17 @@ async fn what_others_did_to_our_table_is_undone() {
         base: None,
         rules: vec![rule],
     });
-    foreign.sets.push(nft::Set {
-        name: "extra".into(),
-        key: nft::KeyType::Ipv6,
-        interval: false,
-    });
+    foreign
+        .sets
+        .push(nft::Set::new("extra", nft::KeyType::Ipv6, false));
     nft.apply(&foreign, &elements(&SOME)).unwrap();
     assert_eq!(nft.apply(&foreign, &elements(&SOME)).unwrap(), []);
 
     let changes = nft.apply(&table, &elements(&SOME)).unwrap();
     insta::assert_snapshot!(describe(&changes, &table), @r#"
     flush chain inet ripstop postrouting
+    add rule inet ripstop postrouting snat ip to ip saddr . ip daddr map @hairpins4 comment "a pod that reaches itself by the node"
+    add rule inet ripstop postrouting snat ip6 to ip6 saddr . ip6 daddr map @hairpins6 comment "a pod that reaches itself by the node"
     add rule inet ripstop postrouting ip saddr @own_pods4 ip daddr != @pods4 ip daddr != @nodes4 ip daddr != @direct4 masquerade fully-random comment "pods to outside the cluster"
     add rule inet ripstop postrouting ip6 saddr @own_pods6 ip6 daddr != @pods6 ip6 daddr != @nodes6 ip6 daddr != @direct6 masquerade fully-random comment "pods to outside the cluster"
     flush chain inet ripstop extra
@@ -151,8 +158,8 @@ async fn a_refused_batch_changes_nothing_and_says_why() {
     nft.apply(&table, &elements(&SOME)).unwrap();
     let set = table.sets[1].clone();
     let changes = [
-        Change::DeleteElements(set.clone(), vec![key("10.244.0.0/24")]),
-        Change::AddElements(set, vec![key("10.244.0.0/15")]),
+        Change::DeleteElements(set.clone(), vec![key("10.244.0.0/24").into()]),
+        Change::AddElements(set, vec![key("10.244.0.0/15").into()]),
     ];
     let error = nft.change(&place(&table), &changes).unwrap_err();
     insta::assert_snapshot!(error, @"cannot add element inet ripstop pods4 { 10.244.0.0/15 }: File exists (os error 17)");

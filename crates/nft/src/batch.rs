@@ -1,8 +1,9 @@
 //! Netlink messages: a batch of changes that the kernel makes all or none of, and requests to dump.
 
 use crate::lower::{LIST_ELEMENT, data, lower, octets};
+use crate::set::{end, first};
 use crate::wire::Attributes;
-use crate::{Base, Change, Family, Key, Place, Rule, Set};
+use crate::{Base, Change, Entry, Family, Key, KeyType, Place, Rule, Set};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -53,16 +54,21 @@ pub(crate) mod attribute {
     pub(crate) const SET_FLAGS: u16 = 3;
     pub(crate) const SET_KEY_TYPE: u16 = 4;
     pub(crate) const SET_KEY_LENGTH: u16 = 5;
+    pub(crate) const SET_DATA_TYPE: u16 = 6;
+    pub(crate) const SET_DATA_LENGTH: u16 = 7;
     pub(crate) const SET_ID: u16 = 10;
     pub(crate) const ELEMENTS_TABLE: u16 = 1;
     pub(crate) const ELEMENTS_SET: u16 = 2;
     pub(crate) const ELEMENTS: u16 = 3;
     pub(crate) const ELEMENT_KEY: u16 = 1;
+    pub(crate) const ELEMENT_DATA: u16 = 2;
     pub(crate) const ELEMENT_FLAGS: u16 = 3;
 }
 
 /// The set holds intervals.
 pub(crate) const SET_INTERVAL: u32 = 4;
+/// The set is a map.
+pub(crate) const SET_MAP: u32 = 8;
 /// The element is the first address after an interval.
 pub(crate) const ELEMENT_INTERVAL_END: u32 = 1;
 
@@ -144,8 +150,12 @@ impl Batch {
             Change::DeleteTable => (DELETE_TABLE, 0, table()),
             Change::AddSet(definition) => (NEW_SET, F_CREATE, self.set(place, definition)),
             Change::DeleteSet(name) => (DELETE_SET, 0, set(name)),
-            Change::AddElements(set, keys) => return self.elements(NEW_ELEMENTS, F_CREATE, place, set, keys),
-            Change::DeleteElements(set, keys) => return self.elements(DELETE_ELEMENTS, 0, place, set, keys),
+            Change::AddElements(set, entries) => {
+                return self.elements(NEW_ELEMENTS, F_CREATE, place, set, entries);
+            }
+            Change::DeleteElements(set, entries) => {
+                return self.elements(DELETE_ELEMENTS, 0, place, set, entries);
+            }
             Change::FlushSet(name) => (DELETE_ELEMENTS, 0, set(name)),
             Change::AddChain(name, base) => (NEW_CHAIN, F_CREATE, with_base(chain(name), base.as_ref())),
             Change::DeleteChain(name) => (DELETE_CHAIN, 0, chain(name)),
@@ -184,29 +194,37 @@ impl Batch {
 
     fn set(&self, place: &Place, set: &Set) -> Attributes {
         use attribute as a;
-        let flags = if set.interval { SET_INTERVAL } else { 0 };
+        let is_map = !set.data.is_empty();
+        let flags = if set.interval { SET_INTERVAL } else { 0 } | if is_map { SET_MAP } else { 0 };
+        let length = |types: &[KeyType]| {
+            u32::try_from(KeyType::total(types)).expect("a key is as long as a few registers at most")
+        };
         let named = Attributes::new()
             .string(a::SET_TABLE, &place.table)
             .string(a::SET_NAME, &set.name);
-        let typed = named
+        let mut typed = named
             .be32(a::SET_FLAGS, flags)
-            .be32(a::SET_KEY_TYPE, set.key.number());
-        typed
-            .be32(a::SET_KEY_LENGTH, set.key.length())
-            .be32(a::SET_ID, self.next())
+            .be32(a::SET_KEY_TYPE, KeyType::joined(&set.key))
+            .be32(a::SET_KEY_LENGTH, length(&set.key));
+        if is_map {
+            typed = typed
+                .be32(a::SET_DATA_TYPE, KeyType::joined(&set.data))
+                .be32(a::SET_DATA_LENGTH, length(&set.data));
+        }
+        typed.be32(a::SET_ID, self.next())
     }
 
-    fn elements(&mut self, kind: u8, flags: u16, place: &Place, set: &Set, keys: &[Key]) {
+    fn elements(&mut self, kind: u8, flags: u16, place: &Place, set: &Set, entries: &[Entry]) {
         use attribute as a;
         let verb = if kind == NEW_ELEMENTS { "add" } else { "delete" };
-        for keys in keys.chunks(ELEMENTS_PER_MESSAGE) {
-            let list = keys
+        for entries in entries.chunks(ELEMENTS_PER_MESSAGE) {
+            let list = entries
                 .iter()
-                .fold(Attributes::new(), |list, key| element(list, set, *key));
+                .fold(Attributes::new(), |list, entry| element(list, set, entry));
             let named = Attributes::new()
                 .string(a::ELEMENTS_TABLE, &place.table)
                 .string(a::ELEMENTS_SET, &set.name);
-            let request = format!("{verb} element {place} {} {{ {} }}", set.name, some(keys));
+            let request = format!("{verb} element {place} {} {{ {} }}", set.name, some(entries));
             self.message(
                 kind,
                 flags,
@@ -267,12 +285,12 @@ impl Batch {
     }
 }
 
-/// The first few keys, for people.
-fn some(keys: &[Key]) -> String {
+/// The first few elements, for people.
+fn some(entries: &[Entry]) -> String {
     const SHOWN: usize = 5;
-    let shown: Vec<String> = keys.iter().take(SHOWN).map(ToString::to_string).collect();
-    let more = if keys.len() > SHOWN {
-        format!(" and {} more", keys.len() - SHOWN)
+    let shown: Vec<String> = entries.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if entries.len() > SHOWN {
+        format!(" and {} more", entries.len() - SHOWN)
     } else {
         String::new()
     };
@@ -332,8 +350,18 @@ pub(crate) fn digest(rule: &Rule, family: Family) -> u64 {
 }
 
 /// An element; of an interval set its first address and the first address after it.
-fn element(list: Attributes, set: &Set, key: Key) -> Attributes {
+fn element(list: Attributes, set: &Set, entry: &Entry) -> Attributes {
     use attribute as a;
+    let net = match &entry.key {
+        Key::Net(net) => *net,
+        Key::Joined(tuple) => {
+            let mut element = Attributes::new().nested(a::ELEMENT_KEY, data(&tuple.octets()));
+            if let Some(leads_to) = &entry.data {
+                element = element.nested(a::ELEMENT_DATA, data(&leads_to.octets()));
+            }
+            return list.nested(LIST_ELEMENT, element);
+        }
+    };
     let bound = |address, flags: u32| {
         let bound = Attributes::new().nested(a::ELEMENT_KEY, data(&octets(address)));
         if flags == 0 {
@@ -342,8 +370,8 @@ fn element(list: Attributes, set: &Set, key: Key) -> Attributes {
             bound.be32(a::ELEMENT_FLAGS, flags)
         }
     };
-    let list = list.nested(LIST_ELEMENT, bound(key.first(), 0));
-    match key.end().filter(|_| set.interval) {
+    let list = list.nested(LIST_ELEMENT, bound(first(net), 0));
+    match end(net).filter(|_| set.interval) {
         Some(end) => list.nested(LIST_ELEMENT, bound(end, ELEMENT_INTERVAL_END)),
         None => list,
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Base, Family, Key, Rule, Set};
+use crate::{Base, Entry, Family, Rule, Set};
 
 /// One change to one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub enum Change {
     /// Removes a set that no rule uses.
     DeleteSet(String),
     /// Adds elements to a set.
-    AddElements(Set, Vec<Key>),
+    AddElements(Set, Vec<Entry>),
     /// Removes elements from a set.
-    DeleteElements(Set, Vec<Key>),
+    DeleteElements(Set, Vec<Entry>),
     /// Removes all elements of a set.
     FlushSet(String),
     /// Makes a chain without rules.
@@ -63,8 +63,9 @@ impl fmt::Display for Place {
 impl Change {
     /// The change as the command of `nft` that does the same.
     pub fn describe(&self, place: &Place) -> String {
-        let keys = |keys: &[Key]| {
-            keys.iter()
+        let all = |entries: &[Entry]| {
+            entries
+                .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(", ")
@@ -75,10 +76,10 @@ impl Change {
             Change::AddSet(set) => format!("add set {place} {}", set.name),
             Change::DeleteSet(set) => format!("delete set {place} {set}"),
             Change::AddElements(set, elements) => {
-                format!("add element {place} {} {{ {} }}", set.name, keys(elements))
+                format!("add element {place} {} {{ {} }}", set.name, all(elements))
             }
             Change::DeleteElements(set, elements) => {
-                format!("delete element {place} {} {{ {} }}", set.name, keys(elements))
+                format!("delete element {place} {} {{ {} }}", set.name, all(elements))
             }
             Change::FlushSet(set) => format!("flush set {place} {set}"),
             Change::AddChain(chain, Some(base)) => format!("add chain {place} {chain} {{ {base} }}"),

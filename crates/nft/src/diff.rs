@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::batch::digest;
-use crate::{Chain, Change, Elements, Key, Observed, ObservedChain, Table};
+use crate::{Chain, Change, Elements, Entry, Observed, ObservedChain, Table};
 
 /// The changes that lead from what is observed (`None`: no such table) to `table` with `elements`;
 /// none if all is as it should be. They belong into one batch.
@@ -48,16 +48,17 @@ fn update(observed: &Observed, table: &Table, elements: &Elements) -> Vec<Change
         if found.is_none() {
             changes.push(Change::AddSet(set.clone()));
         }
-        let wanted: BTreeSet<Key> = elements.of(&set.name).collect();
+        let wanted: BTreeSet<Entry> = elements.of(&set.name);
         let mut held = found.map(|found| found.elements.clone()).unwrap_or_default();
         if found.is_some_and(|found| found.odd) {
             changes.push(Change::FlushSet(set.name.clone()));
             held.clear();
         }
-        // Removals first: a new block may cover what an old one does.
-        let (remove, add): (Vec<Key>, Vec<Key>) = (
-            held.difference(&wanted).copied().collect(),
-            wanted.difference(&held).copied().collect(),
+        // Removals first: a new block may cover what an old one does, and a key of a map may lead
+        // elsewhere.
+        let (remove, add): (Vec<Entry>, Vec<Entry>) = (
+            held.difference(&wanted).cloned().collect(),
+            wanted.difference(&held).cloned().collect(),
         );
         changes.extend((!remove.is_empty()).then(|| Change::DeleteElements(set.clone(), remove)));
         changes.extend((!add.is_empty()).then(|| Change::AddElements(set.clone(), add)));

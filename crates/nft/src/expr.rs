@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::Family;
+
 /// One match or statement of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Expr {
@@ -27,8 +29,23 @@ pub enum Expr {
     },
     /// Goes on if the packet belongs, or relates, to a connection that was let through before.
     Established,
+    /// Goes on if the packet is for an address of this host's own (of its namespace).
+    Local,
     /// Counts packets and bytes.
     Counter,
+    /// Translates by a map, if the packet is of that family and the map has its key.
+    Translate {
+        /// What is translated.
+        nat: Nat,
+        /// The family, IPv4 or IPv6.
+        family: Family,
+        /// What is looked up, joined.
+        key: Vec<Field>,
+        /// The map: its data is an address, or an address and a port.
+        map: String,
+        /// Whether its data has a port.
+        port: bool,
+    },
     /// Gives the packet the address of the link that it leaves by.
     Masquerade {
         /// Whether the source port is picked at random: two connections that start at once don't
@@ -77,6 +94,15 @@ impl Expr {
     }
 }
 
+/// Which address of a packet is translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Nat {
+    /// Whom it's for.
+    Destination,
+    /// Who sends it.
+    Source,
+}
+
 /// A field of a packet, or something the kernel knows about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
@@ -92,6 +118,10 @@ pub enum Field {
     Ip6Source,
     /// IPv6 destination address.
     Ip6Destination,
+    /// Transport protocol, of either family.
+    Protocol,
+    /// Destination port of a transport protocol that has ports where TCP has them.
+    DestinationPort,
 }
 
 impl Field {
@@ -104,6 +134,8 @@ impl Field {
             Field::Ip4Destination => "ip daddr",
             Field::Ip6Source => "ip6 saddr",
             Field::Ip6Destination => "ip6 daddr",
+            Field::Protocol => "meta l4proto",
+            Field::DestinationPort => "th dport",
         }
     }
 }

@@ -24,13 +24,15 @@ mod observed;
 mod set;
 mod table;
 mod text;
+mod tuple;
 pub mod wire;
 
 pub use batch::{Batch, Request, Sent};
 pub use change::{Change, Place};
 pub use diff::diff;
-pub use expr::{Expr, Field, Op, Value, Verdict};
-pub use observed::{Object, Observed, ObservedChain, ObservedRule, ObservedSet};
-pub use set::{Elements, Key, KeyType, Set};
+pub use expr::{Expr, Field, Nat, Op, Value, Verdict};
+pub use observed::{Object, Observed, ObservedChain, ObservedRule, ObservedSet, RawElement};
+pub use set::{Elements, Entry, Key, KeyType, Set};
 pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Table, priority};
 pub use text::with_elements;
+pub use tuple::{Atom, Tuple};

@@ -4,12 +4,14 @@
 use std::net::IpAddr;
 
 use crate::wire::Attributes;
-use crate::{Expr, Family, Field, Op, Rule, Value, Verdict};
+use crate::{Expr, Family, Field, Nat, Op, Rule, Value, Verdict};
 
 /// `NFTA_LIST_ELEM`.
 pub(crate) const LIST_ELEMENT: u16 = 1;
-/// The 16-byte register that everything is loaded into.
+/// The 16-byte register that single values are loaded into.
 const REGISTER: u32 = 1;
+/// The first of the 4-byte registers; four of them are [`REGISTER`] by other names.
+const SMALL_REGISTER: u32 = 8;
 /// The register that holds the verdict.
 const VERDICT_REGISTER: u32 = 0;
 /// Length of a link's name as the kernel compares it.
@@ -18,7 +20,9 @@ const NAME_LENGTH: usize = 16;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
 const CT_STATE: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED)`.
 const ESTABLISHED_RELATED: u32 = 0b110;
@@ -51,7 +55,15 @@ impl Program {
             Expr::Match { field, op, value } => self.compare(*field, *op, value),
             Expr::Lookup { field, op, set } => self.lookup(*field, *op, set),
             Expr::Established => self.established(),
+            Expr::Local => self.local(),
             Expr::Counter => self.push("counter", Attributes::new()),
+            Expr::Translate {
+                nat,
+                family,
+                key,
+                map,
+                port,
+            } => self.translate(*nat, *family, key, map, *port),
             Expr::Masquerade { fully_random } => {
                 const FLAGS: u16 = 1;
                 let flags = if *fully_random {
@@ -74,44 +86,70 @@ impl Program {
 
     /// Loads a field into the register.
     fn load(&mut self, field: Field) {
-        const V4_SOURCE: (u32, u32) = (12, 4);
-        const V4_DESTINATION: (u32, u32) = (16, 4);
-        const V6_SOURCE: (u32, u32) = (8, 16);
-        const V6_DESTINATION: (u32, u32) = (24, 16);
-        match field {
-            Field::IifName => self.meta(META_IIFNAME),
-            Field::OifName => self.meta(META_OIFNAME),
-            Field::Ip4Source => self.header(Family::Ip, V4_SOURCE),
-            Field::Ip4Destination => self.header(Family::Ip, V4_DESTINATION),
-            Field::Ip6Source => self.header(Family::Ip6, V6_SOURCE),
-            Field::Ip6Destination => self.header(Family::Ip6, V6_DESTINATION),
+        self.know_protocol(field);
+        self.load_into(field, REGISTER);
+    }
+
+    /// Loads fields one behind the other, each into as many of the small registers as it needs.
+    fn load_joined(&mut self, fields: &[Field]) {
+        // First of all, as it uses the register itself.
+        fields.iter().for_each(|field| self.know_protocol(*field));
+        let mut register = SMALL_REGISTER;
+        for field in fields {
+            self.load_into(*field, register);
+            register += length(*field).div_ceil(4);
         }
     }
 
-    fn meta(&mut self, key: u32) {
+    fn load_into(&mut self, field: Field, register: u32) {
+        const V4_SOURCE: u32 = 12;
+        const V4_DESTINATION: u32 = 16;
+        const V6_SOURCE: u32 = 8;
+        const V6_DESTINATION: u32 = 24;
+        const DESTINATION_PORT: u32 = 2;
+        let (base, offset) = match field {
+            Field::IifName => return self.meta(META_IIFNAME, register),
+            Field::OifName => return self.meta(META_OIFNAME, register),
+            Field::Protocol => return self.meta(META_L4PROTO, register),
+            Field::Ip4Source => (NETWORK_HEADER, V4_SOURCE),
+            Field::Ip4Destination => (NETWORK_HEADER, V4_DESTINATION),
+            Field::Ip6Source => (NETWORK_HEADER, V6_SOURCE),
+            Field::Ip6Destination => (NETWORK_HEADER, V6_DESTINATION),
+            Field::DestinationPort => (TRANSPORT_HEADER, DESTINATION_PORT),
+        };
+        self.payload(base, offset, length(field), register);
+    }
+
+    fn meta(&mut self, key: u32, register: u32) {
         const REGISTER_TO: u16 = 1;
         const KEY: u16 = 2;
         self.push(
             "meta",
-            Attributes::new().be32(REGISTER_TO, REGISTER).be32(KEY, key),
+            Attributes::new().be32(REGISTER_TO, register).be32(KEY, key),
         );
     }
 
-    /// Loads from the network header, once the packet is known to be of that protocol.
-    fn header(&mut self, protocol: Family, (offset, length): (u32, u32)) {
+    fn payload(&mut self, base: u32, offset: u32, length: u32, register: u32) {
         const REGISTER_TO: u16 = 1;
         const BASE: u16 = 2;
         const OFFSET: u16 = 3;
         const LENGTH: u16 = 4;
+        let place = Attributes::new().be32(REGISTER_TO, register).be32(BASE, base);
+        self.push("payload", place.be32(OFFSET, offset).be32(LENGTH, length));
+    }
+
+    /// Goes on only with packets of the network protocol that has the field.
+    fn know_protocol(&mut self, field: Field) {
+        let protocol = match field {
+            Field::Ip4Source | Field::Ip4Destination => Family::Ip,
+            Field::Ip6Source | Field::Ip6Destination => Family::Ip6,
+            Field::IifName | Field::OifName | Field::Protocol | Field::DestinationPort => return,
+        };
         if self.family != protocol && self.checked != Some(protocol) {
-            self.meta(META_NFPROTO);
+            self.meta(META_NFPROTO, REGISTER);
             self.cmp(Op::Eq, &[protocol.number()]);
             self.checked = Some(protocol);
         }
-        let place = Attributes::new()
-            .be32(REGISTER_TO, REGISTER)
-            .be32(BASE, NETWORK_HEADER);
-        self.push("payload", place.be32(OFFSET, offset).be32(LENGTH, length));
     }
 
     fn cmp(&mut self, op: Op, value: &[u8]) {
@@ -192,6 +230,47 @@ impl Program {
         self.cmp(Op::Ne, &[0; 4]);
     }
 
+    fn local(&mut self) {
+        const REGISTER_TO: u16 = 1;
+        const RESULT: u16 = 2;
+        const FLAGS: u16 = 3;
+        const ADDRESS_TYPE: u32 = 3;
+        const OF_DESTINATION: u32 = 2;
+        const LOCAL: u32 = 2;
+        let asked = Attributes::new()
+            .be32(REGISTER_TO, REGISTER)
+            .be32(RESULT, ADDRESS_TYPE);
+        self.push("fib", asked.be32(FLAGS, OF_DESTINATION));
+        // The type is a number of this machine, not of the wire.
+        self.cmp(Op::Eq, &LOCAL.to_ne_bytes());
+    }
+
+    fn translate(&mut self, nat: Nat, family: Family, key: &[Field], map: &str, port: bool) {
+        const SET: u16 = 1;
+        const REGISTER_FROM: u16 = 2;
+        const REGISTER_TO: u16 = 3;
+        const KIND: u16 = 1;
+        const FAMILY: u16 = 2;
+        const ADDRESS: u16 = 3;
+        const PORT: u16 = 5;
+        self.load_joined(key);
+        let lookup = Attributes::new().string(SET, map).be32(REGISTER_FROM, REGISTER);
+        self.push("lookup", lookup.be32(REGISTER_TO, REGISTER));
+        let kind = match nat {
+            Nat::Source => 0,
+            Nat::Destination => 1,
+        };
+        let mut translation = Attributes::new()
+            .be32(KIND, kind)
+            .be32(FAMILY, u32::from(family.number()))
+            .be32(ADDRESS, REGISTER);
+        if port {
+            let address = if family == Family::Ip { 4_u32 } else { 16 };
+            translation = translation.be32(PORT, SMALL_REGISTER + address.div_ceil(4));
+        }
+        self.push("nat", translation);
+    }
+
     fn verdict(&mut self, verdict: &Verdict) {
         const REGISTER_TO: u16 = 1;
         const DATA: u16 = 2;
@@ -216,6 +295,17 @@ impl Program {
                 .be32(REGISTER_TO, VERDICT_REGISTER)
                 .nested(DATA, data),
         );
+    }
+}
+
+/// Length of a field in bytes.
+const fn length(field: Field) -> u32 {
+    match field {
+        Field::IifName | Field::OifName => 16,
+        Field::Ip4Source | Field::Ip4Destination => 4,
+        Field::Ip6Source | Field::Ip6Destination => 16,
+        Field::Protocol => 1,
+        Field::DestinationPort => 2,
     }
 }
 

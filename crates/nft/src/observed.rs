@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::batch::{
-    ELEMENT_INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE, SET_INTERVAL, USER_COMMENT,
-    USER_DIGEST, attribute as a,
+    ELEMENT_INTERVAL_END, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE, SET_INTERVAL, SET_MAP,
+    USER_COMMENT, USER_DIGEST, attribute as a,
 };
 use crate::lower::LIST_ELEMENT;
+use crate::set::{end, first};
 use crate::wire::{attributes, be32, find, string};
-use crate::{Base, ChainKind, Family, Hook, Key, KeyType, Place, Policy, Set};
+use crate::{Base, ChainKind, Entry, Family, Hook, Key, KeyType, Place, Policy, Set, Tuple};
 
 /// A table as the kernel has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct ObservedSet {
     /// Its definition; `None` if it isn't one that this crate makes.
     pub set: Option<Set>,
     /// Its elements.
-    pub elements: BTreeSet<Key>,
+    pub elements: BTreeSet<Entry>,
     /// Whether it also has elements that this crate wouldn't make.
     pub odd: bool,
 }
@@ -64,9 +65,17 @@ pub enum Object {
     Rule(Place, String, ObservedRule),
     /// A set without its elements, by name; `None` if this crate wouldn't make it.
     Set(Place, String, Option<Set>),
-    /// Some elements of a set: addresses, and whether each is the end of an interval. `None` where
-    /// the element isn't an address.
-    Elements(Place, String, Vec<Option<(IpAddr, bool)>>),
+    /// Some elements of a set.
+    Elements(Place, String, Vec<RawElement>),
+}
+
+/// An element as the kernel has it: bytes, whose meaning is in the set's definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawElement {
+    key: Vec<u8>,
+    data: Option<Vec<u8>>,
+    /// Whether it is the end of an interval.
+    end: bool,
 }
 
 impl Object {
@@ -102,7 +111,7 @@ impl Object {
                 let elements = attributes(list)
                     .flatten()
                     .filter(|(kind, _)| *kind == LIST_ELEMENT);
-                let elements = elements.map(|(_, element)| bound(element)).collect();
+                let elements = elements.filter_map(|(_, element)| raw(element)).collect();
                 Some(Object::Elements(
                     place,
                     find(body, a::ELEMENTS_SET).map(string)?,
@@ -119,7 +128,7 @@ impl Observed {
     /// tables is left out.
     pub fn collect(place: &Place, objects: Vec<Object>) -> Observed {
         let mut observed = Observed::default();
-        let mut bounds: BTreeMap<String, Vec<Option<(IpAddr, bool)>>> = BTreeMap::new();
+        let mut elements: BTreeMap<String, Vec<RawElement>> = BTreeMap::new();
         for object in objects {
             match object {
                 Object::Chain(at, name, base) if at == *place => {
@@ -132,15 +141,17 @@ impl Observed {
                     observed.sets.entry(name).or_default().set = set
                 }
                 Object::Elements(at, set, found) if at == *place => {
-                    bounds.entry(set).or_default().extend(found)
+                    elements.entry(set).or_default().extend(found)
                 }
                 _ => {}
             }
         }
-        for (name, bounds) in bounds {
+        for (name, elements) in elements {
             let set = observed.sets.entry(name).or_default();
-            let interval = set.set.as_ref().is_some_and(|set| set.interval);
-            (set.elements, set.odd) = keys(bounds, interval);
+            (set.elements, set.odd) = match &set.set {
+                Some(definition) => entries(&elements, definition),
+                None => (BTreeSet::new(), true),
+            };
         }
         observed
     }
@@ -188,41 +199,68 @@ fn rule(body: &[u8]) -> Option<ObservedRule> {
 }
 
 fn set(body: &[u8], name: &str) -> Option<Set> {
-    let number = find(body, a::SET_KEY_TYPE).and_then(be32)?;
-    let key = [KeyType::Ipv4, KeyType::Ipv6]
-        .into_iter()
-        .find(|key| key.number() == number)?;
+    let types = |attribute| find(body, attribute).and_then(be32).and_then(KeyType::apart);
     let flags = find(body, a::SET_FLAGS).and_then(be32).unwrap_or_default();
-    let usual = flags & !SET_INTERVAL == 0;
+    let usual = flags & !(SET_INTERVAL | SET_MAP) == 0;
+    let data = if flags & SET_MAP == 0 {
+        Vec::new()
+    } else {
+        types(a::SET_DATA_TYPE)?
+    };
+    let key = types(a::SET_KEY_TYPE)?;
     usual.then(|| Set {
         name: name.to_owned(),
         key,
         interval: flags & SET_INTERVAL != 0,
+        data,
     })
 }
 
-fn bound(element: &[u8]) -> Option<(IpAddr, bool)> {
+fn raw(element: &[u8]) -> Option<RawElement> {
     const VALUE: u16 = 1;
-    let bytes = find(find(element, a::ELEMENT_KEY)?, VALUE)?;
-    let address = [KeyType::Ipv4, KeyType::Ipv6]
-        .into_iter()
-        .find_map(|key| key.address(bytes))?;
+    let value = |attribute| find(find(element, attribute)?, VALUE).map(<[u8]>::to_vec);
     let flags = find(element, a::ELEMENT_FLAGS).and_then(be32).unwrap_or_default();
-    Some((address, flags & ELEMENT_INTERVAL_END != 0))
+    Some(RawElement {
+        key: value(a::ELEMENT_KEY)?,
+        data: value(a::ELEMENT_DATA),
+        end: flags & ELEMENT_INTERVAL_END != 0,
+    })
+}
+
+/// What a set's elements mean, and whether any of them is one that this crate wouldn't make.
+fn entries(elements: &[RawElement], set: &Set) -> (BTreeSet<Entry>, bool) {
+    match set.key.as_slice() {
+        [address] if set.data.is_empty() => {
+            let (keys, odd) = keys(elements, *address, set.interval);
+            (keys.into_iter().map(Entry::from).collect(), odd)
+        }
+        _ => {
+            let mut entries = BTreeSet::new();
+            entries.extend(elements.iter().filter_map(|element| entry(element, set)));
+            let odd = entries.len() != elements.len();
+            (entries, odd)
+        }
+    }
+}
+
+fn entry(element: &RawElement, set: &Set) -> Option<Entry> {
+    let key = Key::Joined(Tuple::parse(&set.key, &element.key)?);
+    let data = match &element.data {
+        Some(data) => Some(Tuple::parse(&set.data, data)?),
+        None if set.data.is_empty() => None,
+        None => return None,
+    };
+    Some(Entry { key, data })
 }
 
 /// The blocks that a set's elements are, and whether any of them isn't a block.
-fn keys(bounds: Vec<Option<(IpAddr, bool)>>, interval: bool) -> (BTreeSet<Key>, bool) {
-    let mut odd = bounds.contains(&None);
-    let bounds: Vec<(IpAddr, bool)> = bounds.into_iter().flatten().collect();
+fn keys(elements: &[RawElement], address: KeyType, interval: bool) -> (BTreeSet<Key>, bool) {
+    let read = |element: &RawElement| Some((address.address(&element.key)?, element.end));
+    let bounds: Vec<(IpAddr, bool)> = elements.iter().filter_map(read).collect();
+    let mut odd = bounds.len() != elements.len();
     if !interval {
-        return (
-            bounds
-                .into_iter()
-                .map(|(address, _)| Key::from(address))
-                .collect(),
-            odd,
-        );
+        let keys = bounds.into_iter().map(|(address, _)| Key::from(address));
+        return (keys.collect(), odd);
     }
     let ends: BTreeSet<IpAddr> = bounds
         .iter()
@@ -242,25 +280,26 @@ fn keys(bounds: Vec<Option<(IpAddr, bool)>>, interval: bool) -> (BTreeSet<Key>, 
 }
 
 /// The block from `start` to before `end`, if it is one.
-fn block(start: IpAddr, end: Option<IpAddr>) -> Option<Key> {
+fn block(start: IpAddr, until: Option<IpAddr>) -> Option<Key> {
     let longest = if start.is_ipv4() { 32 } else { 128 };
     (0..=longest)
         .filter_map(|length| IpNet::new(start, length).ok())
-        .find_map(|net| {
-            let key = Key::from(net);
-            (key.first() == start && key.end() == end).then_some(key)
-        })
+        .find(|net| first(*net) == start && end(*net) == until)
+        .map(Key::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lower::octets;
 
-    fn bounds(texts: &[(&str, bool)]) -> Vec<Option<(IpAddr, bool)>> {
-        texts
-            .iter()
-            .map(|(text, end)| Some((text.parse().unwrap(), *end)))
-            .collect()
+    fn bounds(texts: &[(&str, bool)]) -> Vec<RawElement> {
+        let raw = |(text, end): &(&str, bool)| RawElement {
+            key: octets(text.parse().unwrap()),
+            data: None,
+            end: *end,
+        };
+        texts.iter().map(raw).collect()
     }
 
     fn texts(keys: &BTreeSet<Key>) -> Vec<String> {
@@ -275,7 +314,7 @@ mod tests {
             ("10.244.1.0", true),
             ("10.244.0.0", false),
         ]);
-        let (found, odd) = keys(dump, true);
+        let (found, odd) = keys(&dump, KeyType::Ipv4, true);
         assert_eq!(
             (texts(&found), odd),
             (
@@ -287,13 +326,37 @@ mod tests {
 
     #[test]
     fn a_block_at_the_end_of_all_addresses_has_no_end() {
-        let (found, odd) = keys(bounds(&[("192.0.0.0", false)]), true);
+        let (found, odd) = keys(&bounds(&[("192.0.0.0", false)]), KeyType::Ipv4, true);
         assert_eq!((texts(&found), odd), (vec!["192.0.0.0/2".to_owned()], false));
     }
 
     #[test]
     fn what_is_no_block_is_odd() {
-        assert!(keys(bounds(&[("10.0.0.1", false), ("10.0.0.9", true)]), true).1);
-        assert!(keys(vec![None], false).1);
+        let no_block = bounds(&[("10.0.0.1", false), ("10.0.0.9", true)]);
+        assert!(keys(&no_block, KeyType::Ipv4, true).1);
+        assert!(keys(&bounds(&[("fd00::1", false)]), KeyType::Ipv4, false).1);
+    }
+
+    #[test]
+    fn a_maps_elements_have_their_data() {
+        let map = Set::map(
+            "m",
+            &[KeyType::Protocol, KeyType::Port],
+            &[KeyType::Ipv4, KeyType::Port],
+        );
+        let element = |data: Option<Vec<u8>>| RawElement {
+            key: vec![17, 0, 0, 0, 0, 53, 0, 0],
+            data,
+            end: false,
+        };
+        let good = element(Some(vec![10, 0, 0, 1, 0x14, 0xe9, 0, 0]));
+        let (found, odd) = entries(std::slice::from_ref(&good), &map);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (found, odd),
+            (vec!["udp . 53 : 10.0.0.1 . 5353".to_owned()], false)
+        );
+        assert!(entries(&[element(None)], &map).1);
+        assert!(entries(&[element(Some(vec![1, 2, 3, 4]))], &map).1);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{Base, Chain, Elements, Expr, Family, Op, Rule, Set, Table, Value, Verdict, priority};
+use crate::{
+    Base, Chain, Elements, Expr, Family, Field, Hook, Key, KeyType, Nat, Op, Rule, Set, Table, Value,
+    Verdict, priority,
+};
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,16 +41,29 @@ fn write_table(f: &mut fmt::Formatter<'_>, table: &Table, elements: &Elements) -
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, set: &Set, elements: &Elements) -> fmt::Result {
-    writeln!(f, "\tset {} {{", set.name)?;
-    writeln!(f, "\t\ttype {}", set.key.name())?;
+    let kind = if set.data.is_empty() { "set" } else { "map" };
+    writeln!(f, "\t{kind} {} {{", set.name)?;
+    write!(
+        f,
+        "\t\ttype {}",
+        joined(set.key.iter().map(|one| KeyType::name(*one)))
+    )?;
+    if !set.data.is_empty() {
+        write!(f, " : {}", joined(set.data.iter().map(|one| KeyType::name(*one))))?;
+    }
+    writeln!(f)?;
     if set.interval {
         writeln!(f, "\t\tflags interval")?;
     }
-    let keys: Vec<String> = elements.of(&set.name).map(|key| key.to_string()).collect();
-    if !keys.is_empty() {
-        writeln!(f, "\t\telements = {{ {} }}", keys.join(", "))?;
+    let entries: Vec<String> = elements.of(&set.name).iter().map(ToString::to_string).collect();
+    if !entries.is_empty() {
+        writeln!(f, "\t\telements = {{ {} }}", entries.join(", "))?;
     }
     writeln!(f, "\t}}")
+}
+
+fn joined(names: impl Iterator<Item = &'static str>) -> String {
+    names.collect::<Vec<_>>().join(" . ")
 }
 
 impl fmt::Display for Chain {
@@ -67,11 +83,12 @@ impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, hook, policy) = (self.kind.name(), self.hook.name(), self.policy.name());
         write!(f, "type {kind} hook {hook} priority ")?;
-        match self.priority {
-            priority::FILTER => f.write_str("filter")?,
-            priority::SRCNAT => f.write_str("srcnat")?,
-            priority::DSTNAT => f.write_str("dstnat")?,
-            other => write!(f, "{other}")?,
+        // Names of priorities go with hooks.
+        match (self.priority, self.hook) {
+            (priority::FILTER, _) => f.write_str("filter")?,
+            (priority::SRCNAT, Hook::Postrouting) => f.write_str("srcnat")?,
+            (priority::DSTNAT, Hook::Prerouting) => f.write_str("dstnat")?,
+            (other, _) => write!(f, "{other}")?,
         }
         write!(f, "; policy {policy};")
     }
@@ -95,7 +112,22 @@ impl fmt::Display for Expr {
             Expr::Match { field, op, value } => write!(f, "{} {op}{value}", field.name()),
             Expr::Lookup { field, op, set } => write!(f, "{} {op}@{set}", field.name()),
             Expr::Established => f.write_str("ct state established,related"),
+            Expr::Local => f.write_str("fib daddr type local"),
             Expr::Counter => f.write_str("counter"),
+            Expr::Translate {
+                nat,
+                family,
+                key,
+                map,
+                port: _,
+            } => {
+                let nat = match nat {
+                    Nat::Destination => "dnat",
+                    Nat::Source => "snat",
+                };
+                let key = joined(key.iter().map(|field| Field::name(*field)));
+                write!(f, "{nat} {family} to {key} map @{map}")
+            }
             Expr::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
             Expr::Masquerade { fully_random: false } => f.write_str("masquerade"),
             Expr::Verdict(verdict) => verdict.fmt(f),
@@ -117,7 +149,7 @@ impl fmt::Display for Value {
         match self {
             Value::Name(name) => write!(f, "{name:?}"),
             Value::Address(address) => address.fmt(f),
-            Value::Net(net) => net.fmt(f),
+            Value::Net(net) => Key::from(*net).fmt(f),
         }
     }
 }

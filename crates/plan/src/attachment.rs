@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{Attachment, AttachmentId, MacAddr, NodeFacts};
 
-use crate::{Neighbour, NextHop, Object, Part, PodEnd, Route, Sysctl, Veth, own_address};
+use crate::{Neighbour, NextHop, Object, Part, PodEnd, Route, Sysctl, Veth, host_port, own_address};
 
 /// The gateway that a pod sees in IPv4. Nobody has this address; the neighbour entry leads to the node.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -53,6 +53,7 @@ pub(crate) fn attachment(id: &AttachmentId, attachment: &Attachment, facts: &Nod
             mtu: None,
         }));
     }
+    host_port::host_ports(&mut part, attachment, facts);
     part
 }
 

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use model::Snapshot;
 use nft::{
-    Base, Chain, ChainKind, Elements, Expr, Family, Field, Hook, Key, KeyType, Policy, Rule, Set, Table,
-    priority,
+    Base, Chain, ChainKind, Elements, Entry, Expr, Family, Field, Hook, Key, KeyType, Policy, Rule, Set,
+    Table, priority,
 };
 
 use crate::blocks::Blocks;
-use crate::{Element, NextHop, Object, Part, Route, Sysctl};
+use crate::{Element, NextHop, Object, Part, Route, Sysctl, host_port};
 
 /// Name of our nft table (family inet). Whatever is in it is ours; nothing outside it is.
 pub const TABLE: &str = "ripstop";
@@ -106,10 +106,9 @@ fn forwarding(own: &[IpNet]) -> Vec<Object> {
 
 /// Our table, the same on every node: what differs is in its sets.
 pub fn table() -> Table {
-    let set = |name: SetName, v4| Set {
-        name: name.of(v4).to_owned(),
-        key: if v4 { KeyType::Ipv4 } else { KeyType::Ipv6 },
-        interval: name != SetName::Nodes,
+    let set = |name: SetName, v4| {
+        let key = if v4 { KeyType::Ipv4 } else { KeyType::Ipv6 };
+        Set::new(name.of(v4), key, name != SetName::Nodes)
     };
     let sets = [true, false]
         .into_iter()
@@ -122,16 +121,21 @@ pub fn table() -> Table {
             priority: priority::SRCNAT,
             policy: Policy::Accept,
         }),
-        rules: vec![
-            masquerade(true, Field::Ip4Source, Field::Ip4Destination),
-            masquerade(false, Field::Ip6Source, Field::Ip6Destination),
-        ],
+        rules: host_port::hairpin_rules()
+            .into_iter()
+            .chain([
+                masquerade(true, Field::Ip4Source, Field::Ip4Destination),
+                masquerade(false, Field::Ip6Source, Field::Ip6Destination),
+            ])
+            .collect(),
     };
+    let mut chains = Vec::from(host_port::chains());
+    chains.push(postrouting);
     Table {
         family: Family::Inet,
         name: TABLE.to_owned(),
-        sets: sets.collect(),
-        chains: vec![postrouting],
+        sets: sets.chain(host_port::maps()).collect(),
+        chains,
     }
 }
 
@@ -151,10 +155,11 @@ fn masquerade(v4: bool, source: Field, destination: Field) -> Rule {
     }
 }
 
-/// The elements that a plan's parts give to our table's sets.
+/// The elements that a plan's parts give to our table's sets and maps.
 pub fn elements<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Elements {
     let elements = objects.into_iter().filter_map(|object| match object {
-        Object::Element(element) => Some((element.set.as_str(), element.key)),
+        Object::Element(element) => Some((element.set.as_str(), Entry::from(element.key.clone()))),
+        Object::Mapping(mapping) => Some((mapping.map.as_str(), mapping.entry())),
         _ => None,
     });
     elements.collect()

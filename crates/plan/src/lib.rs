@@ -14,6 +14,7 @@
 mod attachment;
 mod base;
 mod blocks;
+mod host_port;
 mod object;
 mod part;
 mod peer;
@@ -28,7 +29,9 @@ use model::{NodeFacts, Snapshot};
 
 pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
 pub use base::{TABLE, elements, table};
-pub use object::{Element, Fdb, Identity, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Tunnel, Veth};
+pub use object::{
+    Element, Fdb, Identity, Mapping, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Tunnel, Veth,
+};
 pub use part::{Change, NodePlan, Part, PartId};
 pub use trace::{Hop, Spot, Trace, Verdict, trace};
 pub use way::pod_mtu;

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::{MacAddr, Vxlan};
-use nft::{Key, Table};
+use nft::{Entry, Key, Table, Tuple};
 
 /// One thing the kernel is to hold. The order of the variants is the order of writes, so that a
 /// half-applied part is safe: translation and filters before links, links before the routes that
-/// lead traffic to them. Removal goes the other way.
+/// lead traffic to them, and what draws traffic to a pod last. Removal goes the other way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Object {
     /// A sysctl of the node's namespace.
@@ -29,6 +29,8 @@ pub enum Object {
     Neighbour(Neighbour),
     /// A route.
     Route(Route),
+    /// An element of a map of our table.
+    Mapping(Mapping),
 }
 
 /// Which thing an object is about: the kernel holds at most one object for each.
@@ -48,6 +50,8 @@ pub enum Identity {
     Neighbour(String, IpAddr),
     /// The route to that destination.
     Route(IpNet),
+    /// What that key leads to in that map.
+    Mapping(String, Tuple),
 }
 
 impl Object {
@@ -62,6 +66,7 @@ impl Object {
             Object::Fdb(fdb) => Identity::Fdb(fdb.link.clone(), fdb.mac),
             Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
             Object::Route(route) => Identity::Route(route.destination),
+            Object::Mapping(mapping) => Identity::Mapping(mapping.map.clone(), mapping.key.clone()),
         }
     }
 }
@@ -124,6 +129,27 @@ pub struct Fdb {
     pub mac: MacAddr,
     /// The address of the node that has it.
     pub remote: IpAddr,
+}
+
+/// An element of a map of our table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mapping {
+    /// The map's name.
+    pub map: String,
+    /// The key.
+    pub key: Tuple,
+    /// What it leads to.
+    pub data: Tuple,
+}
+
+impl Mapping {
+    /// As the map holds it.
+    pub fn entry(&self) -> Entry {
+        Entry {
+            key: Key::Joined(self.key.clone()),
+            data: Some(self.data.clone()),
+        }
+    }
 }
 
 /// A pod's link: a veth pair from the node into the pod.
@@ -231,6 +257,7 @@ impl fmt::Display for Object {
             Object::Fdb(fdb) => fdb.fmt(f),
             Object::Neighbour(neighbour) => neighbour.fmt(f),
             Object::Route(route) => route.fmt(f),
+            Object::Mapping(mapping) => mapping.fmt(f),
         }
     }
 }
@@ -268,6 +295,12 @@ impl fmt::Display for Tunnel {
 impl fmt::Display for Fdb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "fdb {} dst {} dev {}", self.mac, self.remote, self.link)
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "element {} {} : {}", self.map, self.key, self.data)
     }
 }
 

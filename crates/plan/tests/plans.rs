@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::{
-    Attachment, AttachmentId, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef, Snapshot, Uplink, Vxlan,
+    Attachment, AttachmentId, HostPort, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef, Protocol,
+    Snapshot, Uplink, Vxlan,
 };
 use plan::{Change, NodePlan, Object, PartId, plan};
 
@@ -76,6 +77,32 @@ fn ipv4_two_nodes_one_pod() {
     snapshot.non_masquerade = nets(&["192.168.0.0/16", "192.168.7.0/24"]);
     snapshot.attachments.extend([pod("web", &["10.244.0.5"])]);
     insta::assert_snapshot!(plan(&snapshot, &facts_of_a()));
+}
+
+#[test]
+fn host_ports_and_a_port_of_one_address() {
+    let mut snapshot = two_nodes();
+    let port = |protocol, host_ip: Option<&str>, host_port, container_port| HostPort {
+        protocol,
+        host_ip: host_ip.map(|text| text.parse().unwrap()),
+        host_port,
+        container_port,
+    };
+    let (id, mut attachment) = pod("web", &["10.244.0.5"]);
+    attachment.host_ports = vec![
+        port(Protocol::Tcp, None, 8080, 80),
+        port(Protocol::Udp, Some("172.30.0.11"), 53, 5353),
+        port(Protocol::Sctp, Some("0.0.0.0"), 38412, 38412),
+        port(Protocol::Tcp, Some("fd00:172:30::11"), 8081, 80),
+    ];
+    snapshot.attachments.insert(id.clone(), attachment);
+    let (other, mut attachment) = pod("xerox", &["10.244.0.6"]);
+    attachment.host_ports = vec![port(Protocol::Tcp, None, 8080, 9)];
+    snapshot.attachments.insert(other.clone(), attachment);
+    let plan = plan(&snapshot, &facts_of_a());
+    for id in [id, other] {
+        insta::assert_snapshot!(plan.parts[&PartId::Attachment(id)]);
+    }
 }
 
 #[test]

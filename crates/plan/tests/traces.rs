@@ -7,9 +7,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::{
-    Attachment, AttachmentId, Node, NodeFacts, Packet, PodNetwork, PodNetworkMode, PodRef, Snapshot, Uplink,
+    Attachment, AttachmentId, HostPort, Node, NodeFacts, Packet, PodNetwork, PodNetworkMode, PodRef,
+    Protocol, Snapshot, Transport, Uplink,
 };
-use plan::{NodePlan, Object, PartId, Trace, Verdict, plan};
+use plan::{NodePlan, Object, PartId, Spot, Trace, Verdict, plan};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -101,6 +102,16 @@ fn attachment(node: &str, block: u8, pod: u8) -> (AttachmentId, Attachment) {
             ]
         },
         mtu: 1500,
+        host_ports: if (node, pod) == ("a", 5) {
+            vec![HostPort {
+                protocol: Protocol::Tcp,
+                host_ip: None,
+                host_port: 8080,
+                container_port: 80,
+            }]
+        } else {
+            Vec::new()
+        },
         ..Attachment::default()
     };
     (id, attachment)
@@ -191,6 +202,46 @@ fn a_tunnel_needs_both_ends() {
         &plans,
         &Packet::icmp(ip("10.244.0.5"), ip("10.244.2.5"))
     ));
+}
+
+#[test]
+fn to_a_host_port_from_outside_from_pods_and_from_the_pod_itself() {
+    let to_port = |source: &str, destination: &str, port| {
+        plan::trace(&plans(), &Packet::tcp(ip(source), ip(destination), port))
+    };
+    insta::assert_snapshot!(to_port("198.51.100.1", "172.30.0.11", 8080));
+    insta::assert_snapshot!(to_port("10.244.1.5", "172.30.0.11", 8080));
+    insta::assert_snapshot!(to_port("fd00:10:244::5", "fd00:172:30::11", 8080));
+    insta::assert_snapshot!(to_port("172.30.0.11", "172.30.0.11", 8080));
+    // Another port, another node, another protocol: the node itself.
+    for (destination, port) in [("172.30.0.11", 8081), ("172.30.0.12", 8080)] {
+        let trace = to_port("10.244.0.5", destination, port);
+        assert!(
+            matches!(
+                &trace.verdict,
+                Verdict::Delivered {
+                    to: Spot::Node(_),
+                    ..
+                }
+            ),
+            "{trace}"
+        );
+    }
+    let udp = Packet {
+        transport: Transport::Udp(8080),
+        ..Packet::icmp(ip("10.244.0.5"), ip("172.30.0.11"))
+    };
+    let trace = plan::trace(&plans(), &udp);
+    assert!(
+        matches!(
+            &trace.verdict,
+            Verdict::Delivered {
+                to: Spot::Node(_),
+                ..
+            }
+        ),
+        "{trace}"
+    );
 }
 
 #[test]

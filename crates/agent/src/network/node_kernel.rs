@@ -72,6 +72,7 @@ impl DataPlane for NodeKernel {
     async fn missing(&self, part: &Part) -> Result<Vec<String>, Error> {
         let node = View::read(&self.netlink).await?;
         let mut missing = Vec::new();
+        let mut mappings = Vec::new();
         for object in &part.objects {
             match object {
                 Object::Veth(veth) => {
@@ -86,7 +87,12 @@ impl DataPlane for NodeKernel {
                 | Object::Element(_)
                 | Object::Tunnel(_)
                 | Object::Fdb(_) => {}
+                Object::Mapping(mapping) => mappings.push(mapping),
             }
+        }
+        let kernel = self.kernel.read().await;
+        for mapping in mappings {
+            note(kernel.holds_mapping(mapping)?, &mut missing, mapping);
         }
         Ok(missing)
     }

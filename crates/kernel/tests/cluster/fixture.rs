@@ -52,6 +52,14 @@ pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+/// The address of the same family.
+pub(crate) fn alike(addresses: &[IpAddr], like: IpAddr) -> IpAddr {
+    *addresses
+        .iter()
+        .find(|address| address.is_ipv4() == like.is_ipv4())
+        .unwrap()
+}
+
 pub(crate) fn name(node: usize) -> String {
     format!("node{node}")
 }

@@ -4,6 +4,7 @@
 
 mod fixture;
 mod foreign;
+mod host_ports;
 mod parts;
 mod restart;
 mod traffic;

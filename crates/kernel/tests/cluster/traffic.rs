@@ -10,15 +10,7 @@ use plan::{NodePlan, Verdict};
 use rstest::rstest;
 use testkit::{Echo, Pong, TestNs, ask, ping};
 
-use crate::fixture::{Cluster, Stack, ip, name, net};
-
-/// The address of the same family.
-fn alike(addresses: &[IpAddr], like: IpAddr) -> IpAddr {
-    *addresses
-        .iter()
-        .find(|address| address.is_ipv4() == like.is_ipv4())
-        .unwrap()
-}
+use crate::fixture::{Cluster, Stack, alike, ip, name, net};
 
 #[rstest]
 #[case::ipv4(Stack::V4)]

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::Packet;
-use nft::Hook;
+use nft::{Hook, Nat, Tuple};
 
 use crate::base::same_family;
 use crate::{NextHop, NodePlan, Object, Part, PartId, Route, Veth};
@@ -96,6 +96,17 @@ pub enum Hop {
         local: IpAddr,
         /// Its destination.
         remote: IpAddr,
+    },
+    /// The packet is for somebody else from here on, or from somebody else.
+    Translated {
+        /// The node that does it.
+        node: String,
+        /// Which of its addresses.
+        nat: Nat,
+        /// The packet after.
+        to: Packet,
+        /// The rule that says so.
+        rule: String,
     },
     /// The packet takes another source address.
     Masqueraded {
@@ -255,6 +266,14 @@ impl<'a> Walk<'a> {
     }
 
     fn through(&mut self, plan: &'a NodePlan, iif: Option<&str>) -> Next<'a> {
+        let hook = if iif.is_some() {
+            Hook::Prerouting
+        } else {
+            Hook::Output
+        };
+        if let Err(verdict) = self.rules(plan, hook, iif, "") {
+            return Next::End(verdict);
+        }
         let destination = self.packet.destination;
         if addresses(plan).any(|own| own == destination) {
             let to = Spot::Node(plan.node.clone());
@@ -297,7 +316,7 @@ impl<'a> Walk<'a> {
                 at: Spot::Node(plan.node.clone()),
                 reason: why_unreachable(id, part, self.packet.destination),
             }),
-            NextHop::Link(link) => match self.postrouting(plan, iif, link) {
+            NextHop::Link(link) => match self.rules(plan, Hook::Postrouting, iif, link) {
                 Err(verdict) => Next::End(verdict),
                 Ok(()) => Next::End(Verdict::Delivered {
                     to: spot_of(plan, part),
@@ -311,7 +330,7 @@ impl<'a> Walk<'a> {
 
     /// By the uplink, to whoever has the address `next`.
     fn leave(&mut self, plan: &'a NodePlan, iif: Option<&str>, next: IpAddr) -> Next<'a> {
-        if let Err(verdict) = self.postrouting(plan, iif, &plan.uplink.name) {
+        if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, &plan.uplink.name) {
             return Next::End(verdict);
         }
         match self.node_with(next) {
@@ -326,15 +345,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Our rules for what leaves a node by a link.
-    fn postrouting(&mut self, plan: &NodePlan, iif: Option<&str>, oif: &str) -> Result<(), Verdict> {
+    /// Our rules of a hook.
+    fn rules(&mut self, plan: &NodePlan, hook: Hook, iif: Option<&str>, oif: &str) -> Result<(), Verdict> {
         let context = rules::Context {
             packet: self.packet,
             iif,
             oif,
+            local: addresses(plan).any(|own| own == self.packet.destination),
         };
-        match rules::evaluate(plan, Hook::Postrouting, &context) {
+        match rules::evaluate(plan, hook, &context) {
             rules::Decision::Pass => Ok(()),
+            rules::Decision::Translate { nat, to, rule } => {
+                self.translate(plan, nat, &to, rule);
+                Ok(())
+            }
             rules::Decision::Drop(rule) => Err(Verdict::Refused {
                 at: Spot::Node(plan.node.clone()),
                 reason: format!("dropped by the rule: {rule}"),
@@ -360,6 +384,26 @@ impl<'a> Walk<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn translate(&mut self, plan: &NodePlan, nat: Nat, to: &Tuple, rule: &nft::Rule) {
+        let packet = &mut self.packet;
+        match nat {
+            Nat::Destination => {
+                packet.destination = to.address().unwrap_or(packet.destination);
+                packet.transport = to
+                    .port()
+                    .map_or(packet.transport, |port| packet.transport.to_port(port));
+            }
+            // A trace has no source ports.
+            Nat::Source => packet.source = to.address().unwrap_or(packet.source),
+        }
+        self.hops.push(Hop::Translated {
+            node: plan.node.clone(),
+            nat,
+            to: self.packet,
+            rule: rule.to_string(),
+        });
     }
 
     fn pod_with(&self, address: IpAddr) -> Option<(&'a NodePlan, &'a Part, &'a Veth)> {

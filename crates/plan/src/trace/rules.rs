@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use model::Packet;
-use nft::{Chain, Elements, Expr, Field, Hook, Op, Policy, Rule, Table, Value, Verdict};
+use nft::{
+    Atom, Chain, Elements, Expr, Family, Field, Hook, Nat, Op, Policy, Rule, Table, Tuple, Value, Verdict,
+};
 
 use crate::{NodePlan, Object, elements};
 
@@ -11,7 +13,10 @@ use crate::{NodePlan, Object, elements};
 pub(super) struct Context<'a> {
     pub(super) packet: Packet,
     pub(super) iif: Option<&'a str>,
+    /// Nothing before routing.
     pub(super) oif: &'a str,
+    /// Whether it is for an address of the node's own.
+    pub(super) local: bool,
 }
 
 /// What the rules of a hook decide.
@@ -19,6 +24,7 @@ pub(super) enum Decision<'a> {
     Pass,
     Drop(String),
     Masquerade(&'a Rule),
+    Translate { nat: Nat, to: Tuple, rule: &'a Rule },
 }
 
 /// Where a chain's rules lead.
@@ -87,8 +93,8 @@ impl<'a> Evaluation<'a, '_> {
                 }
                 Some(Verdict::Goto(name)) => return self.named(name),
             }
-            if self.translates(rule) {
-                return Flow::Decided(Decision::Masquerade(rule));
+            if let Some(translation) = self.translation(rule) {
+                return Flow::Decided(translation);
             }
         }
         Flow::Through
@@ -110,9 +116,43 @@ impl<'a> Evaluation<'a, '_> {
             })
     }
 
-    fn translates(&self, rule: &Rule) -> bool {
+    fn translation(&self, rule: &'a Rule) -> Option<Decision<'a>> {
         let mut reached = rule.exprs.iter().take_while(|expr| self.goes_on(expr));
-        reached.any(|expr| matches!(expr, Expr::Masquerade { .. }))
+        reached.find_map(|expr| match expr {
+            Expr::Masquerade { .. } => Some(Decision::Masquerade(rule)),
+            Expr::Translate { nat, .. } => self.leads_to(expr).map(|to| Decision::Translate {
+                nat: *nat,
+                to: to.clone(),
+                rule,
+            }),
+            _ => None,
+        })
+    }
+
+    /// What the map of a translation says for this packet.
+    fn leads_to(&self, expr: &Expr) -> Option<&Tuple> {
+        let Expr::Translate { family, key, map, .. } = expr else {
+            return None;
+        };
+        let is_ipv4 = self.context.packet.destination.is_ipv4();
+        if (*family == Family::Ip) != is_ipv4 {
+            return None;
+        }
+        let key: Option<Vec<Atom>> = key.iter().map(|field| self.atom(*field)).collect();
+        self.elements.get(map, &Tuple::new(key?))
+    }
+
+    /// A field as a part of a key.
+    fn atom(&self, field: Field) -> Option<Atom> {
+        let port = self.context.packet.transport.port();
+        match field {
+            Field::Protocol => port.map(|(protocol, _)| Atom::Protocol(protocol.number())),
+            Field::DestinationPort => port.map(|(_, port)| Atom::Port(port)),
+            field => match self.field(field)? {
+                Is::Address(address) => Some(Atom::Address(address)),
+                Is::Name(_) => None,
+            },
+        }
     }
 
     fn goes_on(&self, expr: &Expr) -> bool {
@@ -129,6 +169,8 @@ impl<'a> Evaluation<'a, '_> {
             }),
             // A trace follows the first packet.
             Expr::Established => false,
+            Expr::Local => self.context.local,
+            Expr::Translate { .. } => true,
             Expr::Counter | Expr::Masquerade { .. } | Expr::Verdict(_) => true,
         }
     }
@@ -150,6 +192,8 @@ impl<'a> Evaluation<'a, '_> {
             Field::Ip4Destination => of_family(destination, true),
             Field::Ip6Source => of_family(source, false),
             Field::Ip6Destination => of_family(destination, false),
+            // Only keys of maps have these.
+            Field::Protocol | Field::DestinationPort => None,
         }
     }
 }

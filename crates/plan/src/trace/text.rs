@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use nft::Nat;
+
 use super::{Hop, Spot, Trace, Verdict};
 
 impl fmt::Display for Trace {
@@ -43,6 +45,14 @@ impl fmt::Display for Hop {
                 f,
                 "node {node}: through the tunnel {link}, from {local} to {remote}"
             ),
+            Hop::Translated { node, nat, to, rule } => match nat {
+                Nat::Destination => write!(
+                    f,
+                    "node {node}: destination becomes {} {}, by: {rule}",
+                    to.destination, to.transport
+                ),
+                Nat::Source => write!(f, "node {node}: source becomes {}, by: {rule}", to.source),
+            },
             Hop::Masqueraded { node, from, to, rule } => {
                 write!(f, "node {node}: source {from} becomes {to}, by: {rule}")
             }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use nft::Hook;
+
 use super::{Hop, Next, Spot, Verdict, Walk};
 use crate::{NodePlan, Object, Tunnel};
 
@@ -14,7 +16,7 @@ impl<'a> Walk<'a> {
         link: &str,
         gateway: IpAddr,
     ) -> Next<'a> {
-        if let Err(verdict) = self.postrouting(plan, iif, link) {
+        if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, link) {
             return Next::End(verdict);
         }
         let refused = |reason| {
