@@ -89,7 +89,11 @@ fn content(socket: &Path) -> Value {
     json!({
         "cniVersion": "1.0.0",
         "name": NETWORK,
-        "plugins": [{ "type": PLUGIN, "socket": socket }],
+        "plugins": [{
+            "type": PLUGIN,
+            "socket": socket,
+            "capabilities": { "portMappings": true, "bandwidth": true },
+        }],
     })
 }
 
@@ -110,6 +114,10 @@ mod tests {
           "name": "ripstop",
           "plugins": [
             {
+              "capabilities": {
+                "bandwidth": true,
+                "portMappings": true
+              },
               "socket": "/run/cni.sock",
               "type": "ripstop-cni"
             }

@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | [`call`] | `CNI_*` variables: the command and its arguments, checked |
 //! | [`config`] | the network configuration on stdin |
+//! | [`runtime`] | what the runtime says about one container: port mappings, rates |
 //! | [`result`] | results, in the shape that each CNI version wants |
 //! | [`error`] | errors, with the specification's codes |
 //! | [`wire`] | plugin ↔ agent: one request, one response, one connection |
@@ -22,6 +23,7 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod result;
+pub mod runtime;
 pub mod version;
 pub mod wire;
 
@@ -29,4 +31,5 @@ pub use call::{Call, Command};
 pub use config::NetworkConfig;
 pub use error::{Code, Error};
 pub use result::{AddResult, Interface, Ip, Route};
+pub use runtime::{Bandwidth, PortMapping};
 pub use version::Version;

@@ -9,6 +9,7 @@
 //!   only after a cool-down: until then other nodes may still send there what was meant for the
 //!   pod that had it before.
 //! - ADD for an attachment that has addresses returns these.
+//! - A port of the node leads to one pod: a second one that asks for it is refused.
 //!
 //! # The journal
 //!
@@ -51,7 +52,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{Attachment, AttachmentId};
+use model::{Attachment, AttachmentId, HostPort};
 use tracing::warn;
 
 use journal::{Dir, Journal};
@@ -71,6 +72,14 @@ pub enum Error {
     /// There is none.
     #[error(transparent)]
     NoAddress(#[from] NoAddress),
+    /// Another pod has the port.
+    #[error("host port {port} on this node is {owner}'s: delete that pod, or give this one another hostPort")]
+    PortTaken {
+        /// The port that was asked for.
+        port: HostPort,
+        /// Who has it.
+        owner: String,
+    },
     /// The file system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -207,6 +216,7 @@ impl Ipam {
         if known.as_ref() == Some(&attachment) {
             return Ok(Added::Known(attachment));
         }
+        state.pool.ports_free(id, &attachment.host_ports)?;
         let record = Record::Assign {
             id: id.clone(),
             attachment: Box::new(attachment.clone()),
@@ -254,6 +264,11 @@ impl Ipam {
     /// How full the blocks are.
     pub fn usage(&self, now: Millis) -> Vec<Usage> {
         self.lock().pool.usage(now)
+    }
+
+    /// Whether nobody but `id` has one of these ports of the node.
+    pub fn ports_free(&self, id: &AttachmentId, ports: &[HostPort]) -> Result<(), Error> {
+        self.lock().pool.ports_free(id, ports)
     }
 
     /// Whether an ADD now would find an address.

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{Attachment, AttachmentId};
+use model::{Attachment, AttachmentId, HostPort};
 
-use super::Millis;
 use super::block::Block;
+use super::{Error, Millis};
 
 /// How many released addresses are remembered beyond their cool-down.
 ///
@@ -96,6 +96,23 @@ impl Pool {
     /// Released addresses with the time of their release, oldest first.
     pub(super) fn released(&self) -> impl Iterator<Item = (Millis, IpAddr)> {
         self.released.order.iter().map(|(at, _, address)| (*at, *address))
+    }
+
+    /// Refuses ports of the node that lead to another attachment.
+    pub(super) fn ports_free(&self, id: &AttachmentId, ports: &[HostPort]) -> Result<(), Error> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        for (other, attachment) in self.attachments.iter().filter(|(other, _)| *other != id) {
+            let taken = |port: &&HostPort| attachment.host_ports.iter().any(|held| held.conflicts(port));
+            if let Some(port) = ports.iter().find(taken) {
+                return Err(Error::PortTaken {
+                    port: *port,
+                    owner: owner_name(other, attachment),
+                });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn owner(&self, address: IpAddr) -> Option<&AttachmentId> {

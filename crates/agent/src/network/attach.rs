@@ -14,12 +14,13 @@ use std::time::Duration;
 use cni::{AddResult, Call, Code, Command, Error, NetworkConfig};
 use kubelet::NetworkStatus as _;
 use model::{Attachment, AttachmentId, NodeFacts, PodRef};
-use plan::{Part, PartId, plan_attachment};
+use plan::{Identity, Object, Part, PartId, plan_attachment};
 use serde_json::Value;
 use tracing::{info, warn};
 
 use super::counters::count;
 use super::report::{compare, failure, refusal, result};
+use super::wishes::Wishes;
 use super::{DataPlane, Network, blocking};
 use crate::clock;
 use crate::ipam::{self, Added};
@@ -44,7 +45,7 @@ impl<D: DataPlane> Network<D> {
         let outcome = match call.validate().and_then(|()| config.validate(call.command)) {
             Err(error) => Err(error),
             Ok(version) => match call.command {
-                Command::Add => self.add(call).await.and_then(|(added, result)| {
+                Command::Add => self.add(call, config).await.and_then(|(added, result)| {
                     undo = added;
                     result
                         .render_after(version, config.prev_result.as_ref())
@@ -66,19 +67,29 @@ impl<D: DataPlane> Network<D> {
     }
 
     /// Attaches. Returns the attachment's id if it is new.
-    async fn add(&self, call: &Call) -> Result<(Option<AttachmentId>, AddResult), Error> {
+    async fn add(
+        &self,
+        call: &Call,
+        config: &NetworkConfig,
+    ) -> Result<(Option<AttachmentId>, AddResult), Error> {
         let id = id(call);
+        let wishes = Wishes::read(config)?;
         let _held = self.attachments.hold(&id).await;
         self.wait_ready().await;
         let facts = self.facts_if_ready()?;
-        if let Err(ipam::Error::NoAddress(_)) = self.address_for(&id) {
+        if self.room_for(&id, &wishes).is_err() {
             // Perhaps pods went without a word, as in a crash of the runtime.
             self.release_vanished().await.map_err(failure)?;
         }
         let _shared = self.whole.read().await;
-        let added = self.allocate(call, &id, &facts).await?;
+        let before = self.ipam.get(&id);
+        let added = self.allocate(call, &id, &facts, wishes).await?;
         let attachment = added.attachment();
         let part = plan_attachment(&id, attachment, &facts);
+        if let Some(before) = before.filter(|before| before != attachment) {
+            self.remove_surplus(&id, &plan_attachment(&id, &before, &facts), &part)
+                .await?;
+        }
         let is_new = matches!(added, Added::New(_));
         match self
             .kernel
@@ -121,8 +132,9 @@ impl<D: DataPlane> Network<D> {
             .ok_or_else(|| not_yet("the agent is starting".to_owned()))
     }
 
-    /// Whether there is an address for this attachment.
-    fn address_for(&self, id: &AttachmentId) -> Result<(), ipam::Error> {
+    /// Whether there is an address for this attachment, and its host ports are nobody else's.
+    fn room_for(&self, id: &AttachmentId, wishes: &Wishes) -> Result<(), ipam::Error> {
+        self.ipam.ports_free(id, &wishes.host_ports)?;
         if self.ipam.get(id).is_some() {
             Ok(())
         } else {
@@ -130,7 +142,13 @@ impl<D: DataPlane> Network<D> {
         }
     }
 
-    async fn allocate(&self, call: &Call, id: &AttachmentId, facts: &NodeFacts) -> Result<Added, Error> {
+    async fn allocate(
+        &self,
+        call: &Call,
+        id: &AttachmentId,
+        facts: &NodeFacts,
+        wishes: Wishes,
+    ) -> Result<Added, Error> {
         let (ipam, id) = (self.ipam.clone(), id.clone());
         let blank = Attachment {
             pod: pod(call),
@@ -141,13 +159,40 @@ impl<D: DataPlane> Network<D> {
                 .settings
                 .mtu
                 .unwrap_or_else(|| plan::pod_mtu(self.settings.pod_network, facts)),
-            ..Attachment::default()
+            host_ports: wishes.host_ports,
+            limits: wishes.limits,
         };
         let make = move |addresses| Attachment { addresses, ..blank };
         let added = blocking(move || ipam.add(&id, clock::since_boot(), make))
             .await
             .map_err(failure)?;
         added.map_err(|error| failure(error.into()))
+    }
+
+    /// Removes what a repeated ADD doesn't want any more.
+    async fn remove_surplus(&self, id: &AttachmentId, before: &Part, part: &Part) -> Result<(), Error> {
+        let wanted: BTreeSet<Identity> = part.objects.iter().map(Object::identity).collect();
+        let mut surplus = Part {
+            title: before.title.clone(),
+            ..Part::default()
+        };
+        let unwanted = before
+            .objects
+            .iter()
+            .filter(|object| !wanted.contains(&object.identity()));
+        surplus.objects.extend(unwanted.cloned());
+        if surplus.objects.is_empty() {
+            return Ok(());
+        }
+        let removed = self
+            .kernel
+            .remove_part(&PartId::Attachment(id.clone()), &surplus)
+            .await;
+        count(
+            &self.counters.kernel_writes,
+            removed.map_err(|error| refusal(&error, id))?,
+        );
+        Ok(())
     }
 
     /// Takes an ADD back that the kernel refused. What can't be taken back stays in the journal:

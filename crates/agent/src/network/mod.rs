@@ -24,6 +24,7 @@ mod report;
 mod server;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -82,7 +82,8 @@ pub(super) fn compare(attachment: &Attachment, previous: &AddResult) -> Result<(
 /// A failure of ours, for the runtime.
 pub(super) fn failure(error: super::Error) -> Error {
     let code = match &error {
-        super::Error::Ipam(ipam::Error::NoAddress(_)) | super::Error::Ending => Code::TryAgainLater,
+        super::Error::Ipam(ipam::Error::NoAddress(_) | ipam::Error::PortTaken { .. })
+        | super::Error::Ending => Code::TryAgainLater,
         super::Error::Kernel(_) => Code::Kernel,
         _ => Code::Io,
     };
