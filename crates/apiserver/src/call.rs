@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) accept: Accept,
     pub(crate) dry_run: bool,
+    /// In whose name fields are written.
+    pub(crate) manager: String,
 }
 
 impl Call {

@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 use kinds::Kind;
+use patch::apply::{self, Managers};
 use rand::Rng;
 use serde_json::Value;
 
 use crate::authorize::Action;
 use crate::call::Call;
+use crate::managed::{self, Writer};
 use crate::object::{self, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
+use crate::update::Part;
 use crate::{authorize, delete};
 
 /// How long a name made from `generateName` may be.
@@ -20,7 +23,26 @@ const RANDOM: usize = 5;
 const TRIES: usize = 8;
 
 /// Creates an object of the call's kind and returns it as stored.
-pub(crate) async fn create(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+pub(crate) async fn create(server: &ApiServer, call: &Call, object: Value) -> Result<Bytes, Failure> {
+    create_owned(server, call, object, None).await
+}
+
+/// Creates an object whose fields have their owners already.
+pub(crate) async fn create_applied(
+    server: &ApiServer,
+    call: &Call,
+    object: Value,
+    managers: Managers,
+) -> Result<Bytes, Failure> {
+    create_owned(server, call, object, Some(&managers)).await
+}
+
+async fn create_owned(
+    server: &ApiServer,
+    call: &Call,
+    mut object: Value,
+    managers: Option<&Managers>,
+) -> Result<Bytes, Failure> {
     let kind = call.kind;
     check_place(call, &object)?;
     strip(kind, &mut object);
@@ -39,7 +61,7 @@ pub(crate) async fn create(server: &ApiServer, call: &Call, mut object: Value) -
         if generated && !base.is_empty() {
             object::metadata(&mut object).insert("name".into(), random_name(&base).into());
         }
-        match create_named(server, call, object.clone()).await {
+        match create_named(server, call, object.clone(), managers).await {
             Err(failure) if generated && failure.reason == "AlreadyExists" => {}
             outcome => return outcome,
         }
@@ -83,7 +105,12 @@ pub(crate) async fn put(server: &ApiServer, call: &Call, mut object: Value) -> R
     create(server, call, object).await
 }
 
-async fn create_named(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+async fn create_named(
+    server: &ApiServer,
+    call: &Call,
+    mut object: Value,
+    managers: Option<&Managers>,
+) -> Result<Bytes, Failure> {
     let kind = call.kind;
     let name = text(&object, "/metadata/name").to_owned();
     authorize::created_name(&call.identity, kind, &name)?;
@@ -99,6 +126,7 @@ async fn create_named(server: &ApiServer, call: &Call, mut object: Value) -> Res
     if name.is_empty() || name.contains('/') {
         return Err(Failure::bad_request("metadata.name can't be part of a path"));
     }
+    own(call, &mut object, managers);
     let key = object::key(kind, call.namespace.as_deref(), &name);
     let subject = Subject::of(kind, &name);
     if call.dry_run {
@@ -112,6 +140,20 @@ async fn create_named(server: &ApiServer, call: &Call, mut object: Value) -> Res
         Err(store::Error::Exists) => Err(Failure::already_exists(subject)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Notes who owns the new object's fields: who creates it, unless it is known better.
+fn own(call: &Call, object: &mut Value, managers: Option<&Managers>) {
+    let writer = Writer {
+        kind: call.kind,
+        part: Part::Main,
+        manager: &call.manager,
+        subresource: "",
+    };
+    let managers = managers
+        .cloned()
+        .unwrap_or_else(|| writer.author(|author| apply::create(managed::shape(call.kind), object, author)));
+    managed::put(object, &managers);
 }
 
 /// The object must belong where it is sent to, and be new.

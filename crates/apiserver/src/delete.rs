@@ -68,7 +68,7 @@ impl Options {
             let orphan = query.get("orphanDependents").map(|value| value == "true");
             self.propagation = propagation(query.get("propagationPolicy"), orphan)?;
         }
-        self.dry_run |= crate::input::dry_run(query)?;
+        self.dry_run |= crate::input::dry_run(query, "DeleteOptions")?;
         Ok(self)
     }
 }

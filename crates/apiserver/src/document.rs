@@ -23,6 +23,29 @@ impl Document {
         }
     }
 
+    /// Parses YAML, of which JSON is a part; nesting beyond 64 levels is refused.
+    pub(crate) fn parse_yaml(yaml: &[u8]) -> Result<Document, String> {
+        if yaml.trim_ascii_start().starts_with(b"{")
+            && let Ok(document) = Document::parse(yaml)
+        {
+            return Ok(document);
+        }
+        let options = serde_saphyr::options! {
+            duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
+            with_snippet: false,
+        };
+        let mut duplicates = Vec::new();
+        let value = serde_saphyr::with_deserializer_from_slice_with_options(yaml, options, |deserializer| {
+            Reader {
+                path: &mut String::new(),
+                duplicates: &mut duplicates,
+            }
+            .deserialize(deserializer)
+        })
+        .map_err(|error| error.to_string())?;
+        Ok(Document { value, duplicates })
+    }
+
     /// Parses JSON; nesting beyond 128 levels is refused.
     pub(crate) fn parse(json: &[u8]) -> Result<Document, serde_json::Error> {
         let mut duplicates = Vec::new();
@@ -134,6 +157,36 @@ mod tests {
         let document = Document::parse(text).unwrap();
         assert_eq!(document.duplicates, ["b[0].c", "a"]);
         assert_eq!(document.value, serde_json::from_slice::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn yaml_is_read_as_json_is() {
+        let document =
+            Document::parse_yaml(b"a: 1\nb:\n- c: true\n  80: x\na: [m, null, 1.5, 'y']\n").unwrap();
+        assert_eq!(document.duplicates, ["a"]);
+        assert_eq!(
+            document.value,
+            serde_json::json!({ "a": ["m", null, 1.5, "y"], "b": [{ "c": true, "80": "x" }] })
+        );
+        let json = Document::parse_yaml(br#" {"a":{"b":1,"b":2}}"#).unwrap();
+        assert_eq!(json.duplicates, ["a.b"]);
+        let nested = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+        assert!(Document::parse_yaml(nested.as_bytes()).is_err());
+        assert!(Document::parse_yaml(b"a: [").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_document_panics(text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
+            let _ = Document::parse(&text);
+            let _ = Document::parse_yaml(&text);
+        }
+
+        #[test]
+        fn no_text_of_marks_panics(text in "[-{}:,&*!|>'\"%@#? a1\\[\\]\n]{0,40}") {
+            let _ = Document::parse(text.as_bytes());
+            let _ = Document::parse_yaml(text.as_bytes());
+        }
     }
 
     #[test]

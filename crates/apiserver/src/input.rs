@@ -7,7 +7,8 @@ use kinds::Kind;
 use serde_json::Value;
 
 use crate::document::Document;
-use crate::object::api_version;
+use crate::managed;
+use crate::object::{self, api_version};
 use crate::path::Query;
 use crate::reply::Body;
 use crate::status::Failure;
@@ -24,16 +25,19 @@ pub(crate) enum FieldValidation {
 }
 
 impl FieldValidation {
-    pub(crate) fn parse(query: &Query) -> Result<FieldValidation, Failure> {
+    /// `options` is what Kubernetes calls the parameters of the request's verb.
+    pub(crate) fn parse(query: &Query, options: &str) -> Result<FieldValidation, Failure> {
         match query.get("fieldValidation") {
             None | Some("Warn") => Ok(FieldValidation::Warn),
             Some("Ignore") => Ok(FieldValidation::Ignore),
             Some("Strict") => Ok(FieldValidation::Strict),
             Some(other) => Err(Failure::invalid_option(
-                "CreateOptions",
+                options,
                 "fieldValidation",
                 kinds::Reason::NotSupported,
-                format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""),
+                format!(
+                    "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+                ),
             )),
         }
     }
@@ -59,12 +63,12 @@ impl FieldValidation {
 }
 
 /// Whether nothing is to be stored.
-pub(crate) fn dry_run(query: &Query) -> Result<bool, Failure> {
+pub(crate) fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
     let mut asked = false;
     for value in query.all("dryRun").filter(|value| !value.is_empty()) {
         if value != "All" {
             return Err(Failure::invalid_option(
-                "CreateOptions",
+                options,
                 "dryRun",
                 kinds::Reason::NotSupported,
                 format!("Unsupported value: {value:?}: supported values: \"All\""),
@@ -105,9 +109,7 @@ pub(crate) fn parse(headers: &HeaderMap, body: &[u8], like: (&str, &str)) -> Res
     match media_type(headers) {
         // curl's default: Kubernetes takes it for JSON as well.
         "" | "application/json" | "application/x-www-form-urlencoded" => parse_json(body),
-        // The parser refuses a field that is there twice.
-        "application/yaml" | "text/yaml" | "application/x-yaml" => serde_saphyr::from_slice(body)
-            .map(Document::plain)
+        "application/yaml" | "text/yaml" | "application/x-yaml" => Document::parse_yaml(body)
             .map_err(|error| Failure::bad_request(format!("error parsing YAML: {error}"))),
         protobuf::MEDIA_TYPE => protobuf::decode(body, Some(like))
             .map(Document::plain)
@@ -139,7 +141,14 @@ pub(crate) fn typed(kind: &Kind, document: Document) -> Result<Typed, Failure> {
         .as_object_mut()
         .ok_or_else(|| unreadable(kind, "it is not an object"))?;
     check_type(kind, found)?;
-    let decoded = (kind.decode)(&value).map_err(|error| unreadable(kind, &error.message))?;
+    let mut decoded = (kind.decode)(&value).map_err(|error| unreadable(kind, &error.message))?;
+    // An empty list means something here, unlike elsewhere, and doesn't survive decoding.
+    if let Some(entries) = value["metadata"]
+        .get("managedFields")
+        .filter(|entries| managed::is_reset(entries))
+    {
+        object::metadata(&mut decoded.object).insert("managedFields".into(), entries.clone());
+    }
     let duplicates = duplicates
         .iter()
         .map(|field| format!("duplicate field {field:?}"));

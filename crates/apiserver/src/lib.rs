@@ -16,6 +16,7 @@
 //! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
 //! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.
 
+mod apply;
 mod authorize;
 mod call;
 mod create;
@@ -28,6 +29,7 @@ mod input;
 mod kubelet;
 mod labels;
 mod list;
+mod managed;
 mod negotiate;
 mod object;
 mod path;

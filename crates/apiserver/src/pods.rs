@@ -9,7 +9,7 @@ use crate::reply::{Request, Response};
 use crate::resource;
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
-use crate::update::{self, Part};
+use crate::update::{self, Change, Part};
 
 /// Binds a pod to a node: the scheduler's decision.
 pub(crate) async fn bind(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
@@ -25,7 +25,10 @@ pub(crate) async fn bind(server: &ApiServer, call: &Call, request: Request) -> R
         return Err(Failure::invalid("Binding", "", call.name()?, &[error]));
     }
     let target = resource::target(call, Part::Server)?;
-    update::update(server, target, |pod| bound(call, &binding, node, pod)).await?;
+    update::update(server, target, |pod| {
+        Ok(Change::To(bound(call, &binding, node, pod)?))
+    })
+    .await?;
     resource::created(call)
 }
 

@@ -17,8 +17,10 @@ use crate::reply::{self, Request, Response};
 use crate::selector::Selection;
 use crate::server::ApiServer;
 use crate::status::{self, Failure};
-use crate::update::{Part, Target};
-use crate::{create, kubelet, list, negotiate, object, pods, present, review, scale, update, watch};
+use crate::update::{Change, Part, Target};
+use crate::{
+    apply, create, kubelet, list, managed, negotiate, object, pods, present, review, scale, update, watch,
+};
 
 /// Kubernetes' name for what a method does to a path.
 fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Failure> {
@@ -33,6 +35,17 @@ fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static 
         (&Method::DELETE, None) => "deletecollection",
         _ => return Err(Failure::method_not_allowed()),
     })
+}
+
+/// What Kubernetes calls the parameters of a verb.
+fn options(verb: &str) -> &'static str {
+    match verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        "delete" | "deletecollection" => "DeleteOptions",
+        _ => "ListOptions",
+    }
 }
 
 /// Answers a request for a resource.
@@ -73,7 +86,8 @@ pub(crate) async fn handle(
         name: path.name,
         subresource: path.subresource,
         accept: negotiate::accept(request.headers(), kind, &query)?,
-        dry_run: input::dry_run(&query)?,
+        dry_run: input::dry_run(&query, options(verb))?,
+        manager: managed::manager(&query, request.headers(), options(verb))?,
         query,
     };
     match call.subresource.as_deref() {
@@ -154,15 +168,15 @@ pub(crate) fn reply_one(
 }
 
 async fn post(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
-    let (object, warnings) = read_object(call, request).await?;
+    let (object, warnings) = read_object(call, "CreateOptions", request).await?;
     let stored = create::create(server, call, object).await?;
     reply_one(call, StatusCode::CREATED, stored, &warnings)
 }
 
 async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
-    let (wanted, warnings) = read_object(call, request).await?;
+    let (wanted, warnings) = read_object(call, "UpdateOptions", request).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
-    let outcome = update::update(server, target(call, part)?, |_| Ok(wanted.clone())).await;
+    let outcome = update::update(server, target(call, part)?, |_| Ok(Change::To(wanted.clone()))).await;
     match outcome {
         Err(failure)
             if failure.code == StatusCode::NOT_FOUND
@@ -177,8 +191,8 @@ async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> R
 }
 
 /// The request's object, and what to warn of.
-async fn read_object(call: &Call, request: Request) -> Result<(Value, Vec<String>), Failure> {
-    let validation = FieldValidation::parse(&call.query)?;
+async fn read_object(call: &Call, options: &str, request: Request) -> Result<(Value, Vec<String>), Failure> {
+    let validation = FieldValidation::parse(&call.query, options)?;
     let (head, body) = request.into_parts();
     let like = (object::api_version(call.kind), call.kind.kind);
     let document = input::parse(&head.headers, &input::read(body).await?, (&like.0, like.1))?;
@@ -195,12 +209,17 @@ pub(crate) fn target(call: &Call, part: Part) -> Result<Target<'_>, Failure> {
         name: call.name()?,
         part,
         dry_run: call.dry_run,
+        manager: &call.manager,
+        subresource: call.subresource.as_deref().unwrap_or_default(),
     })
 }
 
 async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
-    let validation = FieldValidation::parse(&call.query)?;
-    let patch = Patch::read(request).await?;
+    if input::media_type(request.headers()) == apply::MEDIA_TYPE {
+        return apply::handle(server, call, part, request).await;
+    }
+    let validation = FieldValidation::parse(&call.query, "PatchOptions")?;
+    let patch = Patch::read(call, request).await?;
     let mut warnings = Vec::new();
     let stored = update::update(server, target(call, part)?, |current| {
         let patched = patch.apply(current)?;
@@ -212,7 +231,7 @@ async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) ->
         if wanted["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"] {
             object::metadata(&mut wanted).remove("resourceVersion");
         }
-        Ok(wanted)
+        Ok(Change::To(wanted))
     })
     .await?;
     reply_one(call, StatusCode::OK, stored, &warnings)
@@ -225,7 +244,15 @@ pub(crate) struct Patch {
 }
 
 impl Patch {
-    pub(crate) async fn read(request: Request) -> Result<Patch, Failure> {
+    pub(crate) async fn read(call: &Call, request: Request) -> Result<Patch, Failure> {
+        if call.query.get("force").is_some() {
+            return Err(Failure::invalid_option(
+                "PatchOptions",
+                "force",
+                kinds::Reason::Forbidden,
+                "Forbidden: may not be specified for non-apply patch".to_owned(),
+            ));
+        }
         let (head, body) = request.into_parts();
         let apply: fn(&Value, &Value) -> _ = match input::media_type(&head.headers) {
             "application/json-patch+json" => patch::json,
@@ -235,7 +262,7 @@ impl Patch {
                 return Err(Failure::unsupported_media_type(format!(
                     "the body of the request was in an unknown format ({other}) - accepted media types include: \
                      application/json-patch+json, application/merge-patch+json, \
-                     application/strategic-merge-patch+json"
+                     application/strategic-merge-patch+json, application/apply-patch+yaml"
                 )));
             }
         };
@@ -338,7 +365,7 @@ async fn finalize(server: &ApiServer, call: &Call, request: Request) -> Result<R
             "finalizers",
             wanted.pointer("/spec/finalizers"),
         );
-        Ok(object)
+        Ok(Change::To(object))
     })
     .await?;
     reply_one(call, StatusCode::OK, stored, &[])

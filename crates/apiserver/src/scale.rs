@@ -4,13 +4,15 @@ use http::StatusCode;
 use kinds::Kind;
 use serde_json::{Value, json};
 
+use crate::apply::{self, Configuration};
 use crate::call::Call;
+use crate::input;
 use crate::object::{self, list, text};
 use crate::reply::{self, Request, Response};
 use crate::resource::{self, Patch};
 use crate::server::ApiServer;
 use crate::status::Failure;
-use crate::update::{self, Part};
+use crate::update::{self, Change, Part};
 
 pub(crate) async fn handle(
     server: &ApiServer,
@@ -30,8 +32,14 @@ pub(crate) async fn handle(
             update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
             change(server, call, |_| Ok(wanted.clone())).await?
         }
+        "patch" if input::media_type(request.headers()) == apply::MEDIA_TYPE => {
+            let mut configuration = Configuration::read(call, request).await?;
+            configuration.object = applied(call, &configuration)?;
+            let target = resource::target(call, Part::Main)?;
+            apply::change(server, call, target, &configuration).await?
+        }
         "patch" => {
-            let patch = Patch::read(request).await?;
+            let patch = Patch::read(call, request).await?;
             change(server, call, |scale| patch.apply(scale)).await?
         }
         _ => return Err(Failure::method_not_allowed()),
@@ -69,9 +77,36 @@ async fn change(
                 metadata.remove("resourceVersion");
             }
         }
-        Ok(wanted)
+        Ok(Change::To(wanted))
     })
     .await
+}
+
+/// What an applied Scale says of the object that it scales.
+fn applied(call: &Call, configuration: &Configuration) -> Result<Value, Failure> {
+    let scale = &configuration.object;
+    if (text(scale, "/apiVersion"), text(scale, "/kind")) != ("autoscaling/v1", "Scale") {
+        return Err(Failure::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {}, expected: autoscaling/v1",
+            text(scale, "/apiVersion")
+        )));
+    }
+    update::check_name(call.name()?, call.namespace.as_deref(), scale)?;
+    let mut object = json!({ "metadata": { "name": call.name()? }, "spec": {} });
+    for field in ["resourceVersion", "uid"] {
+        object::assign(&mut object["metadata"], field, scale["metadata"].get(field));
+    }
+    match scale.pointer("/spec/replicas") {
+        None | Some(Value::Null) => {}
+        Some(Value::Number(replicas)) if replicas.is_i64() => {
+            set(&mut object, call.kind, replicas.clone().into());
+        }
+        Some(other) => {
+            let mistake = format!(".spec.replicas: expected numeric (int or float), got {other}");
+            return Err(configuration.mistyped(call, &[mistake]));
+        }
+    }
+    Ok(object)
 }
 
 fn set(object: &mut Value, kind: &Kind, replicas: Value) {

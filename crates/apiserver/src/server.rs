@@ -81,6 +81,7 @@ impl ApiServer {
                 query: Query::default(),
                 accept: Accept::default(),
                 dry_run: false,
+                manager: "kube-apiserver".to_owned(),
             };
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
             match create::create(self, &call, namespace).await {

@@ -66,7 +66,7 @@ impl Failure {
         self
     }
 
-    fn cause(mut self, reason: &str, message: &str, field: Option<&str>) -> Failure {
+    pub(crate) fn cause(mut self, reason: &str, message: &str, field: Option<&str>) -> Failure {
         let mut cause = json!({ "reason": reason, "message": message });
         if let Some(field) = field {
             cause["field"] = field.into();
@@ -249,9 +249,11 @@ impl Failure {
             "metadata": metadata,
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code.as_u16(),
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if !self.details.is_empty() {
             status["details"] = Value::Object(self.details.clone());
         }

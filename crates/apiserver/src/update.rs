@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use kinds::Kind;
+use patch::apply::{self, Managers};
 use serde_json::Value;
 
 use crate::delete;
+use crate::managed::{self, Writer};
 use crate::object::{self, assign, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
@@ -31,12 +33,32 @@ pub(crate) struct Target<'a> {
     pub(crate) name: &'a str,
     pub(crate) part: Part,
     pub(crate) dry_run: bool,
+    /// In whose name fields change, and through which subresource.
+    pub(crate) manager: &'a str,
+    pub(crate) subresource: &'a str,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
     fn subject(&self) -> Subject<'_> {
         Subject::of(self.kind, self.name)
     }
+
+    pub(crate) fn writer(&self) -> Writer<'a> {
+        Writer {
+            kind: self.kind,
+            part: self.part,
+            manager: self.manager,
+            subresource: self.subresource,
+        }
+    }
+}
+
+/// What a request makes of an object.
+pub(crate) enum Change {
+    /// Another state of it.
+    To(Value),
+    /// What applying a configuration makes of it, and who owns what then.
+    Applied(Value, Managers),
 }
 
 /// Changes an object and returns it as stored. `change` makes the wanted object from the current one; it is
@@ -44,7 +66,7 @@ impl Target<'_> {
 pub(crate) async fn update(
     server: &ApiServer,
     target: Target<'_>,
-    mut change: impl FnMut(&Value) -> Result<Value, Failure>,
+    mut change: impl FnMut(&Value) -> Result<Change, Failure>,
 ) -> Result<Bytes, Failure> {
     let key = object::key(target.kind, target.namespace, target.name);
     for _ in 0..TRIES {
@@ -53,9 +75,10 @@ pub(crate) async fn update(
             .get(&key)?
             .ok_or_else(|| Failure::not_found(target.subject()))?;
         let current = object::parse(&entry.value)?;
-        let wanted = change(&current)?;
-        let insists = check_preconditions(&target, &current, &wanted, entry.revision)?;
-        let new = prepare(&target, &current, wanted)?;
+        let change = change(&current)?;
+        let (Change::To(wanted) | Change::Applied(wanted, _)) = &change;
+        let insists = check_preconditions(&target, &current, wanted, entry.revision)?;
+        let new = prepare(&target, &current, change)?;
         if new == current {
             return Ok(entry.value);
         }
@@ -113,38 +136,59 @@ fn check_preconditions(
 }
 
 /// The object to store: the allowed part of the wanted one, the rest of the current one, checked.
-fn prepare(target: &Target<'_>, current: &Value, mut wanted: Value) -> Result<Value, Failure> {
+fn prepare(target: &Target<'_>, current: &Value, change: Change) -> Result<Value, Failure> {
     let kind = target.kind;
+    let (mut wanted, applied) = match change {
+        Change::To(wanted) => (wanted, None),
+        Change::Applied(wanted, managers) => (wanted, Some(managers)),
+    };
+    if target.part == Part::Server {
+        keep_system_fields(current, &mut wanted);
+        assign(
+            &mut wanted["metadata"],
+            "managedFields",
+            current["metadata"].get("managedFields"),
+        );
+        return Ok(wanted);
+    }
+    let mut bare = current.clone();
+    let owners = managed::take(&mut bare);
+    let requested = managed::requested(&mut wanted, &owners, target.part);
     match target.part {
-        Part::Main if kind.status => assign(&mut wanted, "status", current.get("status")),
+        Part::Main if kind.status => assign(&mut wanted, "status", bare.get("status")),
         Part::Main | Part::Server => {}
         Part::Status => {
-            let mut with_status = current.clone();
+            let mut with_status = bare.clone();
             assign(&mut with_status, "status", wanted.get("status"));
             wanted = with_status;
         }
     }
-    keep_system_fields(current, &mut wanted);
-    if target.part == Part::Server {
-        return Ok(wanted);
-    }
+    keep_system_fields(&bare, &mut wanted);
     (kind.default)(&mut wanted);
-    (kind.prepare)(&mut wanted, Some(current));
-    let errors = kind.validate(&wanted, Some(current));
+    (kind.prepare)(&mut wanted, Some(&bare));
+    let errors = kind.validate(&wanted, Some(&bare));
     if !errors.is_empty() {
         return Err(Failure::invalid(kind.kind, kind.group, target.name, &errors));
     }
-    if kind.generation && !same_specification(current, &wanted) {
+    let managers = applied.unwrap_or_else(|| {
+        let shape = managed::shape(kind);
+        let writer = target.writer();
+        writer.author(|author| apply::update(shape, &bare, &wanted, requested, author))
+    });
+    // The time of a change that changed nothing is no change.
+    if wanted == bare && managers.same_owners(&owners) {
+        return Ok(current.clone());
+    }
+    if kind.generation && !same_specification(&bare, &wanted) {
         next_generation(&mut wanted);
     }
+    managed::put(&mut wanted, &managers);
     Ok(wanted)
 }
 
 /// What no update changes.
 fn keep_system_fields(current: &Value, wanted: &mut Value) {
-    let metadata = object::metadata(wanted);
-    metadata.remove("managedFields");
-    metadata.remove("selfLink");
+    object::metadata(wanted).remove("selfLink");
     let metadata = &mut wanted["metadata"];
     for field in [
         "name",

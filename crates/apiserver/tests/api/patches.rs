@@ -128,14 +128,14 @@ async fn only_a_version_in_the_patch_is_insisted_on() {
 async fn other_patch_types_are_refused_with_the_ones_there_are() {
     let raw = Running::start().await.raw();
     let path = web(&raw).await;
-    let apply = [("content-type", "application/apply-patch+yaml")];
+    let cbor = [("content-type", "application/apply-patch+cbor")];
     let refused = raw
-        .send("PATCH", &format!("{path}?fieldManager=x"), &apply, "{}")
+        .send("PATCH", &format!("{path}?fieldManager=x"), &cbor, "{}")
         .await;
     assert_eq!(refused.code, 415);
     assert!(
         refused
             .message()
-            .contains("application/strategic-merge-patch+json")
+            .contains("application/strategic-merge-patch+json, application/apply-patch+yaml")
     );
 }

@@ -230,6 +230,13 @@ impl Raw {
         .await
     }
 
+    /// Applies on the server's side; `parameters` begins with the manager's name.
+    pub(crate) async fn apply(&self, path: &str, parameters: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let path = format!("{path}?fieldManager={parameters}");
+        self.send("PATCH", &path, &headers, body.to_string()).await
+    }
+
     pub(crate) async fn patch(&self, path: &str, kind: &str, body: &Value) -> Answer {
         let content_type = format!("application/{kind}-patch+json");
         self.send(

@@ -68,7 +68,7 @@ fn taken_over(shape: Shape, live: &Value) -> Option<Set> {
     if last.get("apiVersion") != live.get("apiVersion") {
         return None;
     }
-    let fields = fields_of(shape, &last, Duplicates::Allow).ok()?;
+    let (fields, _) = fields_of(shape, &last, Duplicates::Allow);
     let since = compare(shape, Some(&last), Some(live));
     let left = fields.difference(&since.modified).difference(&since.added);
     Some(left.difference(&since.removed))

@@ -9,7 +9,6 @@
 //! The rules are those of KEP-555 and of the structured merge behind it. All of it is pure: the server brings
 //! the live object, the managers that its `managedFields` name, and the time.
 
-mod blank;
 mod compare;
 mod element;
 mod fields;
@@ -18,10 +17,12 @@ mod last_applied;
 mod managers;
 mod merge;
 mod own;
+mod parts;
 mod remove;
 mod set;
 mod shape;
 
+pub use fields::spell;
 pub use last_applied::{LAST_APPLIED, apply};
 pub use managers::{Manager, Managers, Operation};
 pub use own::{Applied, ApplyError, Author, Conflict, Scope, create, update};

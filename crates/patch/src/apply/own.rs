@@ -1,13 +1,13 @@
 //! Who owns what after a change: the rules of server-side apply.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::blank::blank;
 use super::compare::{Comparison, compare};
 use super::element::Element;
 use super::fields::{Duplicates, fields_of};
 use super::managers::{Manager, Managers, Operation, Owned};
 use super::merge::merge;
+use super::parts::without_parts;
 use super::remove::remove;
 use super::set::Set;
 use super::shape::Shape;
@@ -94,9 +94,9 @@ impl Author<'_> {
     fn compare(&self, shape: Shape, old: &Value, new: &Value) -> Comparison {
         let comparison = compare(shape, Some(old), Some(new));
         Comparison {
-            added: self.keep(comparison.added),
+            added: self.keep(without_parts(comparison.added)),
             modified: self.keep(comparison.modified),
-            removed: self.keep(comparison.removed),
+            removed: self.keep(without_parts(comparison.removed)),
         }
     }
 }
@@ -113,9 +113,9 @@ pub struct Conflict {
 /// Why something can't be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// The configuration isn't one of its kind.
-    #[error("{0}")]
-    Schema(String),
+    /// The configuration isn't one of its kind: a path and what is wrong there, for each mistake.
+    #[error("{}", .0.join("\n"))]
+    Schema(Vec<String>),
     /// Others own what it wants to change: leave these fields out, or force it.
     #[error("{}", conflict_message(.0))]
     Conflicts(Vec<Conflict>),
@@ -150,11 +150,15 @@ pub struct Applied {
     pub managers: Managers,
 }
 
+fn nothing() -> Value {
+    Value::Object(Map::new())
+}
+
 /// The managers of a new object: its author owns all of it.
 pub fn create(shape: Shape, object: &Value, author: &Author<'_>) -> Managers {
     take(
         shape,
-        &blank(object),
+        &nothing(),
         object,
         Managers::default(),
         author,
@@ -207,15 +211,18 @@ pub(super) fn apply(
     author: &Author<'_>,
     force: bool,
 ) -> Result<Applied, ApplyError> {
-    let fields = fields_of(shape, configuration, Duplicates::Refuse).map_err(ApplyError::Schema)?;
+    let (fields, mistakes) = fields_of(shape, configuration, Duplicates::Refuse);
+    if !mistakes.is_empty() {
+        return Err(ApplyError::Schema(mistakes));
+    }
     let fields = author.keep(fields);
     let (live, mut managers) = match live {
         Some(live) if managers.is_empty() => {
-            let managers = take(shape, &blank(live), live, managers, author, BEFORE);
+            let managers = take(shape, &nothing(), live, managers, author, BEFORE);
             (live.clone(), managers)
         }
         Some(live) => (live.clone(), managers),
-        None => (blank(configuration), managers),
+        None => (nothing(), managers),
     };
     let merged = merge(shape, &live, configuration);
     let me = author.manager(Operation::Apply, author.name);
@@ -263,13 +270,11 @@ fn settle(
 /// Removes what the applier applied last time, doesn't apply now, and nobody else owns.
 fn prune(shape: Shape, merged: Value, managers: &Managers, last: &Set) -> Value {
     let stored = |object: &Value| {
-        // Only what is refused can fail, and nothing is refused here but elements without keys.
         fields_of(shape, object, Duplicates::Allow)
-            .unwrap_or_default()
+            .0
             .with_fields_on_the_way()
     };
-    let without =
-        |set: &Set| remove(shape, &merged, set).unwrap_or_else(|| Value::Object(Default::default()));
+    let without = |set: &Set| remove(shape, &merged, set).unwrap_or_else(nothing);
     let last = last.with_fields_on_the_way();
     let owned = managers
         .0
