@@ -273,3 +273,62 @@ async fn a_watch_and_a_wait_see_what_others_do() {
     assert!(texts(&watched).0.contains("0/2"), "{watched:?}");
     assert_eq!((waited.trim(), code), ("pod/p condition met", 200));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_are_applied_on_the_servers_side() {
+    let kubectl = Kubectl::start().await;
+    let applied = kubectl.run("apply --server-side -f manifest.yaml").await;
+    assert_eq!(applied.matches(" serverside-applied").count(), 3, "{applied}");
+    kubectl.run("apply --server-side -f manifest.yaml").await;
+    // No difference: diff ends with 0.
+    kubectl.run("diff --server-side -f manifest.yaml").await;
+
+    kubectl.run("scale deployment web --replicas=5").await;
+    let conflict = kubectl.fail("apply --server-side -f manifest.yaml").await;
+    assert!(
+        conflict.contains(
+            "Apply failed with 1 conflict: conflict with \"kubectl\" with subresource \"scale\" using apps/v1: .spec.replicas"
+        ),
+        "{conflict}"
+    );
+    let differs = kubectl
+        .output("diff --server-side --force-conflicts -f manifest.yaml")
+        .await;
+    let shown = texts(&differs).0;
+    assert!(
+        differs.status.code() == Some(1)
+            && shown.contains("-  replicas: 5")
+            && shown.contains("+  replicas: 3"),
+        "{shown}"
+    );
+    kubectl
+        .run("apply --server-side --force-conflicts -f manifest.yaml")
+        .await;
+    let owners = kubectl
+        .run("get deployment web --show-managed-fields -o jsonpath={.metadata.managedFields[*].manager}{.spec.replicas}")
+        .await;
+    assert_eq!(owners, "kubectl3");
+    let hidden = kubectl.run("get deployment web -o yaml").await;
+    assert!(!hidden.contains("managedFields"), "{hidden}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_applied_by_the_client_goes_over_to_the_server() {
+    let kubectl = Kubectl::start().await;
+    kubectl.run("apply -f manifest.yaml").await;
+    let changed = MANIFEST
+        .replace("colour: red", "colour: blue")
+        .replace("replicas: 3", "replicas: 4");
+    std::fs::write(kubectl.running.dir.path().join("changed.yaml"), changed).unwrap();
+    let applied = kubectl.run("apply --server-side -f changed.yaml").await;
+    assert_eq!(applied.matches(" serverside-applied").count(), 3, "{applied}");
+    let shown = kubectl
+        .run("get deployment/web cm/settings -o jsonpath={.items[*].spec.replicas}{.items[*].data.colour}")
+        .await;
+    assert_eq!(shown, "4blue");
+    // And back again: the note of what was applied last has followed.
+    let back = kubectl.run("apply -f manifest.yaml").await;
+    assert!(back.contains("deployment.apps/web configured"), "{back}");
+    let shown = kubectl.run("get cm settings -o jsonpath={.data.colour}").await;
+    assert_eq!(shown, "red");
+}
