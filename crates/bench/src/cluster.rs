@@ -54,7 +54,7 @@ impl Cluster {
         Ok(Client::try_from(config?)?)
     }
 
-    /// The process ids of the processes whose names `status` begins so.
+    /// The process ids of the processes of that name, as in `agent node-1`, or of that kind.
     pub(crate) fn pids(&self, process: &str) -> Result<Vec<u32>> {
         let output = self.run(&["status", "-o", "json"])?;
         let status: Value = serde_json::from_slice(&output.stdout).context("read the status")?;
@@ -63,7 +63,7 @@ impl Cluster {
             .context("the status has no processes")?;
         let of_name = |one: &&Value| {
             let name = one["name"].as_str().unwrap_or_default();
-            name.split(' ').next() == Some(process)
+            name == process || name.split(' ').next() == Some(process)
         };
         let pids: Vec<u32> = processes
             .iter()

@@ -34,6 +34,7 @@ pub(crate) struct Attached {
     plugin: Arc<Plugin>,
     pod: Pod,
     result: Value,
+    detached: bool,
 }
 
 impl Plugin {
@@ -101,6 +102,7 @@ impl Plugin {
             plugin: Arc::clone(self),
             pod: pod.clone(),
             result: Value::Null,
+            detached: false,
         };
         let (result, took) = self.call("ADD", pod)?;
         attached.result = result;
@@ -123,11 +125,19 @@ impl Attached {
     pub(crate) fn address(&self) -> Result<std::net::IpAddr> {
         address(&self.result)
     }
+
+    /// DEL, now.
+    pub(crate) fn detach(mut self) -> Result<()> {
+        self.detached = true;
+        self.plugin.call("DEL", &self.pod).map(drop)
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if let Err(error) = self.plugin.call("DEL", &self.pod) {
+        if !self.detached
+            && let Err(error) = self.plugin.call("DEL", &self.pod)
+        {
             eprintln!("  {}: {error:#}", self.pod.name);
         }
     }

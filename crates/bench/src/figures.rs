@@ -26,6 +26,8 @@ pub(crate) enum Unit {
     Seconds,
     Millis,
     MiB,
+    /// Of one processor.
+    Percent,
     /// Relative to something measured in the same run.
     Times,
 }
@@ -36,6 +38,7 @@ impl Unit {
             Self::Seconds => format!("{value:.2} s"),
             Self::Millis => format!("{value:.3} ms"),
             Self::MiB => format!("{value:.1} MiB"),
+            Self::Percent => format!("{value:.2} %"),
             Self::Times => format!("{value:.2} ×"),
         }
     }

@@ -2,24 +2,30 @@
 //! prints each figure beside its bar. docs/bench.md says how to read them.
 //!
 //! ```text
-//! Cluster (up, down) ─► starting · memory · pods · paths · attach ─► Figures ─► table
-//!                                                  └─ plain: the same without Ripstop
+//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd ─┐
+//!           the same without Ripstop: plain, plugins ◄──┘                    peers ─┴► Figures ─► table, chart
 //! ```
 //!
 //! Whatever happens, the cluster is taken out again.
 
 mod attach;
+mod chart;
 mod cluster;
 mod cni;
 mod compare;
+mod crowd;
+mod extent;
 mod figures;
+mod first;
 mod machine;
-mod memory;
 mod pair;
 mod paths;
+mod peers;
 mod plain;
 mod plugins;
 mod pods;
+mod process;
+mod record;
 mod starting;
 mod traffic;
 mod wiring;
@@ -30,9 +36,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
 use cluster::Cluster;
+use extent::Extent;
 use figures::Figures;
 use pair::Toolbox;
-use paths::{Beside, Extent};
+use paths::Beside;
 
 /// Measures Ripstop on this machine, as root.
 #[derive(Debug, Parser)]
@@ -55,6 +62,12 @@ struct Options {
         default_value = "plain,bridge,ptp,veth"
     )]
     beside: Vec<Beside>,
+    /// As short as can be, to see that it works: the figures mean nothing
+    #[arg(long, conflicts_with = "record")]
+    quick: bool,
+    /// A page whose last section, `Figures`, is written anew; the picture goes beside it
+    #[arg(long, value_name = "FILE.md", conflicts_with = "only")]
+    record: Option<PathBuf>,
     /// The program [default: beside this one]
     #[arg(long)]
     ripstop: Option<PathBuf>,
@@ -76,8 +89,21 @@ enum Part {
     Pods,
     /// Traffic from pod to pod, beside plain routing and others' plugins
     Paths,
-    /// CNI ADD
+    /// A new pod's first connection across nodes
+    First,
+    /// CNI ADD and DEL
     Add,
+    /// An agent with two hundred pods
+    Crowd,
+    /// What leads to a thousand nodes, planned and written
+    Peers,
+}
+
+impl Part {
+    /// Whether the cluster has to run for it, and isn't started by it.
+    fn wants_cluster(self) -> bool {
+        !matches!(self, Self::Up | Self::Peers)
+    }
 }
 
 #[tokio::main]
@@ -116,8 +142,13 @@ async fn main() -> Result<()> {
     };
     eprintln!("taking the cluster out");
     cluster.down()?;
-    println!("{}\n\n{figures}", machine::describe());
-    measured
+    let about = machine::describe();
+    println!("{about}\n\n{figures}");
+    measured?;
+    match &options.record {
+        Some(page) => record::write(page, &about, &figures),
+        None => Ok(()),
+    }
 }
 
 /// Measures part after part; what was measured is kept if a later part fails.
@@ -127,45 +158,56 @@ async fn measure(
     toolbox: &Toolbox,
     figures: &mut Figures,
 ) -> Result<()> {
-    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
-    let rounds = options.rounds;
-    if wanted(Part::Up) {
-        eprintln!("starting a cluster, {rounds} times and once");
-        starting::measure(cluster, rounds, figures)
+    let mut runs = false;
+    for part in Part::value_variants() {
+        if !options.only.is_empty() && !options.only.contains(part) {
+            continue;
+        }
+        if part.wants_cluster() && !runs {
+            cluster.up()?;
+            runs = true;
+        }
+        runs |= *part == Part::Up;
+        let value = part.to_possible_value().context("all parts have names")?;
+        eprintln!("{}:", value.get_help().cloned().unwrap_or_default());
+        measure_part(*part, options, cluster, toolbox, figures)
             .await
-            .context("measuring `up`")?;
-    } else {
-        cluster.up()?;
-    }
-    let client = cluster.client().await?;
-    if wanted(Part::Memory) {
-        eprintln!("reading memory");
-        memory::measure(cluster, "idle", Some(60.0), figures)
-            .await
-            .context("measuring memory")?;
-    }
-    if wanted(Part::Pods) {
-        eprintln!("starting 100 pods, {rounds} times");
-        pods::measure(cluster, &client, rounds, figures)
-            .await
-            .context("measuring 100 pods")?;
-    }
-    if wanted(Part::Paths) {
-        eprintln!("sending from pod to pod, {rounds} rounds");
-        let extent = Extent {
-            rounds,
-            seconds: options.seconds,
-            beside: options.beside.clone(),
-        };
-        paths::measure(cluster, toolbox, &extent, figures)
-            .await
-            .context("measuring paths")?;
-    }
-    if wanted(Part::Add) {
-        eprintln!("attaching and detaching");
-        attach::measure(cluster, figures).context("measuring CNI ADD")?;
+            .with_context(|| format!("measuring `{}`", value.get_name()))?;
     }
     Ok(())
+}
+
+async fn measure_part(
+    part: Part,
+    options: &Options,
+    cluster: &Cluster,
+    toolbox: &Toolbox,
+    figures: &mut Figures,
+) -> Result<()> {
+    let extent = options.extent();
+    match part {
+        Part::Up => starting::measure(cluster, extent.rounds, figures).await,
+        Part::Memory => process::measure_memory(cluster, "idle", Some(60.0), figures).await,
+        Part::Pods => pods::measure(cluster, extent.rounds, figures).await,
+        Part::Paths => paths::measure(cluster, toolbox, &extent, &options.beside, figures).await,
+        Part::First => first::measure(cluster, &extent, figures),
+        Part::Add => attach::measure(cluster, &extent, figures),
+        Part::Crowd => crowd::measure(cluster, &extent, figures).await,
+        Part::Peers => peers::measure(figures).await,
+    }
+}
+
+impl Options {
+    fn extent(&self) -> Extent {
+        if self.quick {
+            return Extent::QUICK;
+        }
+        Extent {
+            rounds: self.rounds,
+            seconds: self.seconds,
+            ..Extent::WHOLE
+        }
+    }
 }
 
 /// A time that is worth measuring for.

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use crate::cluster::Cluster;
 use crate::cni::{Attached, Pod};
 use crate::compare::{Comparison, Way};
+use crate::extent::Extent;
 use crate::figures::Figures;
 use crate::pair::{Pair, Toolbox};
 use crate::plain;
@@ -25,15 +26,6 @@ pub(crate) enum Beside {
     Veth,
 }
 
-/// How much is measured.
-#[derive(Debug, Clone)]
-pub(crate) struct Extent {
-    pub(crate) rounds: u32,
-    /// Of each kind of traffic in each round.
-    pub(crate) seconds: f64,
-    pub(crate) beside: Vec<Beside>,
-}
-
 /// Two pods and the name of what joins them.
 type Named = (&'static str, Pair);
 
@@ -42,11 +34,12 @@ pub(crate) async fn measure(
     cluster: &Cluster,
     toolbox: &Toolbox,
     extent: &Extent,
+    beside: &[Beside],
     figures: &mut Figures,
 ) -> Result<()> {
     for path in ["on one node", "across nodes"] {
         let near = path == "on one node";
-        let pairs = pairs(cluster, near, extent).await?;
+        let pairs = pairs(cluster, near, beside).await?;
         for traffic in Traffic::ALL {
             let doing = || format!("pod to pod {path}, {}", traffic.name());
             let ways = in_turns(traffic, toolbox, &pairs, extent).with_context(doing)?;
@@ -71,16 +64,16 @@ fn bar(near: bool, traffic: Traffic) -> Option<f64> {
 }
 
 /// What is compared: plain routing first, Ripstop second.
-async fn pairs(cluster: &Cluster, near: bool, extent: &Extent) -> Result<Vec<Named>> {
-    let wants = |beside| extent.beside.contains(&beside);
+async fn pairs(cluster: &Cluster, near: bool, beside: &[Beside]) -> Result<Vec<Named>> {
+    let wants = |one| beside.contains(&one);
     let plain = if near {
         plain::one_node().await?
     } else {
         plain::across_nodes().await?
     };
     let mut pairs = vec![("plain routing", plain), ("Ripstop", ours(cluster, near)?)];
-    for (beside, kind) in [(Beside::Bridge, "bridge"), (Beside::Ptp, "ptp")] {
-        if wants(beside) {
+    for (other, kind) in [(Beside::Bridge, "bridge"), (Beside::Ptp, "ptp")] {
+        if wants(other) {
             let plugins = Plugins::find()?;
             let pair = if near {
                 plugins.one_node(kind)?

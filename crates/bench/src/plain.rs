@@ -10,7 +10,6 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Result;
-use ipnet::IpNet;
 use kernel::link::VethEnd;
 use kernel::route::Route;
 use kernel::{NetNs, Netlink};
@@ -54,9 +53,9 @@ pub(crate) async fn alone() -> Result<Pair> {
         ..VethEnd::default()
     };
     let address = Ipv4Addr::new(10, 250, 0, 2);
-    plug(&links, &near, &server, "eth0", address).await?;
+    plug(&links, &near, &server, "eth0", whole(address)).await?;
     let link = links.link_index("eth0").await?;
-    let own = IpNet::V4(whole(Ipv4Addr::new(10, 250, 0, 1)));
+    let own = whole(Ipv4Addr::new(10, 250, 0, 1));
     links.add_address(link, own).await?;
     links.set_up("lo").await?;
     Ok(Pair {
@@ -81,9 +80,9 @@ async fn pod(node: &NetNs, number: u8) -> Result<(Arc<NetNs>, Ipv4Addr)> {
         up: true,
         ..VethEnd::default()
     };
-    plug(&links, &near, &pod, "eth0", address).await?;
+    plug(&links, &near, &pod, "eth0", whole(address)).await?;
     let link = links.link_index(&name).await?;
-    links.add_address(link, IpNet::V4(whole(gateway))).await?;
+    links.add_address(link, whole(gateway)).await?;
     let inside = Netlink::open(&pod)?;
     let link = inside.link_index("eth0").await?;
     inside

@@ -5,27 +5,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::figures::{Figures, Unit};
-use crate::memory;
+use crate::process;
 
 const COUNT: i32 = 100;
 const NAME: &str = "bench";
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// Scales a Deployment from none to a hundred and back.
-pub(crate) async fn measure(
-    cluster: &Cluster,
-    client: &Client,
-    rounds: u32,
-    figures: &mut Figures,
-) -> Result<()> {
+pub(crate) async fn measure(cluster: &Cluster, rounds: u32, figures: &mut Figures) -> Result<()> {
+    let client = cluster.client().await?;
     let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
-    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let pods: Api<Pod> = Api::default_namespaced(client);
     deployments.create(&PostParams::default(), &deployment()).await?;
     let mut seconds = Vec::new();
     for round in 0..rounds {
@@ -35,7 +30,7 @@ pub(crate) async fn measure(
         seconds.push(begin.elapsed().as_secs_f64());
         check(&pods).await?;
         if round + 1 == rounds {
-            memory::measure(cluster, "with 100 pods", None, figures).await?;
+            process::measure_memory(cluster, "with 100 pods", None, figures).await?;
         }
         scale(&deployments, 0).await?;
         gone(&pods).await?;

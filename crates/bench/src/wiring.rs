@@ -34,13 +34,13 @@ pub(crate) async fn two_nodes(pods: impl Fn(u8) -> Ipv4Addr) -> Result<([Arc<Net
             up: true,
             ..VethEnd::default()
         };
-        plug(&links, &near, node, "eth0", uplink(number)).await?;
+        plug(&links, &near, node, "eth0", whole(uplink(number))).await?;
     }
     for (number, node) in (1..).zip(&nodes) {
         let other = 3 - number;
         let links = Netlink::open(node)?;
         let link = links.link_index("eth0").await?;
-        let route = Route::via(net(pods(other)), uplink(other).into(), link);
+        let route = Route::via(whole(pods(other)).trunc(), uplink(other).into(), link);
         links.replace_route(&route).await?;
     }
     Ok((nodes, switch))
@@ -52,7 +52,7 @@ pub(crate) async fn plug(
     near: &VethEnd<'_>,
     into: &NetNs,
     name: &str,
-    address: Ipv4Addr,
+    address: IpNet,
 ) -> Result<()> {
     let far = VethEnd {
         name,
@@ -64,15 +64,11 @@ pub(crate) async fn plug(
     inside.set_up("lo").await?;
     inside.set_up(name).await?;
     let link = inside.link_index(name).await?;
-    inside.add_address(link, IpNet::V4(whole(address))).await?;
+    inside.add_address(link, address).await?;
     Ok(())
 }
 
 /// An address with its /24.
-pub(crate) fn whole(address: Ipv4Addr) -> Ipv4Net {
-    Ipv4Net::new(address, 24).expect("24 is a prefix length")
-}
-
-fn net(address: Ipv4Addr) -> IpNet {
-    IpNet::V4(whole(address).trunc())
+pub(crate) fn whole(address: Ipv4Addr) -> IpNet {
+    IpNet::V4(Ipv4Net::new(address, 24).expect("24 is a prefix length"))
 }
