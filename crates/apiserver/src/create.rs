@@ -51,7 +51,7 @@ async fn create_owned(
     let metadata = object::metadata(&mut object);
     metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".into(), object::now().into());
-    if kind.generation {
+    if kind.generation != kinds::Generation::None {
         metadata.insert("generation".into(), 1.into());
     }
     if let Some(namespace) = &call.namespace {

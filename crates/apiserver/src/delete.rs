@@ -208,7 +208,7 @@ fn plan(kind: &Kind, current: &Value, options: &Options, now: jiff::Timestamp) -
         let metadata = object::metadata(&mut object);
         metadata.insert("deletionTimestamp".into(), time.into());
         metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
-        if first && kind.generation {
+        if first && kind.generation != kinds::Generation::None {
             next_generation(&mut object);
         }
     }

@@ -179,7 +179,7 @@ fn prepare(target: &Target<'_>, current: &Value, change: Change) -> Result<Value
     if wanted == bare && managers.same_owners(&owners) {
         return Ok(current.clone());
     }
-    if kind.generation && !same_specification(&bare, &wanted) {
+    if kind.is_new_generation(&wanted, &bare) {
         next_generation(&mut wanted);
     }
     managed::put(&mut wanted, &managers);
@@ -210,16 +210,6 @@ pub(crate) fn next_generation(object: &mut Value) {
     let metadata = object::metadata(object);
     let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(0);
     metadata.insert("generation".into(), (generation + 1).into());
-}
-
-/// Whether two states of an object agree in everything but metadata and status.
-fn same_specification(a: &Value, b: &Value) -> bool {
-    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
-        return a == b;
-    };
-    let counts = |field: &&String| !matches!(field.as_str(), "metadata" | "status");
-    a.keys().filter(counts).all(|field| a.get(field) == b.get(field))
-        && b.keys().filter(counts).all(|field| a.contains_key(field))
 }
 
 /// The object of a PUT must be the one that its path names.

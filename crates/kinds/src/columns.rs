@@ -86,6 +86,44 @@ pub(crate) fn containers(template: &Value) -> (Value, Value) {
     (join("/name"), join("/image"))
 }
 
+/// The first three of many texts, and how many more there are; another text in place of none.
+pub(crate) fn first_few(texts: impl Iterator<Item = String>, none: &str) -> String {
+    const SHOWN: usize = 3;
+    let all: Vec<_> = texts.collect();
+    match all.len() {
+        count if count > SHOWN => format!("{} + {} more...", all[..SHOWN].join(","), count - SHOWN),
+        _ => match all.join(",") {
+            text if text.is_empty() => none.to_owned(),
+            text => text,
+        },
+    }
+}
+
+/// The object's name, and that it is the one that is taken when none is asked for, if an annotation says so.
+pub(crate) fn default_name(object: &Value, annotation: &str) -> Value {
+    let name = text(object, "/metadata/name");
+    if object["metadata"]["annotations"][annotation] == "true" {
+        format!("{name} (default)").into()
+    } else {
+        name.into()
+    }
+}
+
+/// The addresses, or else host names, that a load balancer has given an object, each once.
+pub(crate) fn load_balancer(object: &Value) -> String {
+    let ingress = list(object, "/status/loadBalancer/ingress").iter();
+    let mut addresses: Vec<_> = ingress
+        .map(|entry| match text(entry, "/ip") {
+            "" => text(entry, "/hostname"),
+            ip => ip,
+        })
+        .filter(|address| !address.is_empty())
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.join(",")
+}
+
 /// Rows of kinds that have nothing to show but name and age.
 pub(crate) fn name_and_age(object: &Value, now: i64) -> Vec<Value> {
     vec![name(object), age(object, now)]

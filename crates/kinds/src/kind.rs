@@ -3,6 +3,7 @@
 use std::fmt;
 
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -34,13 +35,15 @@ pub struct Kind {
     pub status: bool,
     /// The `/scale` subresource, where the kind has one.
     pub scale: Option<Scale>,
-    /// Whether `metadata.generation` counts changes of everything but metadata and status.
-    pub generation: bool,
+    /// Which changes `metadata.generation` counts.
+    pub generation: Generation,
     /// Further subresources that the server implements by hand, as in `log`, `exec`, `binding`, `eviction`.
     pub subresources: &'static [&'static str],
     /// A round trip through the typed object: drops (and names) what the kind doesn't know, refuses wrong
     /// types, merges write-only fields, and writes quantities in their canonical form.
     pub decode: fn(&Value) -> Result<Decoded, DecodeError>,
+    /// Adds the schema of the kind's type, and those it refers to, to a generator.
+    pub schema: fn(&mut SchemaGenerator),
     /// Fills in the API's documented defaults. Idempotent: run it on every create and update.
     pub default: fn(&mut Value),
     /// What Kubernetes sets besides defaults on a new object, or on a changed one because of the old: after
@@ -62,7 +65,7 @@ impl Kind {
     /// A kind whose objects live in namespaces, with nothing special about it: entries add what there is.
     pub(crate) const fn namespaced<T>(singular: &'static str) -> Kind
     where
-        T: Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned,
+        T: Resource<Scope = NamespaceResourceScope> + JsonSchema + Serialize + DeserializeOwned,
     {
         Kind::plain::<T>(singular, true)
     }
@@ -70,14 +73,14 @@ impl Kind {
     /// A kind whose objects belong to the whole cluster, with nothing special about it.
     pub(crate) const fn cluster<T>(singular: &'static str) -> Kind
     where
-        T: Resource<Scope = ClusterResourceScope> + Serialize + DeserializeOwned,
+        T: Resource<Scope = ClusterResourceScope> + JsonSchema + Serialize + DeserializeOwned,
     {
         Kind::plain::<T>(singular, false)
     }
 
     const fn plain<T>(singular: &'static str, namespaced: bool) -> Kind
     where
-        T: Resource + Serialize + DeserializeOwned,
+        T: Resource + JsonSchema + Serialize + DeserializeOwned,
     {
         Kind {
             group: T::GROUP,
@@ -90,9 +93,10 @@ impl Kind {
             namespaced,
             status: false,
             scale: None,
-            generation: false,
+            generation: Generation::None,
             subresources: &[],
             decode: decode::typed::<T>,
+            schema: |generator| _ = generator.subschema_for::<T>(),
             default: |_| {},
             prepare: |_, _| {},
             name: names::subdomain,
@@ -103,6 +107,22 @@ impl Kind {
         }
     }
 
+    /// Whether a change makes a new generation of an object.
+    pub fn is_new_generation(&self, new: &Value, old: &Value) -> bool {
+        let metadata = match self.generation {
+            Generation::None => return false,
+            Generation::Content => "",
+            Generation::ContentAndLabels => "labels",
+            Generation::ContentAndAnnotations => "annotations",
+        };
+        let content = |object: &Value| {
+            let mut object = object.as_object().cloned().unwrap_or_default();
+            object.retain(|field, _| !matches!(field.as_str(), "metadata" | "status"));
+            object
+        };
+        content(new) != content(old) || new["metadata"][metadata] != old["metadata"][metadata]
+    }
+
     /// Checks a new object, or a changed one against the old; empty means valid.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let mut errors = Errors::default();
@@ -110,6 +130,19 @@ impl Kind {
         (self.rules)(&mut errors, new, old);
         errors.into_list()
     }
+}
+
+/// Which changes `metadata.generation` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// There is none.
+    None,
+    /// Everything but metadata and status.
+    Content,
+    /// The same, and labels.
+    ContentAndLabels,
+    /// The same, and annotations.
+    ContentAndAnnotations,
 }
 
 /// Reads a selectable field's text from an object.

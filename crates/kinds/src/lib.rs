@@ -24,13 +24,15 @@ mod check;
 mod apps;
 mod coordination;
 mod core;
+mod discovery;
+mod networking;
 mod rbac;
 
 // Pods are large, and other kinds hold them as templates.
 mod pod;
 
 pub use columns::human_duration;
-pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Kind, Reason, Scale};
+pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Generation, Kind, Reason, Scale};
 pub use labels::selects;
 pub use pod::qos_class;
 pub use quantity::{NotAQuantity, Quantity};

@@ -1,7 +1,7 @@
 //! The table itself, and the look-ups in it.
 
 use crate::kind::Kind;
-use crate::{apps, coordination, core, pod, rbac};
+use crate::{apps, coordination, core, discovery, networking, pod, rbac};
 
 static KINDS: &[Kind] = &[
     core::configmap::KIND,
@@ -16,6 +16,12 @@ static KINDS: &[Kind] = &[
     apps::deployment::KIND,
     apps::replicaset::KIND,
     coordination::lease::KIND,
+    discovery::endpointslice::KIND,
+    networking::ingress::KIND,
+    networking::ingressclass::KIND,
+    networking::ipaddress::KIND,
+    networking::networkpolicy::KIND,
+    networking::servicecidr::KIND,
     rbac::binding::CLUSTER_KIND,
     rbac::role::CLUSTER_KIND,
     rbac::binding::KIND,

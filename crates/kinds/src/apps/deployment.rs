@@ -8,7 +8,7 @@ use crate::check::errors::{Errors, Field};
 use crate::check::numbers;
 use crate::columns::{self, column};
 use crate::json::{at, int, set_default, set_default_text, text};
-use crate::kind::{Column, Kind};
+use crate::kind::{Column, Generation, Kind};
 use crate::pod;
 
 pub(crate) const KIND: Kind = Kind {
@@ -16,7 +16,7 @@ pub(crate) const KIND: Kind = Kind {
     categories: &["all"],
     status: true,
     scale: Some(workload::SCALE),
-    generation: true,
+    generation: Generation::ContentAndAnnotations,
     decode: workload::decode::<Deployment>,
     default,
     rules,

@@ -7,7 +7,7 @@ use crate::apps::workload;
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
 use crate::json::{int, set_default};
-use crate::kind::{Column, Kind};
+use crate::kind::{Column, Generation, Kind};
 use crate::pod;
 
 pub(crate) const KIND: Kind = Kind {
@@ -15,7 +15,7 @@ pub(crate) const KIND: Kind = Kind {
     categories: &["all"],
     status: true,
     scale: Some(workload::SCALE),
-    generation: true,
+    generation: Generation::Content,
     decode: workload::decode::<ReplicaSet>,
     default,
     rules,

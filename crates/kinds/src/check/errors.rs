@@ -105,6 +105,12 @@ impl Errors {
         self.push(Reason::TooLong, field, "Too long".to_owned(), &detail);
     }
 
+    pub(crate) fn too_many(&mut self, field: &Field, found: usize, most: usize) {
+        let items = if most == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {most} {items}");
+        self.push(Reason::TooMany, field, format!("Too many: {found}"), &detail);
+    }
+
     pub(crate) fn not_found(&mut self, field: &Field, value: &str) {
         self.push(
             Reason::NotFound,

@@ -5,4 +5,5 @@ pub(crate) mod errors;
 pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod numbers;
+pub(crate) mod reference;
 pub(crate) mod selector;

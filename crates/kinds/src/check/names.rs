@@ -1,6 +1,8 @@
 //! The formats of names, labels and keys, with Kubernetes' messages. Each check returns what is wrong, one
 //! message for each rule that is broken.
 
+use crate::check::errors::{Errors, Field};
+
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
@@ -38,6 +40,38 @@ pub(crate) fn subdomain(name: &str) -> Vec<String> {
     messages
 }
 
+/// A host's name, perhaps with a wildcard in place of its first label.
+pub(crate) fn host(name: &str) -> Vec<String> {
+    if !name.contains('*') {
+        return subdomain(name);
+    }
+    let mut messages = at_most(name, 253);
+    if !name.strip_prefix("*.").is_some_and(is_subdomain) {
+        messages.push(pattern(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            &format!(r"\*\.{SUBDOMAIN}"),
+            &["*.example.com"],
+        ));
+    }
+    messages
+}
+
+/// A DNS name with a domain, perhaps with the root's dot at its end.
+pub(crate) fn fully_qualified(errors: &mut Errors, name: &str, path: &Field) {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let messages = subdomain(name);
+    if name.is_empty() {
+        errors.required(path, "");
+    } else if !messages.is_empty() {
+        errors.invalid(path, name, &messages.join(","));
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.invalid(path, name, detail);
+    } else if let Some(part) = name.split('.').find(|part| !label(part).is_empty()) {
+        errors.invalid(path, part, &label(part).join(","));
+    }
+}
+
 /// What can stand as one part of a path: almost anything, as roles are called.
 pub(crate) fn path_segment(name: &str) -> Vec<String> {
     if name == "." || name == ".." {
@@ -47,6 +81,16 @@ pub(crate) fn path_segment(name: &str) -> Vec<String> {
     forbidden
         .map(|part| format!("may not contain '{part}'"))
         .collect()
+}
+
+/// The path of a URL.
+pub(crate) fn http_path(path: &str) -> Vec<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !path.is_empty() && path.chars().all(allowed) {
+        return Vec::new();
+    }
+    let regex = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    vec![format!("Invalid path (regex used for validation is '{regex}')")]
 }
 
 /// A label's or annotation's key: a name, optionally after a DNS subdomain and a slash.

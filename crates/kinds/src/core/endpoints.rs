@@ -38,23 +38,18 @@ pub(crate) const KIND: Kind = Kind {
     ..Kind::namespaced::<Endpoints>("endpoints")
 };
 
-/// The first three addresses, and how many more there are.
 fn addresses(endpoints: &Value) -> String {
-    const SHOWN: usize = 3;
     let mut all = Vec::new();
     for subset in list(endpoints, "/subsets") {
-        let ips = || {
-            list(subset, "/addresses")
-                .iter()
-                .map(|address| text(address, "/ip"))
-        };
+        let addresses = list(subset, "/addresses").iter();
+        let ips = addresses.map(|address| text(address, "/ip"));
         let ports = list(subset, "/ports");
         if ports.is_empty() {
-            all.extend(ips().map(str::to_owned));
+            all.extend(ips.clone().map(str::to_owned));
         }
         for port in ports {
             let number = int(port, "/port").unwrap_or_default();
-            all.extend(ips().map(|ip| {
+            all.extend(ips.clone().map(|ip| {
                 if ip.contains(':') {
                     format!("[{ip}]:{number}")
                 } else {
@@ -63,11 +58,7 @@ fn addresses(endpoints: &Value) -> String {
             }));
         }
     }
-    match all.len() {
-        0 => "<none>".to_owned(),
-        count if count > SHOWN => format!("{} + {} more...", all[..SHOWN].join(","), count - SHOWN),
-        _ => all.join(","),
-    }
+    columns::first_few(all.into_iter(), "<none>")
 }
 
 fn rules(errors: &mut Errors, endpoints: &Value, _old: Option<&Value>) {

@@ -45,7 +45,7 @@ fn pod_cidrs(errors: &mut Errors, node: &Value, path: &Field) {
     for (index, cidr) in cidrs.iter().enumerate() {
         let text = cidr.as_str().unwrap_or_default();
         errors.invalid_all(&path.index(index), text, addresses::cidr(text));
-        families.extend(addresses::cidr_address(text).map(|address| address.is_ipv4()));
+        families.extend(addresses::Cidr::parse(text).map(|cidr| cidr.address.is_ipv4()));
     }
     if families.len() > 2 || (families.len() == 2 && families[0] == families[1]) {
         errors.invalid(

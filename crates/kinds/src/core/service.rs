@@ -144,25 +144,16 @@ fn external_addresses(service: &Value) -> String {
     if kind == "ExternalName" {
         return text(service, "/spec/externalName").to_owned();
     }
-    let mut addresses = Vec::new();
-    if kind == "LoadBalancer" {
-        addresses.extend(list(service, "/status/loadBalancer/ingress").iter().filter_map(
-            |ingress| match text(ingress, "/ip") {
-                "" => Some(text(ingress, "/hostname")).filter(|name| !name.is_empty()),
-                ip => Some(ip),
-            },
-        ));
-        addresses.sort_unstable();
-        addresses.dedup();
-    }
-    addresses.extend(
-        list(service, "/spec/externalIPs")
-            .iter()
-            .filter_map(Value::as_str),
-    );
-    match (addresses.is_empty(), kind) {
+    let balanced = kind == "LoadBalancer";
+    let given = balanced
+        .then(|| columns::load_balancer(service))
+        .filter(|text| !text.is_empty());
+    let external = list(service, "/spec/externalIPs").iter();
+    let external = external.filter_map(Value::as_str).map(str::to_owned);
+    let addresses: Vec<_> = given.into_iter().chain(external).collect();
+    match (addresses.is_empty(), balanced) {
         (false, _) => addresses.join(","),
-        (true, "LoadBalancer") => "<pending>".to_owned(),
-        (true, _) => "<none>".to_owned(),
+        (true, true) => "<pending>".to_owned(),
+        (true, false) => "<none>".to_owned(),
     }
 }

@@ -21,13 +21,13 @@ use serde_json::{Value, json};
 
 use crate::decode;
 use crate::json::{flag, set_default, set_default_text, text};
-use crate::kind::{DecodeError, Decoded, Kind};
+use crate::kind::{DecodeError, Decoded, Generation, Kind};
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["po"],
     categories: &["all"],
     status: true,
-    generation: true,
+    generation: Generation::Content,
     subresources: &["binding", "eviction", "exec", "log"],
     decode: decode_pod,
     default,

@@ -1,0 +1,243 @@
+//! `v1`.
+
+types! { core,
+    Affinity {
+        nodeAffinity: core::NodeAffinity;
+        podAffinity: core::PodAffinity;
+        podAntiAffinity: core::PodAntiAffinity;
+    }
+    CSIVolumeSource { nodePublishSecretRef: core::LocalObjectReference; }
+    Capabilities { add .list_atomic(); drop .list_atomic(); }
+    CephFSVolumeSource { monitors .list_atomic(); secretRef: core::LocalObjectReference; }
+    CinderVolumeSource { secretRef: core::LocalObjectReference; }
+    ClusterTrustBundleProjection { labelSelector: meta::LabelSelector; }
+    ConfigMap { metadata: meta::ObjectMeta; }
+    ConfigMapKeySelector atomic {}
+    ConfigMapProjection { items .list_atomic(); }
+    ConfigMapVolumeSource { items .list_atomic(); }
+    Container {
+        args .list_atomic();
+        command .list_atomic();
+        env: core::EnvVar .merge_by("name") .list_map(&["name"]);
+        envFrom .list_atomic();
+        lifecycle: core::Lifecycle;
+        livenessProbe: core::Probe;
+        ports .merge_by("containerPort") .list_map(&["containerPort", "protocol"]);
+        readinessProbe: core::Probe;
+        resizePolicy .list_atomic();
+        resources: core::ResourceRequirements;
+        restartPolicyRules: core::ContainerRestartRule .list_atomic();
+        securityContext: core::SecurityContext;
+        startupProbe: core::Probe;
+        volumeDevices .merge_by("devicePath") .list_map(&["devicePath"]);
+        volumeMounts .merge_by("mountPath") .list_map(&["mountPath"]);
+    }
+    ContainerImage { names .list_atomic(); }
+    ContainerRestartRule { exitCodes: core::ContainerRestartRuleOnExitCodes; }
+    ContainerRestartRuleOnExitCodes { values .list_set(); }
+    ContainerStatus {
+        allocatedResourcesStatus: core::ResourceStatus .merge_by("name") .list_map(&["name"]);
+        resources: core::ResourceRequirements;
+        user: core::ContainerUser;
+        volumeMounts .merge_by("mountPath") .list_map(&["mountPath"]);
+    }
+    ContainerUser { linux: core::LinuxContainerUser; }
+    DownwardAPIProjection { items: core::DownwardAPIVolumeFile .list_atomic(); }
+    DownwardAPIVolumeFile {
+        fieldRef: core::ObjectFieldSelector;
+        resourceFieldRef: core::ResourceFieldSelector;
+    }
+    DownwardAPIVolumeSource { items: core::DownwardAPIVolumeFile .list_atomic(); }
+    EndpointAddress atomic { targetRef: core::ObjectReference; }
+    EndpointPort atomic {}
+    EndpointSubset {
+        addresses: core::EndpointAddress .list_atomic();
+        notReadyAddresses: core::EndpointAddress .list_atomic();
+        ports: core::EndpointPort .list_atomic();
+    }
+    Endpoints { metadata: meta::ObjectMeta; subsets: core::EndpointSubset .list_atomic(); }
+    EnvVar { valueFrom: core::EnvVarSource; }
+    EnvVarSource {
+        configMapKeyRef: core::ConfigMapKeySelector;
+        fieldRef: core::ObjectFieldSelector;
+        fileKeyRef: core::FileKeySelector;
+        resourceFieldRef: core::ResourceFieldSelector;
+        secretKeyRef: core::SecretKeySelector;
+    }
+    EphemeralContainer {
+        args .list_atomic();
+        command .list_atomic();
+        env: core::EnvVar .merge_by("name") .list_map(&["name"]);
+        envFrom .list_atomic();
+        lifecycle: core::Lifecycle;
+        livenessProbe: core::Probe;
+        ports .merge_by("containerPort") .list_map(&["containerPort", "protocol"]);
+        readinessProbe: core::Probe;
+        resizePolicy .list_atomic();
+        resources: core::ResourceRequirements;
+        restartPolicyRules: core::ContainerRestartRule .list_atomic();
+        securityContext: core::SecurityContext;
+        startupProbe: core::Probe;
+        volumeDevices .merge_by("devicePath") .list_map(&["devicePath"]);
+        volumeMounts .merge_by("mountPath") .list_map(&["mountPath"]);
+    }
+    EphemeralVolumeSource { volumeClaimTemplate: core::PersistentVolumeClaimTemplate; }
+    Event {
+        involvedObject: core::ObjectReference;
+        metadata: meta::ObjectMeta;
+        related: core::ObjectReference;
+    }
+    ExecAction { command .list_atomic(); }
+    FCVolumeSource { targetWWNs .list_atomic(); wwids .list_atomic(); }
+    FileKeySelector atomic {}
+    FlexVolumeSource { secretRef: core::LocalObjectReference; }
+    HTTPGetAction { httpHeaders .list_atomic(); }
+    HostAlias { hostnames .list_atomic(); }
+    ISCSIVolumeSource { portals .list_atomic(); secretRef: core::LocalObjectReference; }
+    Lifecycle { postStart: core::LifecycleHandler; preStop: core::LifecycleHandler; }
+    LifecycleHandler { exec: core::ExecAction; httpGet: core::HTTPGetAction; }
+    LinuxContainerUser { supplementalGroups .list_atomic(); }
+    LoadBalancerIngress { ports .list_atomic(); }
+    LoadBalancerStatus { ingress: core::LoadBalancerIngress .list_atomic(); }
+    LocalObjectReference atomic {}
+    Namespace { metadata: meta::ObjectMeta; spec: core::NamespaceSpec; status: core::NamespaceStatus; }
+    NamespaceSpec { finalizers .list_atomic(); }
+    NamespaceStatus { conditions .merge_by("type") .list_map(&["type"]); }
+    Node { metadata: meta::ObjectMeta; spec: core::NodeSpec; status: core::NodeStatus; }
+    NodeAffinity {
+        preferredDuringSchedulingIgnoredDuringExecution: core::PreferredSchedulingTerm .list_atomic();
+        requiredDuringSchedulingIgnoredDuringExecution: core::NodeSelector;
+    }
+    NodeAllocatableResourceClaimStatus { containers .list_set(); }
+    NodeSelector atomic { nodeSelectorTerms: core::NodeSelectorTerm .list_atomic(); }
+    NodeSelectorRequirement { values .list_atomic(); }
+    NodeSelectorTerm atomic {
+        matchExpressions: core::NodeSelectorRequirement .list_atomic();
+        matchFields: core::NodeSelectorRequirement .list_atomic();
+    }
+    NodeSpec { podCIDRs .merge_set() .list_set(); taints .list_atomic(); }
+    NodeStatus {
+        addresses .merge_by("type") .list_map(&["type"]);
+        conditions .merge_by("type") .list_map(&["type"]);
+        declaredFeatures .list_atomic();
+        images: core::ContainerImage .list_atomic();
+        runtimeHandlers .list_atomic();
+        volumesAttached .list_atomic();
+        volumesInUse .list_atomic();
+    }
+    ObjectFieldSelector atomic {}
+    ObjectReference atomic {}
+    PersistentVolumeClaimSpec {
+        accessModes .list_atomic();
+        dataSource: core::TypedLocalObjectReference;
+        selector: meta::LabelSelector;
+    }
+    PersistentVolumeClaimTemplate { metadata: meta::ObjectMeta; spec: core::PersistentVolumeClaimSpec; }
+    Pod { metadata: meta::ObjectMeta; spec: core::PodSpec; status: core::PodStatus; }
+    PodAffinity {
+        preferredDuringSchedulingIgnoredDuringExecution: core::WeightedPodAffinityTerm .list_atomic();
+        requiredDuringSchedulingIgnoredDuringExecution: core::PodAffinityTerm .list_atomic();
+    }
+    PodAffinityTerm {
+        labelSelector: meta::LabelSelector;
+        matchLabelKeys .list_atomic();
+        mismatchLabelKeys .list_atomic();
+        namespaceSelector: meta::LabelSelector;
+        namespaces .list_atomic();
+    }
+    PodAntiAffinity {
+        preferredDuringSchedulingIgnoredDuringExecution: core::WeightedPodAffinityTerm .list_atomic();
+        requiredDuringSchedulingIgnoredDuringExecution: core::PodAffinityTerm .list_atomic();
+    }
+    PodDNSConfig { nameservers .list_atomic(); options .list_atomic(); searches .list_atomic(); }
+    PodExtendedResourceClaimStatus { requestMappings .list_atomic(); }
+    PodSecurityContext { supplementalGroups .list_atomic(); sysctls .list_atomic(); }
+    PodSpec {
+        affinity: core::Affinity;
+        containers: core::Container .merge_by("name") .list_map(&["name"]);
+        dnsConfig: core::PodDNSConfig;
+        ephemeralContainers: core::EphemeralContainer .merge_by("name") .list_map(&["name"]);
+        hostAliases: core::HostAlias .merge_by("ip") .list_map(&["ip"]);
+        imagePullSecrets: core::LocalObjectReference .merge_by("name") .list_map(&["name"]);
+        initContainers: core::Container .merge_by("name") .list_map(&["name"]);
+        nodeSelector .map_atomic();
+        readinessGates .list_atomic();
+        resourceClaims .merge_by("name") .retain_keys() .list_map(&["name"]);
+        resources: core::ResourceRequirements;
+        schedulingGates .merge_by("name") .list_map(&["name"]);
+        securityContext: core::PodSecurityContext;
+        tolerations .list_atomic();
+        topologySpreadConstraints: core::TopologySpreadConstraint .merge_by("topologyKey") .list_map(&["topologyKey", "whenUnsatisfiable"]);
+        volumes: core::Volume .merge_by("name") .retain_keys() .list_map(&["name"]);
+    }
+    PodStatus {
+        conditions .merge_by("type") .list_map(&["type"]);
+        containerStatuses: core::ContainerStatus .list_atomic();
+        ephemeralContainerStatuses: core::ContainerStatus .list_atomic();
+        extendedResourceClaimStatus: core::PodExtendedResourceClaimStatus;
+        hostIPs .merge_by("ip") .list_atomic();
+        initContainerStatuses: core::ContainerStatus .list_atomic();
+        nodeAllocatableResourceClaimStatuses: core::NodeAllocatableResourceClaimStatus .list_atomic();
+        podIPs .merge_by("ip") .list_map(&["ip"]);
+        resourceClaimStatuses .merge_by("name") .retain_keys() .list_map(&["name"]);
+        resources: core::ResourceRequirements;
+    }
+    PodTemplateSpec { metadata: meta::ObjectMeta; spec: core::PodSpec; }
+    PreferredSchedulingTerm { preference: core::NodeSelectorTerm; }
+    Probe { exec: core::ExecAction; httpGet: core::HTTPGetAction; }
+    ProjectedVolumeSource { sources: core::VolumeProjection .list_atomic(); }
+    RBDVolumeSource { monitors .list_atomic(); secretRef: core::LocalObjectReference; }
+    ResourceFieldSelector atomic {}
+    ResourceRequirements { claims .list_map(&["name"]); }
+    ResourceStatus { resources .list_map(&["resourceID"]); }
+    ScaleIOVolumeSource { secretRef: core::LocalObjectReference; }
+    Secret { metadata: meta::ObjectMeta; }
+    SecretKeySelector atomic {}
+    SecretProjection { items .list_atomic(); }
+    SecretVolumeSource { items .list_atomic(); }
+    SecurityContext { capabilities: core::Capabilities; }
+    Service { metadata: meta::ObjectMeta; spec: core::ServiceSpec; status: core::ServiceStatus; }
+    ServiceAccount {
+        imagePullSecrets: core::LocalObjectReference .list_atomic();
+        metadata: meta::ObjectMeta;
+        secrets: core::ObjectReference .merge_by("name") .list_map(&["name"]);
+    }
+    ServiceSpec {
+        clusterIPs .list_atomic();
+        externalIPs .list_atomic();
+        ipFamilies .list_atomic();
+        loadBalancerSourceRanges .list_atomic();
+        ports .merge_by("port") .list_map(&["port", "protocol"]);
+        selector .map_atomic();
+    }
+    ServiceStatus {
+        conditions .merge_by("type") .list_map(&["type"]);
+        loadBalancer: core::LoadBalancerStatus;
+    }
+    StorageOSVolumeSource { secretRef: core::LocalObjectReference; }
+    TopologySpreadConstraint { labelSelector: meta::LabelSelector; matchLabelKeys .list_atomic(); }
+    TypedLocalObjectReference atomic {}
+    Volume {
+        cephfs: core::CephFSVolumeSource;
+        cinder: core::CinderVolumeSource;
+        configMap: core::ConfigMapVolumeSource;
+        csi: core::CSIVolumeSource;
+        downwardAPI: core::DownwardAPIVolumeSource;
+        ephemeral: core::EphemeralVolumeSource;
+        fc: core::FCVolumeSource;
+        flexVolume: core::FlexVolumeSource;
+        iscsi: core::ISCSIVolumeSource;
+        projected: core::ProjectedVolumeSource;
+        rbd: core::RBDVolumeSource;
+        scaleIO: core::ScaleIOVolumeSource;
+        secret: core::SecretVolumeSource;
+        storageos: core::StorageOSVolumeSource;
+    }
+    VolumeProjection {
+        clusterTrustBundle: core::ClusterTrustBundleProjection;
+        configMap: core::ConfigMapProjection;
+        downwardAPI: core::DownwardAPIProjection;
+        secret: core::SecretProjection;
+    }
+    WeightedPodAffinityTerm { podAffinityTerm: core::PodAffinityTerm; }
+}
