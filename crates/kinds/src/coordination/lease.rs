@@ -42,4 +42,11 @@ fn rules(errors: &mut Errors, lease: &Value, _old: Option<&Value>) {
             errors.invalid(&spec.child(field), value, detail);
         }
     }
+    let strategy = text(lease, "/spec/strategy");
+    if !text(lease, "/spec/preferredHolder").is_empty() && strategy.is_empty() {
+        errors.forbidden(
+            &spec.child("preferredHolder"),
+            "may only be specified if `strategy` is defined",
+        );
+    }
 }

@@ -9,5 +9,7 @@ pub(crate) mod node;
 mod node_validation;
 pub(crate) mod secret;
 pub(crate) mod service;
+mod service_addresses;
+mod service_change;
 mod service_validation;
 pub(crate) mod serviceaccount;

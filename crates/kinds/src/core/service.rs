@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::check::names;
 use crate::columns::{self, column, or_none, wide};
-use crate::core::service_validation;
+use crate::core::{service_change, service_validation};
 use crate::json::{int, list, list_mut, object_mut, set, set_default, set_default_text, text};
 use crate::kind::{Column, Kind};
 use crate::labels;
@@ -17,6 +17,7 @@ pub(crate) const KIND: Kind = Kind {
     default,
     // It becomes a host name.
     name: names::label,
+    prepare: service_change::prepare,
     rules: service_validation::rules,
     columns: COLUMNS,
     row,
@@ -53,9 +54,7 @@ fn default(service: &mut Value) {
     cluster_ips(spec);
     list_mut(spec, "/ports").for_each(default_port);
     let kind = text(spec, "/type").to_owned();
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
-        || (kind == "ClusterIP" && !list(spec, "/externalIPs").is_empty());
-    if external {
+    if service_change::is_external(spec) {
         set_default_text(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind != "ExternalName" {

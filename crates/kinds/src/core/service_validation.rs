@@ -1,11 +1,14 @@
 //! The rules of Services.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use crate::check::errors::{Errors, Field};
 use crate::check::{addresses, meta, names, numbers};
+use crate::core::service_addresses::{changed, cluster_ips, is_headless};
+use crate::core::service_change;
 use crate::json::{at, int, list, text};
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -13,6 +16,7 @@ const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort
 pub(crate) fn rules(errors: &mut Errors, service: &Value, old: Option<&Value>) {
     let path = Field::root().child("spec");
     let spec = &service["spec"];
+    topology(errors, service);
     errors.one_of(&path.child("type"), text(spec, "/type"), &TYPES);
     ports(errors, spec, &path.child("ports"));
     meta::labels(errors, spec, "/selector", &path.child("selector"));
@@ -33,15 +37,12 @@ pub(crate) fn rules(errors: &mut Errors, service: &Value, old: Option<&Value>) {
             addresses::endpoint(ip),
         );
     }
-    load_balancer(errors, spec, &path);
+    load_balancer(errors, service, &path);
     policies(errors, spec, &path);
+    status(errors, service);
     if let Some(old) = old {
-        cluster_ip_change(errors, spec, &old["spec"], &path);
+        changed(errors, spec, &old["spec"], &path);
     }
-}
-
-fn is_headless(spec: &Value) -> bool {
-    text(spec, "/clusterIPs/0") == "None" || text(spec, "/clusterIP") == "None"
 }
 
 fn ports(errors: &mut Errors, spec: &Value, path: &Field) {
@@ -50,56 +51,58 @@ fn ports(errors: &mut Errors, spec: &Value, path: &Field) {
     if ports.is_empty() && !is_headless(spec) && kind != "ExternalName" {
         errors.required(path, "");
     }
+    let (mut names, mut numbers, mut node_ports) = (HashSet::new(), HashSet::new(), HashSet::new());
     for (index, entry) in ports.iter().enumerate() {
         let path = path.index(index);
-        let earlier = &ports[..index];
-        port(errors, entry, earlier, ports.len() > 1, &path);
+        port_name(
+            errors,
+            text(entry, "/name"),
+            ports.len() > 1,
+            &mut names,
+            &path.child("name"),
+        );
+        port(errors, entry, &path);
         let protocol = text(entry, "/protocol");
-        let same = |field: &str| {
-            let number = int(entry, field);
-            earlier
-                .iter()
-                .any(|other| int(other, field) == number && text(other, "/protocol") == protocol)
-        };
-        if same("/port") {
-            errors.duplicate(&path, json!({"protocol": protocol, "port": int(entry, "/port")}));
+        let number = int(entry, "/port").unwrap_or_default();
+        if !numbers.insert((protocol, number)) {
+            errors.duplicate(&path, json!({"protocol": protocol, "port": number}));
         }
+        let field = path.child("nodePort");
         match int(entry, "/nodePort").unwrap_or_default() {
             0 => {}
             _ if kind == "ClusterIP" => {
-                errors.forbidden(
-                    &path.child("nodePort"),
-                    "may not be used when `type` is 'ClusterIP'",
-                );
+                errors.forbidden(&field, "may not be used when `type` is 'ClusterIP'");
             }
-            node_port if same("/nodePort") => errors.duplicate(&path.child("nodePort"), node_port),
-            node_port => errors.in_range(&path.child("nodePort"), Some(node_port), 1, 65_535),
+            port if !node_ports.insert((protocol, port)) => errors.duplicate(&field, port),
+            port => numbers::port(errors, Some(port), &field),
         }
     }
 }
 
-fn port(errors: &mut Errors, port: &Value, earlier: &[Value], require_name: bool, path: &Field) {
-    match text(port, "/name") {
-        "" if require_name => errors.required(&path.child("name"), ""),
+fn port_name<'a>(
+    errors: &mut Errors,
+    name: &'a str,
+    required: bool,
+    seen: &mut HashSet<&'a str>,
+    path: &Field,
+) {
+    match name {
+        "" if required => errors.required(path, ""),
         "" => {}
         name => {
-            errors.invalid_all(&path.child("name"), name, names::label(name));
-            if earlier.iter().any(|other| text(other, "/name") == name) {
-                errors.duplicate(&path.child("name"), name);
+            errors.invalid_all(path, name, names::label(name));
+            if !seen.insert(name) {
+                errors.duplicate(path, name);
             }
         }
     }
-    errors.in_range(
-        &path.child("port"),
-        Some(int(port, "/port").unwrap_or_default()),
-        1,
-        65_535,
-    );
-    errors.one_of(
-        &path.child("protocol"),
-        text(port, "/protocol"),
-        &["SCTP", "TCP", "UDP"],
-    );
+}
+
+fn port(errors: &mut Errors, port: &Value, path: &Field) {
+    let number = int(port, "/port").unwrap_or_default();
+    numbers::port(errors, Some(number), &path.child("port"));
+    let protocol = text(port, "/protocol");
+    errors.one_of(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
     numbers::port_or_name(errors, &port["targetPort"], &path.child("targetPort"));
     if let Some(protocol) = port.get("appProtocol").and_then(Value::as_str) {
         errors.invalid_all(&path.child("appProtocol"), protocol, names::qualified(protocol));
@@ -144,150 +147,123 @@ fn external_name(errors: &mut Errors, spec: &Value, path: &Field) {
     }
 }
 
-fn cluster_ips(errors: &mut Errors, spec: &Value, path: &Field) {
-    let ips: Vec<&str> = list(spec, "/clusterIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    let field = path.child("clusterIPs");
-    let (first, all) = (text(spec, "/clusterIP"), Value::from(ips.clone()));
-    match (first, ips.first()) {
-        ("", Some(_)) => errors.invalid(
-            &field,
-            all.clone(),
-            "must be empty when `clusterIP` is not specified",
-        ),
-        (first, Some(ip)) if first != *ip => {
-            errors.invalid(&field, all.clone(), "first value must match `clusterIP`");
-        }
-        _ => {}
-    }
-    families(errors, spec, path);
-    let kind = text(spec, "/type");
-    if is_headless(spec) {
-        if ips.len() > 1 {
-            errors.invalid(&field, all, "'None' must be the first and only value");
-        } else if matches!(kind, "NodePort" | "LoadBalancer") {
-            let detail = format!("may not be set to 'None' for {kind} services");
-            errors.invalid(&field.index(0), "None", &detail);
-        }
-        return;
-    }
-    let before = errors.len();
-    for (index, ip) in ips.iter().enumerate() {
-        errors.invalid_all(&field.index(index), ip, addresses::ip(ip));
-    }
-    if errors.len() > before {
-        return;
-    }
-    let parsed: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
-    if parsed.len() > 2 {
-        errors.invalid(&field, all, "may only hold up to 2 values");
-    } else if parsed.len() == 2 && parsed[0].is_ipv4() == parsed[1].is_ipv4() {
-        errors.invalid(&field, all, "may specify no more than one IP for each IP family");
-    }
-    for (index, (ip, family)) in parsed.iter().zip(list(spec, "/ipFamilies")).enumerate() {
-        let expected = family.as_str().unwrap_or_default();
-        if expected != if ip.is_ipv4() { "IPv4" } else { "IPv6" } {
-            let detail = format!("expected an {expected} value as indicated by `ipFamilies[{index}]`");
-            errors.invalid(&field.index(index), ip.to_string(), &detail);
-        }
-    }
-}
-
-fn families(errors: &mut Errors, spec: &Value, path: &Field) {
-    let families = list(spec, "/ipFamilies");
-    for (index, family) in families.iter().enumerate() {
-        let field = path.child("ipFamilies").index(index);
-        errors.one_of(&field, family.as_str().unwrap_or_default(), &["IPv4", "IPv6"]);
-        if families[..index].contains(family) {
-            errors.duplicate(&field, family.clone());
-        }
-    }
-    if let Some(policy) = spec.get("ipFamilyPolicy").and_then(Value::as_str) {
-        let supported = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-        errors.one_of(&path.child("ipFamilyPolicy"), policy, &supported);
-    }
-}
-
-fn load_balancer(errors: &mut Errors, spec: &Value, path: &Field) {
+fn load_balancer(errors: &mut Errors, service: &Value, path: &Field) {
+    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+    const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let spec = &service["spec"];
     let balanced = text(spec, "/type") == "LoadBalancer";
-    for (index, range) in list(spec, "/loadBalancerSourceRanges").iter().enumerate() {
-        let range = range.as_str().unwrap_or_default().trim();
-        let field = path.child("loadBalancerSourceRanges").index(index);
-        errors.invalid_all(&field, range, addresses::cidr(range));
+    let ranges = list(spec, "/loadBalancerSourceRanges");
+    // Kubernetes' own spelling of this field's path.
+    let field = path.child("LoadBalancerSourceRanges");
+    if !ranges.is_empty() && !balanced {
+        errors.forbidden(&field, ONLY);
     }
-    for field in [
-        "loadBalancerSourceRanges",
-        "allocateLoadBalancerNodePorts",
-        "loadBalancerClass",
-    ] {
-        let set = at(spec, &format!("/{field}")).is_some_and(|value| *value != json!([]));
-        if set && !balanced {
-            errors.forbidden(
-                &path.child(field),
-                "may only be used when `type` is 'LoadBalancer'",
-            );
+    for (index, range) in ranges.iter().enumerate() {
+        let range = range.as_str().unwrap_or_default().trim();
+        errors.invalid_all(&field.index(index), range, addresses::cidr(range));
+    }
+    if let Some(text) = service["metadata"]["annotations"][ANNOTATION].as_str()
+        && ranges.is_empty()
+    {
+        let field = Field::root()
+            .child("metadata")
+            .child("annotations")
+            .key(ANNOTATION);
+        if !balanced {
+            errors.forbidden(&field, ONLY);
+        }
+        for range in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
+            errors.invalid_all(&field, range, addresses::cidr(range));
         }
     }
-    if let Some(class) = spec.get("loadBalancerClass").and_then(Value::as_str) {
+    for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        if at(spec, &format!("/{field}")).is_some() && !balanced {
+            errors.forbidden(&path.child(field), ONLY);
+        }
+    }
+    if let Some(class) = spec.get("loadBalancerClass").and_then(Value::as_str)
+        && balanced
+    {
         errors.invalid_all(&path.child("loadBalancerClass"), class, names::qualified(class));
     }
 }
 
-fn policies(errors: &mut Errors, spec: &Value, path: &Field) {
-    for field in ["externalTrafficPolicy", "internalTrafficPolicy"] {
-        if let Some(policy) = spec.get(field).and_then(Value::as_str) {
-            errors.one_of(&path.child(field), policy, &["Cluster", "Local"]);
-        }
-    }
-    let external =
-        matches!(text(spec, "/type"), "NodePort" | "LoadBalancer") || !list(spec, "/externalIPs").is_empty();
-    if !external && !text(spec, "/externalTrafficPolicy").is_empty() {
-        let value = text(spec, "/externalTrafficPolicy");
-        errors.invalid(
-            &path.child("externalTrafficPolicy"),
-            value,
-            "may only be set for externally-accessible services",
-        );
-    }
-    if let Some(distribution) = spec.get("trafficDistribution").and_then(Value::as_str) {
-        let supported = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-        errors.one_of(&path.child("trafficDistribution"), distribution, &supported);
-    }
-    let health = int(spec, "/healthCheckNodePort").unwrap_or_default();
-    let local = text(spec, "/externalTrafficPolicy") == "Local" && text(spec, "/type") == "LoadBalancer";
-    if health != 0 && !local {
-        errors.invalid(
-            &path.child("healthCheckNodePort"),
-            health,
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
-        );
+/// An annotation under its old and its new name.
+fn topology(errors: &mut Errors, service: &Value) {
+    const OLD: &str = "service.kubernetes.io/topology-aware-hints";
+    const NEW: &str = "service.kubernetes.io/topology-mode";
+    let annotations = &service["metadata"]["annotations"];
+    if let (Some(old), Some(new)) = (annotations[OLD].as_str(), annotations[NEW].as_str())
+        && old != new
+    {
+        let field = Field::root().child("metadata").child("annotations").key(NEW);
+        let detail = format!("must match annotations[{OLD}] when both are specified");
+        errors.invalid(&field, new, &detail);
     }
 }
 
-/// A Service keeps its first address for life, unless it becomes or was an ExternalName.
-fn cluster_ip_change(errors: &mut Errors, new: &Value, old: &Value, path: &Field) {
-    if [new, old]
-        .iter()
-        .any(|spec| text(spec, "/type") == "ExternalName")
-    {
-        return;
-    }
-    let ips = |spec: &Value| list(spec, "/clusterIPs").to_vec();
-    let (new_ips, old_ips) = (ips(new), ips(old));
-    let path = path.child("clusterIPs");
-    match (new_ips.first(), old_ips.first()) {
-        (_, None) => {}
-        (None, Some(_)) => errors.invalid(&path.index(0), new_ips, "primary clusterIP can not be unset"),
-        (Some(new), Some(old)) if new != old => {
-            errors.invalid(&path.index(0), new_ips, "may not change once set");
+fn policies(errors: &mut Errors, spec: &Value, path: &Field) {
+    let field = path.child("externalTrafficPolicy");
+    match text(spec, "/externalTrafficPolicy") {
+        "" => {}
+        policy if !service_change::is_external(spec) => {
+            errors.invalid(
+                &field,
+                policy,
+                "may only be set for externally-accessible services",
+            );
         }
-        _ => {
-            if let (Some(new), Some(old)) = (new_ips.get(1), old_ips.get(1))
-                && new != old
-            {
-                errors.invalid(&path.index(1), new_ips, "may not change once set");
+        policy => errors.one_of(&field, policy, &["Cluster", "Local"]),
+    }
+    if let Some(policy) = spec.get("internalTrafficPolicy").and_then(Value::as_str) {
+        errors.one_of(
+            &path.child("internalTrafficPolicy"),
+            policy,
+            &["Cluster", "Local"],
+        );
+    }
+    if let Some(distribution) = spec.get("trafficDistribution").and_then(Value::as_str) {
+        let supported = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+        errors.one_of(&path.child("trafficDistribution"), distribution, &supported);
+    }
+    let field = path.child("healthCheckNodePort");
+    match int(spec, "/healthCheckNodePort").unwrap_or_default() {
+        0 => {}
+        port if !service_change::has_health_port(spec) => errors.invalid(
+            &field,
+            port,
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+        ),
+        port => numbers::port(errors, Some(port), &field),
+    }
+}
+
+fn status(errors: &mut Errors, service: &Value) {
+    let ingress = list(service, "/status/loadBalancer/ingress");
+    let path = Field::root()
+        .child("status")
+        .child("loadBalancer")
+        .child("ingress");
+    if !ingress.is_empty() && text(service, "/spec/type") != "LoadBalancer" {
+        return errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
+    }
+    for (index, entry) in ingress.iter().enumerate() {
+        let path = path.index(index);
+        let (ip, mode) = (text(entry, "/ip"), text(entry, "/ipMode"));
+        if !ip.is_empty() {
+            errors.invalid_all(&path.child("ip"), ip, addresses::ip(ip));
+        }
+        match (ip, mode) {
+            (_, "") => {}
+            ("", _) => errors.forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set"),
+            _ => errors.one_of(&path.child("ipMode"), mode, &["Proxy", "VIP"]),
+        }
+        let name = text(entry, "/hostname");
+        if !name.is_empty() {
+            errors.invalid_all(&path.child("hostname"), name, names::subdomain(name));
+            if name.parse::<IpAddr>().is_ok() {
+                let detail = "must be a DNS name, not an IP address";
+                errors.invalid(&path.child("hostname"), name, detail);
             }
         }
     }

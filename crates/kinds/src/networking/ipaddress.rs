@@ -63,7 +63,13 @@ fn rules(errors: &mut Errors, address: &Value, old: Option<&Value>) {
     if let Some(old) = old {
         errors.immutable(&path, parent, at(old, "/spec/parentRef"));
     }
-    let Some(parent) = parent else {
+    // Its type doesn't tell an empty reference from none.
+    let named = |parent: &&Value| {
+        ["/resource", "/name"]
+            .iter()
+            .any(|field| !text(parent, field).is_empty())
+    };
+    let Some(parent) = parent.filter(named) else {
         return errors.required(&path, "");
     };
     for (field, check) in [
