@@ -22,7 +22,7 @@ types! { core,
         envFrom .list_atomic();
         lifecycle: core::Lifecycle;
         livenessProbe: core::Probe;
-        ports .merge_by("containerPort") .list_map(&["containerPort", "protocol"]);
+        ports .merge_by("containerPort") .list_map(&["containerPort", "protocol"]) .key_default("protocol", "TCP");
         readinessProbe: core::Probe;
         resizePolicy .list_atomic();
         resources: core::ResourceRequirements;
@@ -71,7 +71,7 @@ types! { core,
         envFrom .list_atomic();
         lifecycle: core::Lifecycle;
         livenessProbe: core::Probe;
-        ports .merge_by("containerPort") .list_map(&["containerPort", "protocol"]);
+        ports .merge_by("containerPort") .list_map(&["containerPort", "protocol"]) .key_default("protocol", "TCP");
         readinessProbe: core::Probe;
         resizePolicy .list_atomic();
         resources: core::ResourceRequirements;
@@ -158,7 +158,7 @@ types! { core,
         dnsConfig: core::PodDNSConfig;
         ephemeralContainers: core::EphemeralContainer .merge_by("name") .list_map(&["name"]);
         hostAliases: core::HostAlias .merge_by("ip") .list_map(&["ip"]);
-        imagePullSecrets: core::LocalObjectReference .merge_by("name") .list_map(&["name"]);
+        imagePullSecrets: core::LocalObjectReference .merge_by("name") .list_map(&["name"]) .key_default("name", "");
         initContainers: core::Container .merge_by("name") .list_map(&["name"]);
         nodeSelector .map_atomic();
         readinessGates .list_atomic();
@@ -207,7 +207,7 @@ types! { core,
         externalIPs .list_atomic();
         ipFamilies .list_atomic();
         loadBalancerSourceRanges .list_atomic();
-        ports .merge_by("port") .list_map(&["port", "protocol"]);
+        ports .merge_by("port") .list_map(&["port", "protocol"]) .key_default("protocol", "TCP");
         selector .map_atomic();
     }
     ServiceStatus {
