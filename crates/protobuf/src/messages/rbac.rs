@@ -15,6 +15,6 @@ messages! {
     }
     Role { 1 metadata: ObjectMeta, 2 rules: [PolicyRule], }
     RoleBinding { 1 metadata: ObjectMeta, 2 subjects: [Subject], 3 roleRef: RoleRef, }
-    RoleRef { 1 apiGroup: string always, 2 kind: string always, 3 name: string always, }
+    RoleRef { 1 apiGroup: string, 2 kind: string always, 3 name: string always, }
     Subject { 1 kind: string always, 2 apiGroup: string, 3 name: string always, 4 namespace: string, }
 }
