@@ -66,7 +66,7 @@ async fn create_owned(
             outcome => return outcome,
         }
     }
-    Err(Failure::already_exists(Subject::of(kind, &base)))
+    Err(Failure::no_name_left(Subject::of(kind, &base)))
 }
 
 /// Whether a PUT creates what isn't there: Kubernetes settled that kind by kind.

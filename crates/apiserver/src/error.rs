@@ -24,6 +24,9 @@ pub enum Error {
     /// A namespace that every cluster has can't be created.
     #[error("can't create the namespace {0}: {1}")]
     Namespace(&'static str, String),
+    /// The store's history can't be dropped: the disk may be full.
+    #[error("can't drop old events: {0}")]
+    Compact(#[source] store::Error),
     /// The listener no longer accepts connections.
     #[error("can't accept connections: {0}")]
     Accept(#[source] std::io::Error),

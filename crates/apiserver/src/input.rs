@@ -1,5 +1,7 @@
 //! Request bodies: read within bounds, parsed, and checked against their kind.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
@@ -79,8 +81,18 @@ pub(crate) fn dry_run(query: &Query, options: &str) -> Result<bool, Failure> {
     Ok(asked)
 }
 
+/// How long a client may take to send a body.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The whole body.
-pub(crate) async fn read(mut body: Body) -> Result<Bytes, Failure> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, Failure> {
+    match tokio::time::timeout(PATIENCE, read_all(body)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::timeout()),
+    }
+}
+
+async fn read_all(mut body: Body) -> Result<Bytes, Failure> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame

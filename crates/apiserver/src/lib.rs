@@ -19,6 +19,7 @@
 mod apply;
 mod authorize;
 mod call;
+mod compress;
 mod create;
 mod delete;
 mod discovery;
@@ -28,6 +29,7 @@ mod identity;
 mod input;
 mod kubelet;
 mod labels;
+mod limits;
 mod list;
 mod managed;
 mod negotiate;

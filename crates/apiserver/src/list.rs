@@ -68,8 +68,18 @@ impl Plan {
         let limit = query.number::<usize>("limit")?.unwrap_or(0);
         let version = resource_version(query)?;
         let matching = query.get("resourceVersionMatch");
+        if query.get("sendInitialEvents").is_some() {
+            return Err(forbidden(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
         if let Some(token) = query.get("continue") {
-            if version.is_some_and(|version| version != 0) || matching.is_some() {
+            if matching.is_some() {
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                return Err(forbidden("resourceVersionMatch", why));
+            }
+            if version.is_some_and(|version| version != 0) {
                 return Err(Failure::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
@@ -89,33 +99,35 @@ impl Plan {
     }
 }
 
+fn forbidden(field: &str, why: &str) -> Failure {
+    Failure::invalid_option(
+        "ListOptions",
+        field,
+        Reason::Forbidden,
+        format!("Forbidden: {why}"),
+    )
+}
+
 /// Kubernetes' table of `resourceVersion` against `resourceVersionMatch`.
 fn when(version: Option<u64>, matching: Option<&str>, limit: usize) -> Result<When, Failure> {
-    let refuse = |reason, message: &str| {
-        Err(Failure::invalid_option(
-            "ListOptions",
-            "resourceVersionMatch",
-            reason,
-            message.to_owned(),
-        ))
-    };
+    let refuse = |why| Err(forbidden("resourceVersionMatch", why));
     match (matching, version) {
         (None, None | Some(0)) | (Some("NotOlderThan"), Some(0)) => Ok(When::Now),
         (None, Some(version)) if limit > 0 => Ok(When::Exactly(version)),
         (None | Some("NotOlderThan"), Some(version)) => Ok(When::NotOlderThan(version)),
         (Some("Exact"), Some(version)) if version > 0 => Ok(When::Exactly(version)),
-        (Some("Exact"), Some(_)) => refuse(
-            Reason::Forbidden,
-            "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-        ),
-        (Some("Exact" | "NotOlderThan"), None) => refuse(
-            Reason::Forbidden,
-            "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ),
-        (Some(other), _) => {
-            let text = format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\"");
-            refuse(Reason::NotSupported, &text)
+        (Some("Exact"), Some(_)) => {
+            refuse("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
         }
+        (Some("Exact" | "NotOlderThan"), None) => {
+            refuse("resourceVersionMatch is forbidden unless resourceVersion is provided")
+        }
+        (Some(other), _) => Err(Failure::invalid_option(
+            "ListOptions",
+            "resourceVersionMatch",
+            Reason::NotSupported,
+            format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
+        )),
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) async fn handle(
         path: "",
     };
     authorize::check(server, &identity, &action)?;
+    // Given back when the answer begins: what streams on needs none.
+    let _seat = server.limits.seat(&identity.user).await?;
     let Some(kind) = kind else {
         return review::handle(server, &identity, &path, request).await;
     };
@@ -103,7 +105,7 @@ async fn object_call(
     request: Request,
 ) -> Result<Response, Failure> {
     match verb {
-        "get" => get(server, call),
+        "get" => get(server, call).await,
         "list" => {
             let list = list::list(server, call).await?;
             Ok(reply::encoded(StatusCode::OK, call.accept.encoding, list))
@@ -127,7 +129,7 @@ async fn subresource_call(
 ) -> Result<Response, Failure> {
     let kind = call.kind;
     match (kind.plural, subresource, verb) {
-        (_, "status", "get") if kind.status => get(server, call),
+        (_, "status", "get") if kind.status => get(server, call).await,
         (_, "status", "update") if kind.status => put(server, call, Part::Status, request).await,
         (_, "status", "patch") if kind.status => patch(server, call, Part::Status, request).await,
         (_, "scale", _) if kind.scale.is_some() => scale::handle(server, call, verb, request).await,
@@ -147,7 +149,9 @@ async fn subresource_call(
     }
 }
 
-fn get(server: &ApiServer, call: &Call) -> Result<Response, Failure> {
+async fn get(server: &ApiServer, call: &Call) -> Result<Response, Failure> {
+    // What is there is newer than anything else that was asked for.
+    list::reach(server, list::resource_version(&call.query)?.unwrap_or(0)).await?;
     let key = object::key(call.kind, call.namespace.as_deref(), call.name()?);
     let entry = server.store.get(&key)?;
     let entry = entry.ok_or_else(|| Failure::not_found(call.subject()))?;
@@ -220,12 +224,14 @@ async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) ->
     }
     let validation = FieldValidation::parse(&call.query, "PatchOptions")?;
     let patch = Patch::read(call, request).await?;
+    let twice = validation.judge(patch.duplicates.clone(), |why| patch.refusal(why))?;
     let mut warnings = Vec::new();
     let stored = update::update(server, target(call, part)?, |current| {
         let patched = patch.apply(current)?;
         update::check_name(call.name()?, call.namespace.as_deref(), &patched)?;
         let typed = input::typed(call.kind, Document::plain(patched))?;
         warnings = validation.judge(typed.complaints, |why| patch.refusal(why))?;
+        warnings.extend(twice.clone());
         let mut wanted = typed.object;
         // Only a version that the patch itself brings is insisted on.
         if wanted["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"] {
@@ -241,6 +247,8 @@ async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) ->
 pub(crate) struct Patch {
     apply: fn(&Value, &Value) -> Result<Value, patch::PatchError>,
     document: Value,
+    /// Fields that are there twice, in Kubernetes' words.
+    duplicates: Vec<String>,
 }
 
 impl Patch {
@@ -266,8 +274,15 @@ impl Patch {
                 )));
             }
         };
-        let document = input::parse_json(&input::read(body).await?)?.value;
-        Ok(Patch { apply, document })
+        let document = input::parse_json(&input::read(body).await?)?;
+        let duplicates = document.duplicates.iter();
+        Ok(Patch {
+            apply,
+            duplicates: duplicates
+                .map(|field| format!("duplicate field {field:?}"))
+                .collect(),
+            document: document.value,
+        })
     }
 
     pub(crate) fn apply(&self, object: &Value) -> Result<Value, Failure> {

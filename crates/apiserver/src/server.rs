@@ -16,12 +16,13 @@ use crate::call::Call;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::kubelet::Kubelets;
+use crate::limits::Limits;
 use crate::negotiate::{self, Accept, DiscoveryForm};
 use crate::path::{Query, Route};
 use crate::reply::{self, Request, Response};
 use crate::status::Failure;
 use crate::tls::ClientTls;
-use crate::{create, discovery, object, resource};
+use crate::{compress, create, discovery, object, resource};
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
@@ -39,6 +40,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 pub struct ApiServer {
     pub(crate) store: Store,
     pub(crate) kubelets: Option<Kubelets>,
+    pub(crate) limits: Limits,
     /// Cancelled when the server shuts down: watches and streams end then.
     pub(crate) stopping: CancellationToken,
     openapi_json: OnceLock<Bytes>,
@@ -62,6 +64,7 @@ impl ApiServer {
         Ok(Arc::new(ApiServer {
             store,
             kubelets,
+            limits: Limits::default(),
             stopping: CancellationToken::new(),
             openapi_json: OnceLock::new(),
             openapi_protobuf: OnceLock::new(),
@@ -93,6 +96,12 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Forgets what happened until now, as time does: lists of the past and watches from there begin anew.
+    pub async fn forget_history(&self) -> Result<(), Error> {
+        let revision = self.store.revision();
+        self.store.compact(revision).await.map_err(Error::Compact)
+    }
+
     /// A client within this process: its requests go to the handler directly, in the name of `identity`.
     pub fn client(self: &Arc<Self>, identity: Identity) -> kube::Client {
         let server = self.clone();
@@ -114,12 +123,17 @@ impl ApiServer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let user = identity.as_ref().map(|identity| identity.user.clone());
         let encoding = negotiate::encoding(request.headers());
+        let gzip = compress::accepted(request.headers());
         let response = self
             .answer(identity, request)
             .await
             .unwrap_or_else(|failure| reply::failure(encoding, &failure));
         tracing::debug!(%method, path, user, status = response.status().as_u16(), "request");
-        response
+        if gzip {
+            compress::gzip(response).await
+        } else {
+            response
+        }
     }
 
     async fn answer(

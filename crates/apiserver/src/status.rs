@@ -138,6 +138,35 @@ impl Failure {
         Failure::new(StatusCode::CONFLICT, "AlreadyExists", message).about(subject)
     }
 
+    /// Every random name that was tried is taken.
+    pub(crate) fn no_name_left(subject: Subject<'_>) -> Failure {
+        let mut failure = Failure::already_exists(subject);
+        failure
+            .message
+            .push_str(", the server was not able to generate a unique name for the object");
+        failure.details.insert("retryAfterSeconds".into(), 1.into());
+        failure
+    }
+
+    pub(crate) fn too_many_requests() -> Failure {
+        let mut failure = Failure::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequests",
+            "Too many requests, please try again later.",
+        );
+        failure.details.insert("retryAfterSeconds".into(), 1.into());
+        failure
+    }
+
+    /// The client took too long.
+    pub(crate) fn timeout() -> Failure {
+        Failure::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        )
+    }
+
     pub(crate) fn conflict(subject: Subject<'_>, why: &str) -> Failure {
         let what = qualified(subject.resource, subject.group);
         let message = format!(

@@ -25,6 +25,8 @@ use crate::{list, object, present};
 
 /// How often a quiet watch says how far it is, to clients that want to know.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// The last bookmark comes this long before the end, so that the next watch begins where this one ended.
+const BEFORE_END: Duration = Duration::from_secs(2);
 /// Watches without `timeoutSeconds` end by themselves after between one and two of these, not all at once.
 const DEFAULT_TIMEOUT: u64 = 1800;
 /// Events that are there already go out together, up to about this size.
@@ -171,6 +173,7 @@ impl Stream {
             Err(error) => return Err(error.into()),
         };
         let now = Instant::now();
+        let deadline = now + plan.timeout;
         Ok(Stream {
             server,
             kind: call.kind,
@@ -181,8 +184,8 @@ impl Stream {
             source,
             bookmarks: plan.bookmarks,
             marked: after,
-            next_bookmark: now + BOOKMARK_PERIOD,
-            deadline: now + plan.timeout,
+            next_bookmark: next_bookmark(now, deadline),
+            deadline,
             first: true,
             ended: false,
         })
@@ -247,7 +250,7 @@ impl Stream {
                     }
                 }
                 () = tokio::time::sleep_until(self.next_bookmark) => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_PERIOD;
+                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
                     let revision = source.revision();
                     if self.bookmarks && revision > self.marked {
                         return self.bookmark(revision, false);
@@ -291,6 +294,12 @@ impl Stream {
             &present::encode(encoding, &object)?,
         ))
     }
+}
+
+/// After a while, and shortly before the end.
+fn next_bookmark(now: Instant, deadline: Instant) -> Instant {
+    let last = deadline.checked_sub(BEFORE_END).filter(|last| *last > now);
+    last.map_or(now + BOOKMARK_PERIOD, |last| last.min(now + BOOKMARK_PERIOD))
 }
 
 /// How a store's error ends a watch: a closing store says nothing, as a closing server does.

@@ -80,6 +80,7 @@ fn operation_object(operation: &Operation) -> Value {
             "application/json-patch+json",
             "application/merge-patch+json",
             "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
         ],
         _ => &["application/json"],
     };

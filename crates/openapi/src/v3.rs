@@ -10,10 +10,11 @@ use crate::KUBERNETES_VERSION;
 use crate::definitions::{self, PATCH, V3_PREFIX};
 use crate::operations::{self, Operation};
 
-const PATCH_TYPES: [&str; 3] = [
+const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 /// Paths and hashes of the documents. Small, so these are kept.

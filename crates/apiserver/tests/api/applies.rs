@@ -498,3 +498,32 @@ async fn a_secrets_text_and_a_pods_defaults_stay_the_servers() {
         })
     );
 }
+
+#[tokio::test]
+async fn kube_rs_applies() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Api, Patch, PatchParams};
+    let running = Running::start().await;
+    let maps: Api<ConfigMap> = Api::namespaced(running.over_tls("admin", "system:masters").await, "default");
+    let apply = |value: &str| {
+        let map: ConfigMap = serde_json::from_value(config(json!({ "k": value }))).unwrap();
+        Patch::Apply(map)
+    };
+    let one = PatchParams::apply("one");
+    let created = maps.patch("a", &one, &apply("1")).await.unwrap();
+    let owners = created.metadata.managed_fields.unwrap();
+    assert_eq!(owners[0].manager.as_deref(), Some("one"));
+    let refused = maps
+        .patch("a", &PatchParams::apply("two"), &apply("2"))
+        .await
+        .unwrap_err();
+    let kube::Error::Api(status) = refused else {
+        panic!("{refused}");
+    };
+    assert!(status.code == 409 && status.reason == "Conflict", "{status:?}");
+    let forced = maps
+        .patch("a", &PatchParams::apply("two").force(), &apply("2"))
+        .await
+        .unwrap();
+    assert_eq!(forced.data.unwrap()["k"], "2");
+}

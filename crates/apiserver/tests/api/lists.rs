@@ -197,3 +197,97 @@ async fn discovery_and_documents_are_tagged() {
     assert_eq!(raw.get(url).await.code, 200);
     assert_eq!(raw.get("/version").await.body["gitVersion"], "v1.36.0+ripstop");
 }
+
+#[tokio::test]
+async fn a_page_of_a_forgotten_moment_is_gone_and_can_go_on_inconsistently() {
+    let running = Running::start().await;
+    let raw = running.raw();
+    fill(&raw).await;
+    let first = raw.get(&format!("{CONFIG_MAPS}?limit=2")).await.body;
+    let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    raw.post(CONFIG_MAPS, &config_map("cc", json!({}))).await;
+    running.server.forget_history().await.unwrap();
+    let gone = raw.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await;
+    assert_eq!((gone.code, &gone.body["reason"]), (410, &json!("Expired")));
+    assert!(
+        gone.message()
+            .starts_with("The provided continue parameter is too old to display a consistent list result.")
+    );
+    let token = gone.body["metadata"]["continue"].as_str().unwrap();
+    let rest = raw.get(&format!("{CONFIG_MAPS}?continue={token}")).await.body;
+    assert_eq!(names(&rest), ["c", "cc", "d", "e"]);
+    let exactly = format!("{CONFIG_MAPS}?resourceVersionMatch=Exact&resourceVersion=1");
+    let past = raw.get(&exactly).await;
+    assert_eq!(
+        (past.code, past.message()),
+        (410, "The resourceVersion for the provided list is too old.")
+    );
+}
+
+#[tokio::test]
+async fn options_that_do_not_go_together_are_refused_in_kubernetes_words() {
+    let raw = Running::start().await.raw();
+    fill(&raw).await;
+    let first = raw.get(&format!("{CONFIG_MAPS}?limit=2")).await.body;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    for (query, why) in [
+        (
+            "resourceVersionMatch=Exact".to_owned(),
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            format!("continue={token}&resourceVersionMatch=Exact"),
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+        ),
+        (
+            "sendInitialEvents=true".to_owned(),
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ),
+        (
+            "watch=1&resourceVersionMatch=NotOlderThan".to_owned(),
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+    ] {
+        let refused = raw.get(&format!("{CONFIG_MAPS}?{query}")).await;
+        let expected = format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
+        assert_eq!((refused.code, refused.message()), (422, expected.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_selected_page_does_not_say_how_many_are_left() {
+    let raw = Running::start().await.raw();
+    for i in 0..6 {
+        let colour = if i % 2 == 0 { "red" } else { "blue" };
+        raw.post(
+            CONFIG_MAPS,
+            &config_map(&format!("c{i}"), json!({ "colour": colour })),
+        )
+        .await;
+    }
+    let red = format!("{CONFIG_MAPS}?limit=2&labelSelector=colour+in+(red),!absent");
+    let first = raw.get(&red).await.body;
+    assert_eq!(names(&first), ["c0", "c2"]);
+    assert_eq!(first["metadata"].get("remainingItemCount"), None);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = raw.get(&format!("{red}&continue={token}")).await.body;
+    assert_eq!(names(&rest), ["c4"]);
+}
+
+#[tokio::test]
+async fn one_object_is_not_older_than_asked_for() {
+    let raw = Running::start().await.raw();
+    let created = raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await.body;
+    let version = created["metadata"]["resourceVersion"].as_str().unwrap();
+    let at = |version: &str| format!("{CONFIG_MAPS}/a?resourceVersion={version}");
+    for version in ["0", version] {
+        assert_eq!(raw.get(&at(version)).await.code, 200);
+    }
+    let future = raw.get(&at("99999")).await;
+    assert_eq!(
+        (future.code, &future.body["details"]["causes"][0]["reason"]),
+        (504, &json!("ResourceVersionTooLarge"))
+    );
+    assert_eq!(future.headers["retry-after"], "1");
+    assert_eq!(raw.get(&at("x")).await.code, 422);
+}

@@ -7,6 +7,7 @@ mod applies;
 mod deletion;
 mod kubectl;
 mod kubelet;
+mod limits;
 mod lists;
 mod objects;
 mod patches;

@@ -139,3 +139,131 @@ async fn other_patch_types_are_refused_with_the_ones_there_are() {
             .contains("application/strategic-merge-patch+json, application/apply-patch+yaml")
     );
 }
+
+#[tokio::test]
+async fn a_field_twice_in_a_patch_is_complained_of() {
+    let raw = Running::start().await.raw();
+    raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await;
+    let twice = r#"{"data":{"k":"1","k":"2"}}"#;
+    let headers = [("content-type", "application/merge-patch+json")];
+    let path = format!("{CONFIG_MAPS}/a");
+    let strict = raw
+        .send(
+            "PATCH",
+            &format!("{path}?fieldValidation=Strict"),
+            &headers,
+            twice,
+        )
+        .await;
+    assert_eq!(strict.code, 422);
+    assert!(
+        strict
+            .message()
+            .ends_with("strict decoding error: duplicate field \"data.k\""),
+        "{}",
+        strict.message()
+    );
+    let warned = raw.send("PATCH", &path, &headers, twice).await;
+    assert_eq!((warned.code, &warned.body["data"]["k"]), (200, &json!("2")));
+    assert_eq!(
+        warned.headers["warning"],
+        "299 - \"duplicate field \\\"data.k\\\"\""
+    );
+}
+
+#[tokio::test]
+async fn directives_of_strategic_patches_are_followed() {
+    let raw = Running::start().await.raw();
+    let path = web(&raw).await;
+    let containers = |list: Value| json!({ "spec": { "template": { "spec": { "containers": list } } } });
+    let two = containers(json!([{ "name": "d", "image": "j" }, { "name": "e", "image": "k" }]));
+    raw.patch(&path, "strategic-merge", &two).await;
+    let names = |object: &Value| -> Vec<String> {
+        let list = container(object).as_array().unwrap();
+        list.iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let delete = containers(json!([{ "name": "d", "$patch": "delete" }]));
+    let left = raw.patch(&path, "strategic-merge", &delete).await.body;
+    assert_eq!(names(&left), ["e", "c"]);
+    let order = json!({ "spec": { "template": { "spec": {
+        "$setElementOrder/containers": [{ "name": "c" }, { "name": "e" }],
+    } } } });
+    let ordered = raw.patch(&path, "strategic-merge", &order).await.body;
+    assert_eq!(names(&ordered), ["c", "e"]);
+    let replace = containers(json!([{ "$patch": "replace" }, { "name": "x", "image": "y" }]));
+    let replaced = raw.patch(&path, "strategic-merge", &replace).await.body;
+    assert_eq!(names(&replaced), ["x"]);
+    let keep = json!({ "spec": { "strategy": { "$retainKeys": ["type"], "type": "Recreate" } } });
+    let recreated = raw.patch(&path, "strategic-merge", &keep).await.body;
+    assert_eq!(recreated["spec"]["strategy"], json!({ "type": "Recreate" }));
+    let finalizers = json!({ "metadata": { "finalizers": ["x/a", "x/b"] } });
+    raw.patch(&path, "strategic-merge", &finalizers).await;
+    let fewer = json!({ "metadata": { "$deleteFromPrimitiveList/finalizers": ["x/a"] } });
+    let fewer = raw.patch(&path, "strategic-merge", &fewer).await.body;
+    assert_eq!(fewer["metadata"]["finalizers"], json!(["x/b"]));
+    let unknown = json!({ "spec": { "$patch": "explode" } });
+    assert_eq!(raw.patch(&path, "strategic-merge", &unknown).await.code, 400);
+}
+
+#[tokio::test]
+async fn every_verb_runs_dry() {
+    let raw = Running::start().await.raw();
+    let path = web(&raw).await;
+    let before = raw.get(&path).await.body;
+    let dry = format!("{path}?dryRun=All");
+    let mut changed = before.clone();
+    changed["spec"]["replicas"] = 7.into();
+    let put = raw.put(&dry, &changed).await;
+    assert_eq!((put.code, &put.body["spec"]["replicas"]), (200, &json!(7)));
+    let scale = json!({ "spec": { "replicas": 8 } });
+    let scaled = raw
+        .patch(&format!("{path}/scale?dryRun=All"), "merge", &scale)
+        .await;
+    assert_eq!((scaled.code, &scaled.body["spec"]["replicas"]), (200, &json!(8)));
+    let patches = [
+        ("merge", json!({ "spec": { "replicas": 9 } })),
+        ("strategic-merge", json!({ "spec": { "replicas": 9 } })),
+        (
+            "json",
+            json!([{ "op": "replace", "path": "/spec/replicas", "value": 9 }]),
+        ),
+    ];
+    for (kind, patch) in patches {
+        let patched = raw.patch(&dry, kind, &patch).await;
+        assert_eq!(
+            (patched.code, &patched.body["spec"]["replicas"]),
+            (200, &json!(9))
+        );
+    }
+    let status = json!({ "status": { "replicas": 3 } });
+    let status = raw
+        .patch(&format!("{path}/status?dryRun=All"), "merge", &status)
+        .await;
+    assert_eq!(status.body["status"]["replicas"], 3);
+    assert_eq!(raw.delete(&dry, &Value::Null).await.code, 200);
+    assert_eq!(
+        raw.delete(&format!("{DEPLOYMENTS}?dryRun=All"), &Value::Null)
+            .await
+            .code,
+        200
+    );
+    let made = raw
+        .post(&format!("{DEPLOYMENTS}?dryRun=All"), &deployment("other"))
+        .await;
+    assert_eq!(
+        (made.code, made.body["metadata"].get("resourceVersion")),
+        (201, None)
+    );
+    assert_eq!(raw.get(&format!("{DEPLOYMENTS}/other")).await.code, 404);
+    assert_eq!(raw.get(&path).await.body, before);
+    let refused = raw.put(&format!("{path}?dryRun=Some"), &changed).await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (
+            422,
+            "UpdateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: \"Some\": supported values: \"All\""
+        )
+    );
+}

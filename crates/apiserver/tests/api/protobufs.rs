@@ -113,7 +113,7 @@ async fn a_watch_is_framed_events() {
         .iter()
         .map(|event| event["type"].as_str().unwrap())
         .collect();
-    assert_eq!(types, ["ADDED", "BOOKMARK", "MODIFIED"]);
+    assert_eq!(types, ["ADDED", "BOOKMARK", "MODIFIED", "BOOKMARK"]);
     assert_eq!(events[0]["object"]["kind"], "ConfigMap");
     let mark = &events[1]["object"]["metadata"]["annotations"];
     assert_eq!(mark, &json!({ "k8s.io/initial-events-end": "true" }));

@@ -206,3 +206,81 @@ async fn an_informer_of_kube_rs_keeps_up() {
             .unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_watch_from_a_forgotten_moment_says_so_and_ends() {
+    let running = Running::start().await;
+    let raw = running.raw();
+    for name in ["a", "b"] {
+        raw.post(CONFIG_MAPS, &config_map(name, json!({}))).await;
+    }
+    running.server.forget_history().await.unwrap();
+    let mut lines = Lines::open(
+        &raw,
+        &format!("{CONFIG_MAPS}?watch=1&resourceVersion=1"),
+        "application/json",
+    )
+    .await;
+    let error = lines.next().await.unwrap();
+    let status = &error["object"];
+    assert_eq!(
+        (
+            &error["type"],
+            &status["kind"],
+            &status["reason"],
+            &status["code"]
+        ),
+        (&json!("ERROR"), &json!("Status"), &json!("Expired"), &json!(410))
+    );
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("too old resource version: 1 ("), "{message}");
+    assert_eq!(lines.next().await, None);
+    // From now on is fine.
+    let now = raw.get(CONFIG_MAPS).await.body["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={now}");
+    let mut lines = Lines::open(&raw, &path, "application/json").await;
+    recolour(&raw, "a", "red").await;
+    assert_eq!(lines.event().await, is("MODIFIED", "a"));
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_a_bookmark_to_go_on_from() {
+    let raw = Running::start().await.raw();
+    raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await;
+    let version = raw.get(CONFIG_MAPS).await.body["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let watch =
+        |options: &str| format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=3&resourceVersion={version}{options}");
+    let mut lines = Lines::open(&raw, &watch("&allowWatchBookmarks=true"), "application/json").await;
+    // Something happens elsewhere, which this watch shows only as progress.
+    raw.post(PODS, &pod("p", &["c"])).await;
+    let bookmark = lines.next().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let reached: u64 = bookmark["object"]["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(reached > version.parse().unwrap());
+    assert_eq!(lines.next().await, None);
+    let mut lines = Lines::open(&raw, &watch(""), "application/json").await;
+    assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test]
+async fn metadata_alone_is_watched() {
+    let raw = Running::start().await.raw();
+    let accept = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let mut lines = Lines::open(&raw, &format!("{CONFIG_MAPS}?watch=1"), accept).await;
+    raw.post(CONFIG_MAPS, &config_map("a", json!({ "colour": "red" })))
+        .await;
+    let event = lines.next().await.unwrap();
+    assert_eq!(event["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(event["object"]["metadata"]["labels"], json!({ "colour": "red" }));
+    assert_eq!(event["object"].get("data"), None);
+}
