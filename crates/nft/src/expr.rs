@@ -31,6 +31,11 @@ pub enum Expr {
     Established,
     /// Goes on if the packet is for an address of this host's own (of its namespace).
     Local,
+    /// Goes on if the packet begins a TCP connection, either way (SYN).
+    TcpSyn,
+    /// Lowers the segment size that a TCP connection begins with to what the way of the packet, and
+    /// the way back, carry.
+    ClampMss,
     /// Counts packets and bytes.
     Counter,
     /// Translates by a map, if the packet is of that family and the map has its key.

@@ -23,6 +23,8 @@ const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+/// `IPPROTO_TCP`.
+const PROTOCOL_TCP: u8 = 6;
 const CT_STATE: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED)`.
 const ESTABLISHED_RELATED: u32 = 0b110;
@@ -56,6 +58,8 @@ impl Program {
             Expr::Lookup { field, op, set } => self.lookup(*field, *op, set),
             Expr::Established => self.established(),
             Expr::Local => self.local(),
+            Expr::TcpSyn => self.tcp_syn(),
+            Expr::ClampMss => self.clamp_mss(),
             Expr::Counter => self.push("counter", Attributes::new()),
             Expr::Translate {
                 nat,
@@ -269,6 +273,57 @@ impl Program {
             translation = translation.be32(PORT, SMALL_REGISTER + address.div_ceil(4));
         }
         self.push("nat", translation);
+    }
+
+    fn tcp_syn(&mut self) {
+        const FLAGS: (u32, u32) = (13, 1);
+        let (offset, length) = FLAGS;
+        const SYN: u8 = 0x02;
+        self.meta(META_L4PROTO, REGISTER);
+        self.cmp(Op::Eq, &[PROTOCOL_TCP]);
+        self.payload(TRANSPORT_HEADER, offset, length, REGISTER);
+        self.mask(&[SYN]);
+        self.cmp(Op::Ne, &[0]);
+    }
+
+    /// The segment size that the routes allow, in the wire's order, into the option of TCP.
+    fn clamp_mss(&mut self) {
+        const RT_REGISTER_TO: u16 = 1;
+        const RT_KEY: u16 = 2;
+        const RT_TCP_MSS: u32 = 3;
+        let size = Attributes::new()
+            .be32(RT_REGISTER_TO, REGISTER)
+            .be32(RT_KEY, RT_TCP_MSS);
+        self.push("rt", size);
+
+        const ORDER_REGISTER_FROM: u16 = 1;
+        const ORDER_REGISTER_TO: u16 = 2;
+        const ORDER_OP: u16 = 3;
+        const ORDER_LENGTH: u16 = 4;
+        const ORDER_SIZE: u16 = 5;
+        const HOST_TO_NETWORK: u32 = 1;
+        let order = Attributes::new()
+            .be32(ORDER_REGISTER_FROM, REGISTER)
+            .be32(ORDER_REGISTER_TO, REGISTER)
+            .be32(ORDER_OP, HOST_TO_NETWORK)
+            .be32(ORDER_LENGTH, 2)
+            .be32(ORDER_SIZE, 2);
+        self.push("byteorder", order);
+
+        const OPTION_KIND: u16 = 2;
+        const OPTION_OFFSET: u16 = 3;
+        const OPTION_LENGTH: u16 = 4;
+        const OPTION_OP: u16 = 6;
+        const OPTION_REGISTER_FROM: u16 = 7;
+        const MAXSEG: u8 = 2;
+        const TCP_OPTION: u32 = 1;
+        let option = Attributes::new()
+            .bytes(OPTION_KIND, &[MAXSEG])
+            .be32(OPTION_OFFSET, 2)
+            .be32(OPTION_LENGTH, 2)
+            .be32(OPTION_OP, TCP_OPTION)
+            .be32(OPTION_REGISTER_FROM, REGISTER);
+        self.push("exthdr", option);
     }
 
     fn verdict(&mut self, verdict: &Verdict) {

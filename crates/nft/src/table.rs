@@ -194,6 +194,8 @@ pub struct Rule {
 
 /// Usual priorities of base chains.
 pub mod priority {
+    /// Where packets are changed, before they are accepted or dropped.
+    pub const MANGLE: i32 = -150;
     /// Where packets are accepted and dropped.
     pub const FILTER: i32 = 0;
     /// Where source addresses are translated.

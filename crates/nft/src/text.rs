@@ -85,6 +85,7 @@ impl fmt::Display for Base {
         write!(f, "type {kind} hook {hook} priority ")?;
         // Names of priorities go with hooks.
         match (self.priority, self.hook) {
+            (priority::MANGLE, _) => f.write_str("mangle")?,
             (priority::FILTER, _) => f.write_str("filter")?,
             (priority::SRCNAT, Hook::Postrouting) => f.write_str("srcnat")?,
             (priority::DSTNAT, Hook::Prerouting) => f.write_str("dstnat")?,
@@ -113,6 +114,8 @@ impl fmt::Display for Expr {
             Expr::Lookup { field, op, set } => write!(f, "{} {op}@{set}", field.name()),
             Expr::Established => f.write_str("ct state established,related"),
             Expr::Local => f.write_str("fib daddr type local"),
+            Expr::TcpSyn => f.write_str("tcp flags syn"),
+            Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
             Expr::Counter => f.write_str("counter"),
             Expr::Translate {
                 nat,

@@ -130,12 +130,31 @@ pub fn table() -> Table {
             .collect(),
     };
     let mut chains = Vec::from(host_port::chains());
-    chains.push(postrouting);
+    chains.extend([postrouting, clamp()]);
     Table {
         family: Family::Inet,
         name: TABLE.to_owned(),
         sets: sets.chain(host_port::maps()).collect(),
         chains,
+    }
+}
+
+/// TCP connections begin with segments that fit their way, through a tunnel for one, so that they
+/// needn't find out by losing some.
+fn clamp() -> Chain {
+    let rule = Rule {
+        exprs: vec![Expr::TcpSyn, Expr::ClampMss],
+        comment: Some("segments that fit the way".to_owned()),
+    };
+    Chain {
+        name: "mss".to_owned(),
+        base: Some(Base {
+            kind: ChainKind::Filter,
+            hook: Hook::Forward,
+            priority: priority::MANGLE,
+            policy: Policy::Accept,
+        }),
+        rules: vec![rule],
     }
 }
 

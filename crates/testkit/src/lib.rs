@@ -9,12 +9,14 @@
 //! Everything here panics with a clear message when it can't do its job: a test that can't run must
 //! fail, never pass silently.
 
+mod capture;
 mod lan;
 mod netns;
 mod ping;
 mod talk;
 mod wait;
 
+pub use capture::Capture;
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
 pub use ping::{Pong, ping};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kernel::{Applied, Kernel, NetNs, facts};
-use model::{Attachment, AttachmentId, Node, NodeFacts, PodRef, Snapshot};
+use model::{Attachment, AttachmentId, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef, Snapshot};
 use plan::NodePlan;
 use testkit::{Lan, TestNs};
 
@@ -42,6 +42,7 @@ pub(crate) struct Cluster {
     pub(crate) snapshots: Vec<Snapshot>,
     pub(crate) pods: Vec<Pod>,
     stack: Stack,
+    underlay: Stack,
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -67,7 +68,11 @@ pub(crate) fn name(node: usize) -> String {
 impl Cluster {
     /// A cluster whose nodes have no pods and nothing applied yet.
     pub(crate) async fn new(count: u8, stack: Stack) -> Cluster {
-        let lan = Lan::new(count).await;
+        Cluster::on(Lan::new(count).await, stack, stack, PodNetworkMode::Auto).await
+    }
+
+    /// A cluster on these links, whose nodes have addresses of the families of `underlay`.
+    pub(crate) async fn on(lan: Lan, stack: Stack, underlay: Stack, mode: PodNetworkMode) -> Cluster {
         let mut nodes = std::collections::BTreeMap::new();
         for (n, node) in lan.nodes.iter().enumerate() {
             let blocks = [
@@ -77,7 +82,7 @@ impl Cluster {
             let addresses = node
                 .addresses()
                 .into_iter()
-                .filter(|address| stack.has(address))
+                .filter(|address| underlay.has(address))
                 .collect();
             let pod_cidrs = blocks
                 .into_iter()
@@ -87,19 +92,23 @@ impl Cluster {
         }
         let snapshot = Snapshot {
             nodes,
+            pod_network: PodNetwork {
+                mode,
+                ..PodNetwork::default()
+            },
             ..Snapshot::default()
         };
         let (mut kernels, mut facts) = (Vec::new(), Vec::new());
         for (n, node) in lan.nodes.iter().enumerate() {
             kernels.push(Kernel::open(NetNs::open(node.netns.path()).unwrap()).unwrap());
             let address = snapshot.nodes[&name(n)].addresses[0];
-            facts.push(
-                facts::facts(&node.netns.netlink(), &name(n), address)
-                    .await
-                    .unwrap(),
-            );
+            let mut found = facts::facts(&node.netns.netlink(), &name(n), address)
+                .await
+                .unwrap();
+            found.uplink.addresses.retain(|net| underlay.has(&net.addr()));
+            facts.push(found);
         }
-        let snapshots = vec![snapshot; usize::from(count)];
+        let snapshots = vec![snapshot; lan.nodes.len()];
         Cluster {
             lan,
             kernels,
@@ -107,21 +116,47 @@ impl Cluster {
             snapshots,
             pods: Vec::new(),
             stack,
+            underlay,
         }
     }
 
     /// A cluster with `pods` on every node, applied.
     pub(crate) async fn running(count: u8, pods: usize, stack: Stack) -> Cluster {
-        let mut cluster = Cluster::new(count, stack).await;
-        for node in 0..usize::from(count) {
+        Cluster::new(count, stack).await.with_pods(pods).await
+    }
+
+    /// With `pods` on every node, applied.
+    pub(crate) async fn with_pods(mut self, pods: usize) -> Cluster {
+        for node in 0..self.kernels.len() {
             for _ in 0..pods {
-                cluster.add_pod(node).await;
+                self.add_pod(node).await;
             }
         }
-        for node in 0..usize::from(count) {
-            cluster.apply(node).await;
+        for node in 0..self.kernels.len() {
+            self.apply(node).await;
         }
-        cluster
+        self
+    }
+
+    /// Plugs a node into another link, and tells all nodes of it.
+    pub(crate) async fn move_node(&mut self, node: usize, subnet: u8) {
+        self.lan.move_to(node, subnet).await;
+        let addresses = self.lan.nodes[node].addresses().into_iter();
+        let addresses: Vec<IpAddr> = addresses.filter(|address| self.underlay.has(address)).collect();
+        let netlink = self.lan.nodes[node].netns.netlink();
+        let mut found = facts::facts(&netlink, &name(node), addresses[0]).await.unwrap();
+        found
+            .uplink
+            .addresses
+            .retain(|net| self.underlay.has(&net.addr()));
+        self.facts[node] = found;
+        for snapshot in &mut self.snapshots {
+            let moved = snapshot.nodes.get_mut(&name(node)).unwrap();
+            moved.addresses.clone_from(&addresses);
+        }
+        for node in 0..self.kernels.len() {
+            self.apply(node).await;
+        }
     }
 
     /// Puts a pod into a node's snapshot; returns its index.
@@ -147,7 +182,7 @@ impl Cluster {
             netns: netns.path().to_string_lossy().into_owned(),
             host_link: id.host_link(),
             addresses: addresses.clone(),
-            mtu: self.facts[node].uplink.mtu,
+            mtu: plan::pod_mtu(self.snapshots[node].pod_network, &self.facts[node]),
             ..Attachment::default()
         };
         self.snapshots[node].attachments.insert(id.clone(), attachment);

@@ -4,7 +4,9 @@
 
 mod fixture;
 mod foreign;
+mod frames;
 mod host_ports;
 mod parts;
 mod restart;
 mod traffic;
+mod tunnel;

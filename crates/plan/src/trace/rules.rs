@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::Packet;
+use model::{Packet, Transport};
 use nft::{
     Atom, Chain, Elements, Expr, Family, Field, Hook, Nat, Op, Policy, Rule, Table, Tuple, Value, Verdict,
 };
@@ -167,11 +167,12 @@ impl<'a> Evaluation<'a, '_> {
                 Is::Address(address) => self.elements.matches(set, address),
                 Is::Name(_) => false,
             }),
+            Expr::TcpSyn => matches!(self.context.packet.transport, Transport::Tcp(_)),
             // A trace follows the first packet.
             Expr::Established => false,
             Expr::Local => self.context.local,
             Expr::Translate { .. } => true,
-            Expr::Counter | Expr::Masquerade { .. } | Expr::Verdict(_) => true,
+            Expr::ClampMss | Expr::Counter | Expr::Masquerade { .. } | Expr::Verdict(_) => true,
         }
     }
 
