@@ -1,5 +1,6 @@
 //! What a node's kernel is like, as far as its plan depends on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,6 +8,15 @@ use model::{NodeFacts, Uplink};
 
 use crate::link::Link;
 use crate::{Error, Netlink, Result};
+
+/// The largest packets to those of the addresses that routers have said take less than the link.
+pub async fn path_mtus(netlink: &Netlink, addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, u32>> {
+    let mut known = BTreeMap::new();
+    for address in addresses {
+        known.extend(netlink.path_mtu(*address).await?.map(|mtu| (*address, mtu)));
+    }
+    Ok(known)
+}
 
 /// The facts about node `name`: its uplink is the link that carries `node_ip`.
 pub async fn facts(netlink: &Netlink, name: &str, node_ip: IpAddr) -> Result<NodeFacts> {

@@ -39,6 +39,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nftables;
 mod observe;
+pub mod path;
 pub mod process;
 pub mod route;
 pub mod sysctl;

@@ -133,6 +133,25 @@ impl Netlink {
 
     /// Whether a packet to this address would be taken in here.
     pub(crate) async fn is_local(&self, address: IpAddr) -> Result<bool> {
+        let found = self.look_up(address).await?;
+        Ok(found.is_some_and(|route| route.header.kind == RouteType::Local))
+    }
+
+    /// The largest packet to this address, if a router on the way has said that it's less than what
+    /// the link takes. The kernel forgets it after some minutes.
+    pub async fn path_mtu(&self, address: IpAddr) -> Result<Option<u32>> {
+        let found = self.look_up(address).await?;
+        let metrics = found.into_iter().flat_map(|route| route.attributes);
+        Ok(metrics
+            .filter_map(|attribute| match attribute {
+                RouteAttribute::Metrics(metrics) => mtu(&metrics),
+                _ => None,
+            })
+            .next())
+    }
+
+    /// The route that a packet to this address would take; none if there's no way.
+    async fn look_up(&self, address: IpAddr) -> Result<Option<RouteMessage>> {
         let mut message = RouteMessage::default();
         (
             message.header.address_family,
@@ -146,10 +165,9 @@ impl Netlink {
             .push(RouteAttribute::Destination(RouteAddress::from(address)));
         let request = || format!("look up the route to {address}");
         match self.get(RouteNetlinkMessage::GetRoute(message), request).await {
-            Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(route.header.kind == RouteType::Local),
-            Ok(_) => Ok(false),
-            // There's no route at all.
-            Err(error) if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => Ok(false),
+            Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(Some(route)),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -307,14 +325,14 @@ const LOCK_MTU: u32 = 1 << 2;
 
 fn locked_mtu(metrics: &[RouteMetric]) -> Option<u32> {
     let locked = |metric: &RouteMetric| matches!(metric, RouteMetric::Lock(bits) if bits & LOCK_MTU != 0);
-    let mtu = |metric: &RouteMetric| match metric {
+    mtu(metrics).filter(|_| metrics.iter().any(locked))
+}
+
+fn mtu(metrics: &[RouteMetric]) -> Option<u32> {
+    metrics.iter().find_map(|metric| match metric {
         RouteMetric::Mtu(mtu) => Some(*mtu),
         _ => None,
-    };
-    metrics
-        .iter()
-        .find_map(mtu)
-        .filter(|_| metrics.iter().any(locked))
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -22,7 +22,7 @@ pub mod trace;
 mod tunnel;
 mod way;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::{NodeFacts, Snapshot};
@@ -71,6 +71,17 @@ pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
         uplink: facts.uplink.clone(),
         parts,
     }
+}
+
+/// The addresses of the nodes that pods' packets are sent to inside tunnels: the paths to them decide
+/// how large those packets may be.
+pub fn far_ends(snapshot: &Snapshot, facts: &NodeFacts) -> BTreeSet<IpAddr> {
+    let ways = Ways {
+        snapshot,
+        facts,
+        blocks: &Blocks::new(snapshot),
+    };
+    ways.far_ends().map(|end| end.remote).collect()
 }
 
 /// Where two parts want the same thing differently (two pods with one address, say) the first one

@@ -119,16 +119,17 @@ impl Ways<'_> {
 
     /// The families of the underlay that there are tunnels over.
     pub(crate) fn underlays(&self) -> BTreeSet<Underlay> {
-        let others = self
-            .snapshot
-            .nodes
-            .iter()
-            .filter(|(name, _)| **name != self.facts.name);
-        let ways = others.flat_map(|(name, node)| {
-            self.blocks_of(name)
-                .filter_map(|block| self.to(name, node, block).ok()?.far_end)
-        });
-        ways.map(|end| end.underlay).collect()
+        self.far_ends().map(|end| end.underlay).collect()
+    }
+
+    /// Where tunnels end, for every block.
+    pub(crate) fn far_ends(&self) -> impl Iterator<Item = FarEnd> {
+        let others = self.snapshot.nodes.iter();
+        let others = others.filter(|(name, _)| **name != self.facts.name);
+        others.flat_map(move |(name, node)| {
+            let blocks = self.blocks_of(name);
+            blocks.filter_map(move |block| self.to(name, node, block).ok()?.far_end)
+        })
     }
 
     /// Largest packet in tunnels over that family.

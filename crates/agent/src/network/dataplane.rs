@@ -1,7 +1,7 @@
 //! What the network part wants of the kernel, as a trait: [`NodeKernel`](super::NodeKernel) does
 //! it, tests play it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 
@@ -17,6 +17,16 @@ pub trait DataPlane: Send + Sync + 'static {
         node: &str,
         addresses: &[IpAddr],
     ) -> impl Future<Output = Result<NodeFacts, Error>> + Send;
+
+    /// What the kernel knows of the paths to nodes' addresses: the largest packets of those that
+    /// carry less than the link.
+    fn path_mtus(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> impl Future<Output = Result<BTreeMap<IpAddr, u32>, Error>> + Send;
+
+    /// Has the kernel find out what the paths carry: a datagram of `mtu` bytes to each address.
+    fn probe_paths(&self, addresses: &BTreeSet<IpAddr>, port: u16, mtu: u32);
 
     /// The names of our pods' links that are there.
     fn pod_links(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;

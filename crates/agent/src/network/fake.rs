@@ -22,6 +22,10 @@ pub(super) struct Played {
     pub(super) refuse: usize,
     /// The part that the next plan fails to write.
     pub(super) refuse_part: Option<PartId>,
+    /// What is known of paths.
+    pub(super) path_mtus: BTreeMap<IpAddr, u32>,
+    /// Which were asked about, each time.
+    pub(super) probed: Vec<BTreeSet<IpAddr>>,
 }
 
 impl Fake {
@@ -72,6 +76,15 @@ impl DataPlane for Fake {
             },
             ..NodeFacts::default()
         })
+    }
+
+    async fn path_mtus(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, u32>, kernel::Error> {
+        let known = self.played().path_mtus.clone().into_iter();
+        Ok(known.filter(|(address, _)| addresses.contains(address)).collect())
+    }
+
+    fn probe_paths(&self, addresses: &BTreeSet<IpAddr>, _: u16, _: u32) {
+        self.played().probed.push(addresses.clone());
     }
 
     async fn pod_links(&self) -> Result<BTreeSet<String>, kernel::Error> {

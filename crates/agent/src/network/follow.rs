@@ -1,5 +1,6 @@
 //! From snapshots to the kernel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::counters::count;
+use super::review::Probed;
 use super::{DataPlane, Error, Network, blocking};
 use crate::backoff::Backoff;
 use crate::clock;
@@ -61,6 +63,7 @@ impl<D: DataPlane> Network<D> {
             attempts: 0,
             said: String::new(),
         };
+        let mut probed = Probed::default();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let outcome = self.take(snapshot.as_deref()).await;
@@ -70,6 +73,7 @@ impl<D: DataPlane> Network<D> {
                 // If nobody publishes any more the agent is ending.
                 changed = snapshots.changed() => if changed.is_err() { return },
                 () = pause(retry) => {}
+                () = self.outdated(snapshot.as_deref(), &mut probed) => {}
             }
         }
     }
@@ -124,20 +128,12 @@ impl<D: DataPlane> Network<D> {
                 "the API hasn't said yet which nodes there are".to_owned(),
             ));
         };
+        let facts = match self.facts(snapshot).await? {
+            Ok(facts) => facts,
+            Err(reason) => return Ok(Taken::unready(reason)),
+        };
         let node = &self.settings.node;
         let own = snapshot.nodes.get(node);
-        let addresses = match own {
-            _ if !self.settings.addresses.is_empty() => self.settings.addresses.as_slice(),
-            Some(own) => own.addresses.as_slice(),
-            None => &[],
-        };
-        if addresses.is_empty() {
-            return Ok(Taken::unready(match own {
-                None => not_registered(node),
-                Some(_) => format!("node {node} has no InternalIP in status.addresses yet"),
-            }));
-        }
-        let facts = self.kernel.facts(node, addresses).await?;
         let (plan, applied) = self.write(snapshot, facts).await?;
         let blocks = own_blocks(&plan);
         self.ipam.set_blocks(&blocks);
@@ -150,6 +146,17 @@ impl<D: DataPlane> Network<D> {
             state,
             failures: applied.failures,
         })
+    }
+
+    /// This node's addresses, as configured or as the API has them.
+    pub(super) fn own_addresses<'a>(&'a self, snapshot: &'a Snapshot) -> Result<&'a [IpAddr], String> {
+        let node = &self.settings.node;
+        match snapshot.nodes.get(node) {
+            _ if !self.settings.addresses.is_empty() => Ok(&self.settings.addresses),
+            Some(own) if !own.addresses.is_empty() => Ok(&own.addresses),
+            Some(_) => Err(format!("node {node} has no InternalIP in status.addresses yet")),
+            None => Err(not_registered(node)),
+        }
     }
 
     /// Plans and writes, alone.

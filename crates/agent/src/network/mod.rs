@@ -21,6 +21,7 @@ mod follow;
 mod keyed;
 mod node_kernel;
 mod report;
+mod review;
 mod server;
 #[cfg(test)]
 mod tests;

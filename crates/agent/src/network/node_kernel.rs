@@ -1,10 +1,11 @@
 //! The node's real kernel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 
 use kernel::link::Link;
+use kernel::path::Probes;
 use kernel::{Applied, Error, Kernel, NetNs, Netlink};
 use model::{LINK_PREFIX, NodeFacts};
 use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Veth};
@@ -16,6 +17,7 @@ use super::DataPlane;
 #[derive(Debug)]
 pub struct NodeKernel {
     netlink: Netlink,
+    probes: Probes,
     /// Shared by single parts, held alone by whole plans.
     kernel: RwLock<Kernel>,
 }
@@ -38,6 +40,7 @@ impl NodeKernel {
     pub fn open(netns: NetNs) -> Result<NodeKernel, Error> {
         Ok(NodeKernel {
             netlink: Netlink::open(&netns)?,
+            probes: Probes::open(&netns)?,
             kernel: RwLock::new(Kernel::open(netns)?),
         })
     }
@@ -47,6 +50,14 @@ impl DataPlane for NodeKernel {
     async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, Error> {
         let first = addresses.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
         kernel::facts::facts(&self.netlink, node, first).await
+    }
+
+    async fn path_mtus(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, u32>, Error> {
+        kernel::facts::path_mtus(&self.netlink, addresses).await
+    }
+
+    fn probe_paths(&self, addresses: &BTreeSet<IpAddr>, port: u16, mtu: u32) {
+        self.probes.send(addresses, port, mtu);
     }
 
     async fn pod_links(&self) -> Result<BTreeSet<String>, Error> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cni::{Call, Code, Command, NetworkConfig};
 use model::{Node, PodNetwork, Snapshot};
-use plan::PartId;
+use plan::{Identity, Object, PartId};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -352,6 +352,49 @@ async fn a_peer_that_cannot_be_written_is_tried_again_and_pods_are_attached_mean
         .await
         .expect("in time");
     assert_eq!(running.network.counters().counts().apply_failures, 1);
+}
+
+/// The routes that the kernel holds to a block.
+fn route(kernel: &Fake, block: &str) -> Option<plan::Route> {
+    let identity = Identity::Route(block.parse().expect("a block"));
+    match kernel.played().objects.get(&identity) {
+        Some(Object::Route(route)) => Some(route.clone()),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_path_carries_is_found_out_and_followed() {
+    let (dir, kernel) = (tempfile::tempdir().expect("a directory"), Fake::default());
+    let running = ready(dir.path(), &kernel).await;
+    let mut far = Snapshot::clone(&cluster(&["10.244.1.0/24"]));
+    let remote: IpAddr = "192.0.2.7".parse().expect("an address");
+    far.nodes.get_mut("b").expect("the other node").addresses = vec![remote];
+    running.publish(Arc::new(far)).await;
+    let mtu = |wanted: Option<u32>| {
+        let kernel = kernel.clone();
+        async move {
+            let held = async || route(&kernel, "10.244.2.0/24").is_some_and(|route| route.mtu == wanted);
+            while !held().await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while kernel.played().probed.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(kernel.played().probed[0], [remote].into());
+        mtu(None).await;
+        // A router on the way has answered.
+        kernel.played().path_mtus.insert(remote, 1400);
+        mtu(Some(1350)).await;
+        // And the path was made wider, long ago.
+        kernel.played().path_mtus.clear();
+        mtu(None).await;
+    })
+    .await
+    .expect("the path is followed");
 }
 
 #[tokio::test]
