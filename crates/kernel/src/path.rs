@@ -10,7 +10,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
 
 use crate::{Error, NetNs, Result};
 
@@ -59,27 +62,9 @@ fn open(any: IpAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((any, 0))?;
     // A full queue isn't worth waiting for.
     socket.set_nonblocking(true)?;
-    let (level, option, probe) = match any {
-        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
-        IpAddr::V6(_) => (
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_PROBE,
-        ),
-    };
-    // SAFETY: the option is read as an int, from a live int of that size; the socket is open.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const probe).cast(),
-            libc::socklen_t::try_from(size_of_val(&probe)).expect("an int is small"),
-        )
-    };
-    if result == 0 {
-        Ok(socket)
-    } else {
-        Err(io::Error::last_os_error())
+    match any {
+        IpAddr::V4(_) => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?,
+        IpAddr::V6(_) => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?,
     }
+    Ok(socket)
 }

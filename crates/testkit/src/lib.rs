@@ -19,6 +19,6 @@ mod wait;
 pub use capture::Capture;
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
-pub use ping::{Pong, ping};
+pub use ping::{Pong, ping, ping_whole};
 pub use talk::{Echo, ask};
 pub use wait::{eventually, eventually_async};

@@ -4,6 +4,7 @@
 //! toolbox serve          HTTP on 8080, TCP and UDP echo on 9000; PID 1 of a pod
 //! toolbox get|download   HTTP client; verifies what `serve` sends
 //! toolbox tcp|udp        one connection or datagram, echoed
+//! toolbox mtu            what a path carries, and whether it says so when that is less
 //! toolbox load           a steady stream of requests: failures and latencies
 //! toolbox flood          as much as gets through, counted where it arrives
 //! ```
@@ -25,6 +26,7 @@ mod flood;
 mod get;
 mod head;
 mod load;
+mod mtu;
 mod pattern;
 mod probe;
 mod reply;
@@ -48,6 +50,7 @@ Commands:
   download  fetch one large URL; show progress, verify every byte
   tcp       connect to HOST PORT; send TEXT and expect it back
   udp       send TEXT to HOST PORT and expect it back
+  mtu       find the largest packet that gets whole to ADDRESS:PORT
   load      request a URL at a steady rate; report failures and latencies
   flood     send as much as gets through; report what arrived
 
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         "serve" => serve::command(&rest),
         "get" => get::command(&rest),
         "download" => download::command(&rest),
+        "mtu" => mtu::command(&rest),
         "tcp" => probe::tcp(&rest),
         "udp" => probe::udp(&rest),
         "load" => load::command(&rest),

@@ -5,12 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// IANA's port of VXLAN.
 const VXLAN_PORT: u16 = 4789;
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 
 /// An IP packet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packet<'a> {
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
+    /// It may not be fragmented, and isn't a fragment.
+    pub(crate) never_fragmented: bool,
     protocol: u8,
     payload: &'a [u8],
 }
@@ -37,6 +40,7 @@ pub(crate) fn packet(frame: &[u8]) -> Option<Packet<'_>> {
             Some(Packet {
                 source: address(12)?.into(),
                 destination: address(16)?.into(),
+                never_fragmented: packet.get(6..8)? == [0x40, 0],
                 protocol: *packet.get(9)?,
                 payload: packet.get(header..)?,
             })
@@ -50,6 +54,7 @@ pub(crate) fn packet(frame: &[u8]) -> Option<Packet<'_>> {
             Some(Packet {
                 source: address(8)?.into(),
                 destination: address(24)?.into(),
+                never_fragmented: true,
                 protocol: *packet.get(6)?,
                 payload: packet.get(40..)?,
             })
@@ -71,6 +76,21 @@ pub(crate) fn tunnelled(frame: &[u8]) -> Option<Tunnelled<'_>> {
         vni: u32::from_be_bytes(vni) >> 8,
         frame: outer.payload.get(16..)?,
     })
+}
+
+/// The segment size that the beginning of a TCP connection asks for.
+pub(crate) fn segment_size(frame: &[u8]) -> Option<(Packet<'_>, u16)> {
+    const SYN: u8 = 0x02;
+    let packet = packet(frame).filter(|packet| packet.protocol == TCP)?;
+    let segment = packet.payload;
+    if segment.get(13)? & SYN == 0 {
+        return None;
+    }
+    // Linux puts it first.
+    match segment.get(20..24)? {
+        [2, 4, high, low] => Some((packet, u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    }
 }
 
 /// The Ethernet address that a frame is for.
