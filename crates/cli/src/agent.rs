@@ -35,6 +35,7 @@ mod tests {
         };
         let cluster = Cluster {
             non_masquerade: vec!["192.168.0.0/16".parse().expect("a range")],
+            pod_network: model::PodNetworkMode::Vxlan,
             ..Cluster::new(name, 3, ranges, programs).expect("fits")
         };
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -43,6 +44,7 @@ mod tests {
         let config = AgentConfig::read(file.path()).expect("understood");
         assert_eq!(config.node_name, "node-2");
         assert_eq!(config.network.non_masquerade, cluster.non_masquerade);
+        assert_eq!(config.network.pod_network, cluster.pod_network);
         assert_eq!(config.socket(), paths.node("node-2").cni_socket());
         let kubelet = config.kubelet.expect("an embedded node has one");
         assert_eq!(kubelet.listen.to_string(), "172.30.0.12:10250");

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ipnet::IpNet;
+use model::PodNetworkMode;
 use supervisor::ClusterName;
 
 /// A Kubernetes cluster's network, and a small cluster to run it in.
@@ -110,6 +112,10 @@ pub(crate) struct Up {
     /// need a route back [default: none]
     #[arg(long, value_name = "RANGE,…", value_delimiter = ',', value_parser = range)]
     pub(crate) non_masquerade: Vec<IpNet>,
+    /// How pods of different nodes reach each other: by routes (native), in tunnels (vxlan), or by
+    /// routes where nodes share a link and in tunnels elsewhere (auto) [default: auto]
+    #[arg(long, value_name = "KIND", value_parser = pod_network())]
+    pub(crate) pod_network: Option<PodNetworkMode>,
     /// When it fails, leave everything as it is, to be looked at
     #[arg(long)]
     pub(crate) keep: bool,
@@ -227,6 +233,11 @@ fn range(text: &str) -> Result<IpNet, String> {
 
 fn cluster_name(text: &str) -> Result<ClusterName, String> {
     text.parse::<ClusterName>().map_err(|error| error.cure())
+}
+
+fn pod_network() -> impl TypedValueParser<Value = PodNetworkMode> {
+    PossibleValuesParser::new(PodNetworkMode::ALL.map(PodNetworkMode::name))
+        .try_map(|name| name.parse::<PodNetworkMode>())
 }
 
 #[cfg(test)]

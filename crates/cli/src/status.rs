@@ -89,7 +89,12 @@ fn print_tables(status: &Status, views: &Result<Vec<NodeView>, String>) {
         Phase::Failed => "failed to start",
         Phase::Stopping => "is being taken out",
     };
-    out!("cluster {} {phase}, API at {}\n", status.name, status.server);
+    out!(
+        "cluster {} {phase}, API at {}, pod network {}\n",
+        status.name,
+        status.server,
+        status.pod_network
+    );
     out!("{}\n", node_table(status, views));
     out!("{}", process_table(status, now()));
     if let Err(error) = views {

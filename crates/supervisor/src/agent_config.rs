@@ -29,7 +29,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
         "runDir": own.run,
         "nodeIps": [node.address],
         "cni": {"confDir": own.cni_conf(), "socket": own.cni_socket()},
-        "network": {"nonMasquerade": cluster.non_masquerade},
+        "network": {"nonMasquerade": cluster.non_masquerade, "podNetwork": cluster.pod_network},
         "kubelet": {
             "nodeName": node.name,
             "nodeIps": [node.address],

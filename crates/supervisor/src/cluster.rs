@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use ipnet::IpNet;
+use model::PodNetworkMode;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -31,6 +32,9 @@ pub struct Cluster {
     /// Destinations outside the cluster that see pods' own addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub non_masquerade: Vec<IpNet>,
+    /// How pods of different nodes reach each other.
+    #[serde(default)]
+    pub pod_network: PodNetworkMode,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// What it runs.
@@ -86,6 +90,7 @@ impl Cluster {
             nodes: (0..nodes).map(node).collect::<Result<_, Error>>()?,
             ranges,
             non_masquerade: Vec::new(),
+            pod_network: PodNetworkMode::default(),
             programs,
         })
     }

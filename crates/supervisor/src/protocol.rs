@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::PodNetworkMode;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -117,6 +118,9 @@ pub struct Status {
     pub phase: Phase,
     /// The API.
     pub server: String,
+    /// How pods of different nodes reach each other.
+    #[serde(default)]
+    pub pod_network: PodNetworkMode,
     /// Its nodes.
     pub nodes: Vec<NodeStatus>,
     /// Its processes, the supervisor first.

@@ -275,6 +275,7 @@ impl Supervisor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: self.state.phase().0,
             server: self.cluster.server_url(),
+            pod_network: self.cluster.pod_network,
             nodes: self.cluster.nodes.iter().map(node).collect(),
             processes,
             notes: self.state.notes(),

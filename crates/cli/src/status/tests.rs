@@ -22,6 +22,7 @@ fn status() -> Status {
         version: "0.1.0".to_owned(),
         phase: Phase::Running,
         server: "https://172.30.0.2:6443".to_owned(),
+        pod_network: model::PodNetworkMode::Auto,
         nodes: vec![
             node("node-1", "172.30.0.11", NodeState::Running),
             node("node-2", "172.30.0.12", NodeState::Stopped),

@@ -42,6 +42,11 @@ pub(super) fn check_same(cluster: &Cluster, args: &Up) -> Result<(), Failure> {
             list(&cluster.non_masquerade),
             list(&non_masquerade(args))
         ))
+    } else if let Some(asked) = args.pod_network.filter(|asked| *asked != cluster.pod_network) {
+        Some(format!(
+            "has the pod network {}, and {asked} was asked for",
+            cluster.pod_network
+        ))
     } else {
         differs(args.service_cidr, ranges.service_cidr).map(|asked| {
             format!(
@@ -111,6 +116,7 @@ async fn decide(
     let ranges = Ranges::choose(&wish, &taken, count)?;
     Ok(Cluster {
         non_masquerade: non_masquerade(args),
+        pod_network: args.pod_network.unwrap_or_default(),
         ..Cluster::new(name.clone(), count, ranges, programs)?
     })
 }

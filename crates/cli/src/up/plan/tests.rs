@@ -29,6 +29,7 @@ fn asking_for_what_is_there_is_fine() {
     for line in [
         "",
         "--nodes 3",
+        "--pod-network auto",
         "--node-network 172.30.0.7/24 --pod-cidr 10.244.0.0/16",
     ] {
         assert!(check_same(&cluster(), &up(line)).is_ok(), "{line}");
@@ -59,6 +60,7 @@ fn asking_for_something_else_than_what_is_there_is_refused() {
         "--pod-cidr 10.1.0.0/16",
         "--service-cidr 10.2.0.0/16",
         "--non-masquerade 192.168.0.0/16",
+        "--pod-network vxlan",
     ] {
         assert!(check_same(&cluster(), &up(line)).is_err(), "{line}");
     }

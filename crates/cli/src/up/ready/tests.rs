@@ -18,6 +18,7 @@ fn a_node_that_reported_before_its_agent_was_started_has_not_reported() {
         version: String::new(),
         phase: Phase::Running,
         server: String::new(),
+        pod_network: model::PodNetworkMode::Auto,
         nodes: Vec::new(),
         processes: vec![agent],
         notes: Vec::new(),
