@@ -6,11 +6,12 @@ use crate::compare::{Comparison, Spread};
 
 const WIDTH: f64 = 860.0;
 /// Where bars begin; left of it their names are.
-const LEFT: f64 = 330.0;
-const RIGHT: f64 = 760.0;
+const LEFT: f64 = 290.0;
+const RIGHT: f64 = 680.0;
 const BAR: f64 = 15.0;
 const GAP: f64 = 14.0;
-const HEAD: f64 = 44.0;
+/// Where the title's lines end.
+const HEAD: f64 = 76.0;
 
 /// The picture; `about` says what it is of.
 pub(crate) fn svg(comparisons: &[Comparison], about: &str) -> String {
@@ -18,15 +19,16 @@ pub(crate) fn svg(comparisons: &[Comparison], about: &str) -> String {
         .iter()
         .flat_map(|one| one.ways.iter().map(|way| one.ratio(way).most))
         .filter(|ratio| ratio.is_finite())
-        .fold(1.2, f64::max);
+        .fold(1.2, f64::max)
+        // A round that went wrong may not make all bars short.
+        .min(2.0);
     let scale = Scale { most };
     let mut body = String::new();
-    let mut y = 66.0;
+    let mut y = HEAD;
     for part in comparisons.chunk_by(|one, next| one.path == next.path) {
         let path = part.first().map_or("", |one| one.path);
-        y += 18.0;
+        y += 2.0 * GAP;
         text(&mut body, 12.0, y, "path", &format!("Pod to pod {path}"));
-        y += 8.0;
         for one in part {
             y = group(&mut body, one, y, &scale);
         }
@@ -50,11 +52,13 @@ text {{ fill: #24292f; }} .title {{ font-size: 17px; font-weight: 600; }} .path 
         "title",
         "What a request, a byte or a packet costs beside plain routing",
     );
-    let about = format!("Shorter is better; thin lines: from the best round to the worst. {about}");
-    text(&mut picture, 12.0, HEAD, "note", &about);
+    let how =
+        "Shorter is better. Thin lines: from the best round to the worst. At the right, what was measured.";
+    text(&mut picture, 12.0, 46.0, "note", how);
+    text(&mut picture, 12.0, 64.0, "note", about);
     let _ = writeln!(
         picture,
-        r#"<line class="one" x1="{middle:.1}" y1="58" x2="{middle:.1}" y2="{y:.1}"/>"#
+        r#"<line class="one" x1="{middle:.1}" y1="{HEAD}" x2="{middle:.1}" y2="{y:.1}"/>"#
     );
     picture + &body + "</svg>\n"
 }
@@ -96,13 +100,7 @@ fn group(body: &mut String, one: &Comparison, top: f64, scale: &Scale) -> f64 {
             0 => cost,
             _ => format!("{median:.2} × · {cost}"),
         };
-        text(
-            body,
-            to.max(scale.x(median)) + 6.0,
-            base,
-            &format!("note{ours}"),
-            &value,
-        );
+        text(body, RIGHT + 12.0, base, &format!("note{ours}"), &value);
         y += BAR + 3.0;
     }
     y
