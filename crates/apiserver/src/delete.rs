@@ -204,7 +204,9 @@ fn plan(kind: &Kind, current: &Value, options: &Options, now: jiff::Timestamp) -
         .unwrap_or(0);
     // A running grace period may get shorter, never longer.
     if first || grace < left {
-        let time = object::time_text(now + std::time::Duration::from_secs(grace.unsigned_abs()));
+        // Longer than time goes is for ever.
+        let time = now.checked_add(jiff::SignedDuration::from_secs(grace));
+        let time = object::time_text(time.unwrap_or(jiff::Timestamp::MAX));
         let metadata = object::metadata(&mut object);
         metadata.insert("deletionTimestamp".into(), time.into());
         metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
@@ -386,5 +388,19 @@ mod tests {
             }
         );
         assert!(Options::from_body(&json!({ "propagationPolicy": "Sideways" })).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_options_panic(
+            grace in proptest::option::of(proptest::prelude::any::<i64>()),
+            policy in "(Orphan|Foreground|Background|[a-z]{0,5})",
+            orphan: Option<bool>,
+        ) {
+            let body = json!({ "gracePeriodSeconds": grace, "propagationPolicy": policy, "orphanDependents": orphan });
+            if let Ok(options) = Options::from_body(&body) {
+                run("pods", &pod("n"), options);
+            }
+        }
     }
 }

@@ -288,4 +288,25 @@ mod tests {
         assert_eq!(Token::decode("!!").unwrap_err().code, 400);
         assert_eq!(Token::decode("AAAA").unwrap_err().code, 400);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_options_panic(
+            options in proptest::collection::vec(
+                ("limit|continue|resourceVersion|resourceVersionMatch|sendInitialEvents", "[-a-zA-Z0-9%_]{0,12}"),
+                0..5,
+            ),
+        ) {
+            let text: Vec<_> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let query = Query::parse(Some(&text.join("&")));
+            let _ = Plan::parse(&query);
+            let _ = crate::input::dry_run(&query, "ListOptions");
+        }
+
+        #[test]
+        fn a_token_is_read_as_it_was_written(revision: Option<u64>, after in "\\PC{0,20}") {
+            let token = Token { revision, after };
+            proptest::prop_assert_eq!(Token::decode(&token.encode()), Ok(token));
+        }
+    }
 }

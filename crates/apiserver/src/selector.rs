@@ -177,4 +177,18 @@ mod tests {
             "field label not supported: spec.colour"
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_selector_panics(text in "[a-z!=,()./ %-]{0,30}", object in "\\PC{0,30}") {
+            let pods = kinds::find("", "v1", "pods").unwrap();
+            for name in ["labelSelector", "fieldSelector"] {
+                let query = form_urlencoded::Serializer::new(String::new()).append_pair(name, &text).finish();
+                if let Ok(selection) = Selection::parse(pods, &Query::parse(Some(&query))) {
+                    selection.matches(object.as_bytes());
+                    selection.matches(br#"{"metadata":{"name":"a","labels":{"a":"b"}}}"#);
+                }
+            }
+        }
+    }
 }

@@ -108,6 +108,11 @@ impl ApiServer {
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let (server, identity) = (server.clone(), identity.clone());
             async move {
+                let mut request = request;
+                // What these clients write is theirs by name.
+                if let Ok(name) = HeaderValue::from_str(identity.user.trim_start_matches("system:")) {
+                    request.headers_mut().entry(header::USER_AGENT).or_insert(name);
+                }
                 let request = request.map(|body| {
                     use http_body_util::BodyExt;
                     body.map_err(Into::into).boxed_unsync()

@@ -58,7 +58,7 @@ async fn applying_creates_changes_and_removes() {
     raw.patch(A, "merge", &json!({ "data": { "other": "x" } })).await;
     let empty = raw.apply(A, "me", &config(json!({}))).await;
     assert_eq!(empty.body["data"], json!({ "other": "x" }));
-    assert_eq!(managers(&empty.body), ["me:Apply", "unknown:Update"]);
+    assert_eq!(managers(&empty.body), ["me:Apply", "admin:Update"]);
 }
 
 #[tokio::test]
@@ -442,7 +442,7 @@ async fn kubectl_takes_over_what_it_applied_on_the_clients_side() {
         .await;
     assert_eq!(
         refused.message(),
-        "Apply failed with 1 conflict: conflict with \"unknown\" using v1: .data.l"
+        "Apply failed with 1 conflict: conflict with \"admin\" using v1: .data.l"
     );
     let applied = raw.apply(A, "kubectl", &config(json!({ "k": "2" }))).await;
     assert_eq!(applied.code, 200, "{}", applied.body);

@@ -134,3 +134,110 @@ async fn a_dry_run_deletes_nothing() {
     assert_eq!(raw.delete(&path, &json!({ "dryRun": ["All"] })).await.code, 200);
     assert_eq!(raw.get(&path).await.code, 200);
 }
+
+#[tokio::test]
+async fn preconditions_are_held_to() {
+    let raw = Running::start().await.raw();
+    let created = raw.post(CONFIG_MAPS, &config_map("a", json!({}))).await.body;
+    let path = format!("{CONFIG_MAPS}/a");
+    let uid = created["metadata"]["uid"].as_str().unwrap();
+    let version = created["metadata"]["resourceVersion"].as_str().unwrap();
+    let refused = raw
+        .delete(&path, &json!({ "preconditions": { "uid": "x" } }))
+        .await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (
+            409,
+            format!(
+                "Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: x, UID in object meta: {uid}"
+            )
+            .as_str()
+        )
+    );
+    let refused = raw
+        .delete(&path, &json!({ "preconditions": { "resourceVersion": "1" } }))
+        .await;
+    assert_eq!(
+        (refused.code, refused.message()),
+        (
+            409,
+            format!(
+                "Operation cannot be fulfilled on configmaps \"a\": Precondition failed: ResourceVersion in precondition: 1, ResourceVersion in object meta: {version}"
+            )
+            .as_str()
+        )
+    );
+    let all = json!({ "preconditions": { "uid": uid, "resourceVersion": version } });
+    assert_eq!(raw.delete(&path, &all).await.code, 200);
+}
+
+#[tokio::test]
+async fn propagation_is_left_to_the_garbage_collector() {
+    let raw = Running::start().await.raw();
+    for (policy, finalizer) in [("Orphan", "orphan"), ("Foreground", "foregroundDeletion")] {
+        let name = policy.to_lowercase();
+        raw.post(CONFIG_MAPS, &config_map(&name, json!({}))).await;
+        let path = format!("{CONFIG_MAPS}/{name}");
+        let marked = raw
+            .delete(&path, &json!({ "propagationPolicy": policy }))
+            .await
+            .body;
+        assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
+        assert!(marked["metadata"]["deletionTimestamp"].is_string());
+        let done = json!({ "metadata": { "finalizers": null } });
+        raw.patch(&path, "merge", &done).await;
+        assert_eq!(raw.get(&path).await.code, 404);
+    }
+    raw.post(CONFIG_MAPS, &config_map("b", json!({}))).await;
+    let path = format!("{CONFIG_MAPS}/b");
+    let unknown = raw
+        .delete(&path, &json!({ "propagationPolicy": "Sideways" }))
+        .await;
+    assert_eq!(unknown.code, 422);
+    let both = json!({ "propagationPolicy": "Orphan", "orphanDependents": true });
+    assert_eq!(raw.delete(&path, &both).await.code, 422);
+    assert_eq!(
+        raw.delete(&format!("{path}?propagationPolicy=Background"), &Value::Null)
+            .await
+            .code,
+        200
+    );
+    assert_eq!(raw.get(&path).await.code, 404);
+}
+
+#[tokio::test]
+async fn owners_are_named_whole_and_one_controls() {
+    let raw = Running::start().await.raw();
+    let owner = |uid: &str, controller: bool| json!({ "apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": controller });
+    let owned = |owners: Value| json!({ "metadata": { "name": "o", "ownerReferences": owners } });
+    let nameless = raw
+        .post(
+            CONFIG_MAPS,
+            &owned(json!([{ "apiVersion": "v1", "kind": "Pod" }])),
+        )
+        .await;
+    assert!(
+        nameless.code == 422
+            && nameless
+                .message()
+                .contains("metadata.ownerReferences.uid: Invalid value"),
+        "{}",
+        nameless.message()
+    );
+    let two = raw
+        .post(CONFIG_MAPS, &owned(json!([owner("1", true), owner("2", true)])))
+        .await;
+    assert!(
+        two.code == 422
+            && two
+                .message()
+                .contains("Only one reference can have Controller set to true"),
+        "{}",
+        two.message()
+    );
+    let fine = raw
+        .post(CONFIG_MAPS, &owned(json!([owner("1", true), owner("2", false)])))
+        .await;
+    assert_eq!(fine.code, 201, "{}", fine.body);
+}
