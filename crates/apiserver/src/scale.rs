@@ -153,11 +153,12 @@ fn scale_of(kind: &Kind, object: &Value) -> Value {
     })
 }
 
-/// A label selector object in the notation of queries.
+/// A label selector object in the notation of queries; the selector of a ReplicationController is its labels.
 fn selector_text(selector: &Value) -> String {
-    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let labels = [selector, &selector["matchLabels"]];
+    let labels = labels.into_iter().filter_map(Value::as_object).flatten();
     let mut terms: Vec<_> = labels
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
         .collect();
     for expression in list(selector, "/matchExpressions") {
         let key = text(expression, "/key");
@@ -192,5 +193,6 @@ mod tests {
             ],
         });
         assert_eq!(selector_text(&selector), "!old,app=web,tier in (a,b)");
+        assert_eq!(selector_text(&json!({ "app": "web" })), "app=web");
     }
 }

@@ -1,5 +1,8 @@
 //! `apps/v1`: workloads.
 
+pub(crate) mod controllerrevision;
+pub(crate) mod daemonset;
 pub(crate) mod deployment;
 pub(crate) mod replicaset;
-mod workload;
+pub(crate) mod statefulset;
+pub(crate) mod workload;

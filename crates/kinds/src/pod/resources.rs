@@ -55,7 +55,8 @@ fn resource_name(errors: &mut Errors, name: &str, path: &Field) {
     }
 }
 
-fn quantity(errors: &mut Errors, name: &str, amount: &Value, path: &Field) {
+/// An amount of something: not negative, and whole where it is counted.
+pub(crate) fn quantity(errors: &mut Errors, name: &str, amount: &Value, path: &Field) {
     let Some(quantity) = parse(amount) else { return };
     if quantity.is_negative() {
         errors.invalid(path, quantity.canonical(), "must be greater than or equal to 0");

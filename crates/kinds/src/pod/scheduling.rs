@@ -100,19 +100,24 @@ const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 fn node_affinity(errors: &mut Errors, affinity: &Value, path: &Field) {
     if let Some(required) = at(affinity, &format!("/{REQUIRED}")) {
-        let path = path.child(REQUIRED).child("nodeSelectorTerms");
-        let terms = list(required, "/nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.required(&path, "must have at least one node selector term");
-        }
-        for (index, term) in terms.iter().enumerate() {
-            node_term(errors, term, &path.index(index));
-        }
+        node_selector(errors, required, &path.child(REQUIRED));
     }
     for (index, preferred) in list(affinity, &format!("/{PREFERRED}")).iter().enumerate() {
         let path = path.child(PREFERRED).index(index);
         weight(errors, preferred, &path);
         node_term(errors, &preferred["preference"], &path.child("preference"));
+    }
+}
+
+/// Checks a selector of nodes: any of its terms may hold.
+pub(crate) fn node_selector(errors: &mut Errors, selector: &Value, path: &Field) {
+    let path = path.child("nodeSelectorTerms");
+    let terms = list(selector, "/nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.required(&path, "must have at least one node selector term");
+    }
+    for (index, term) in terms.iter().enumerate() {
+        node_term(errors, term, &path.index(index));
     }
 }
 

@@ -66,7 +66,6 @@ fn source(errors: &mut Errors, volume: &Value, path: &Field) {
     let source = &volume[kind.as_str()];
     match kind.as_str() {
         "emptyDir" => empty_dir(errors, source, &path),
-        "hostPath" => host_path(errors, source, &path),
         "configMap" => files(errors, source, "name", &path),
         "secret" => files(errors, source, "secretName", &path),
         "downwardAPI" => {
@@ -75,11 +74,19 @@ fn source(errors: &mut Errors, volume: &Value, path: &Field) {
         }
         "projected" => projected(errors, source, &path),
         "persistentVolumeClaim" => required(errors, source, "claimName", &path),
-        "nfs" => {
-            required(errors, source, "server", &path);
-            required(errors, source, "path", &path);
-        }
         "csi" => required(errors, source, "driver", &path),
+        _ => shared_source(errors, kind, source, &path),
+    }
+}
+
+/// The sources that pods and PersistentVolumes describe alike.
+pub(crate) fn shared_source(errors: &mut Errors, kind: &str, source: &Value, path: &Field) {
+    match kind {
+        "hostPath" => host_path(errors, source, path),
+        "nfs" => {
+            required(errors, source, "server", path);
+            required(errors, source, "path", path);
+        }
         _ => {}
     }
 }

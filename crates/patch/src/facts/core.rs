@@ -6,9 +6,18 @@ types! { core,
         podAffinity: core::PodAffinity;
         podAntiAffinity: core::PodAntiAffinity;
     }
+    CSIPersistentVolumeSource {
+        controllerExpandSecretRef: core::SecretReference;
+        controllerPublishSecretRef: core::SecretReference;
+        nodeExpandSecretRef: core::SecretReference;
+        nodePublishSecretRef: core::SecretReference;
+        nodeStageSecretRef: core::SecretReference;
+    }
     CSIVolumeSource { nodePublishSecretRef: core::LocalObjectReference; }
     Capabilities { add .list_atomic(); drop .list_atomic(); }
+    CephFSPersistentVolumeSource { monitors .list_atomic(); secretRef: core::SecretReference; }
     CephFSVolumeSource { monitors .list_atomic(); secretRef: core::LocalObjectReference; }
+    CinderPersistentVolumeSource { secretRef: core::SecretReference; }
     CinderVolumeSource { secretRef: core::LocalObjectReference; }
     ClusterTrustBundleProjection { labelSelector: meta::LabelSelector; }
     ConfigMap { metadata: meta::ObjectMeta; }
@@ -90,12 +99,16 @@ types! { core,
     ExecAction { command .list_atomic(); }
     FCVolumeSource { targetWWNs .list_atomic(); wwids .list_atomic(); }
     FileKeySelector atomic {}
+    FlexPersistentVolumeSource { secretRef: core::SecretReference; }
     FlexVolumeSource { secretRef: core::LocalObjectReference; }
     HTTPGetAction { httpHeaders .list_atomic(); }
     HostAlias { hostnames .list_atomic(); }
+    ISCSIPersistentVolumeSource { portals .list_atomic(); secretRef: core::SecretReference; }
     ISCSIVolumeSource { portals .list_atomic(); secretRef: core::LocalObjectReference; }
     Lifecycle { postStart: core::LifecycleHandler; preStop: core::LifecycleHandler; }
     LifecycleHandler { exec: core::ExecAction; httpGet: core::HTTPGetAction; }
+    LimitRange { metadata: meta::ObjectMeta; spec: core::LimitRangeSpec; }
+    LimitRangeSpec { limits .list_atomic(); }
     LinuxContainerUser { supplementalGroups .list_atomic(); }
     LoadBalancerIngress { ports .list_atomic(); }
     LoadBalancerStatus { ingress: core::LoadBalancerIngress .list_atomic(); }
@@ -127,12 +140,37 @@ types! { core,
     }
     ObjectFieldSelector atomic {}
     ObjectReference atomic {}
+    PersistentVolume { metadata: meta::ObjectMeta; spec: core::PersistentVolumeSpec; }
+    PersistentVolumeClaim {
+        metadata: meta::ObjectMeta;
+        spec: core::PersistentVolumeClaimSpec;
+        status: core::PersistentVolumeClaimStatus;
+    }
     PersistentVolumeClaimSpec {
         accessModes .list_atomic();
         dataSource: core::TypedLocalObjectReference;
         selector: meta::LabelSelector;
     }
+    PersistentVolumeClaimStatus {
+        accessModes .list_atomic();
+        conditions .merge_by("type") .list_map(&["type"]);
+    }
     PersistentVolumeClaimTemplate { metadata: meta::ObjectMeta; spec: core::PersistentVolumeClaimSpec; }
+    PersistentVolumeSpec {
+        accessModes .list_atomic();
+        cephfs: core::CephFSPersistentVolumeSource;
+        cinder: core::CinderPersistentVolumeSource;
+        claimRef: core::ObjectReference;
+        csi: core::CSIPersistentVolumeSource;
+        fc: core::FCVolumeSource;
+        flexVolume: core::FlexPersistentVolumeSource;
+        iscsi: core::ISCSIPersistentVolumeSource;
+        mountOptions .list_atomic();
+        nodeAffinity: core::VolumeNodeAffinity;
+        rbd: core::RBDPersistentVolumeSource;
+        scaleIO: core::ScaleIOPersistentVolumeSource;
+        storageos: core::StorageOSPersistentVolumeSource;
+    }
     Pod { metadata: meta::ObjectMeta; spec: core::PodSpec; status: core::PodStatus; }
     PodAffinity {
         preferredDuringSchedulingIgnoredDuringExecution: core::WeightedPodAffinityTerm .list_atomic();
@@ -182,18 +220,33 @@ types! { core,
         resourceClaimStatuses .merge_by("name") .retain_keys() .list_map(&["name"]);
         resources: core::ResourceRequirements;
     }
+    PodTemplate { metadata: meta::ObjectMeta; template: core::PodTemplateSpec; }
     PodTemplateSpec { metadata: meta::ObjectMeta; spec: core::PodSpec; }
     PreferredSchedulingTerm { preference: core::NodeSelectorTerm; }
     Probe { exec: core::ExecAction; httpGet: core::HTTPGetAction; }
     ProjectedVolumeSource { sources: core::VolumeProjection .list_atomic(); }
+    RBDPersistentVolumeSource { monitors .list_atomic(); secretRef: core::SecretReference; }
     RBDVolumeSource { monitors .list_atomic(); secretRef: core::LocalObjectReference; }
+    ReplicationController {
+        metadata: meta::ObjectMeta;
+        spec: core::ReplicationControllerSpec;
+        status: core::ReplicationControllerStatus;
+    }
+    ReplicationControllerSpec { selector .map_atomic(); template: core::PodTemplateSpec; }
+    ReplicationControllerStatus { conditions .merge_by("type") .list_map(&["type"]); }
     ResourceFieldSelector atomic {}
+    ResourceQuota { metadata: meta::ObjectMeta; spec: core::ResourceQuotaSpec; }
+    ResourceQuotaSpec { scopeSelector: core::ScopeSelector; scopes .list_atomic(); }
     ResourceRequirements { claims .list_map(&["name"]); }
     ResourceStatus { resources .list_map(&["resourceID"]); }
+    ScaleIOPersistentVolumeSource { secretRef: core::SecretReference; }
     ScaleIOVolumeSource { secretRef: core::LocalObjectReference; }
+    ScopeSelector atomic { matchExpressions: core::ScopedResourceSelectorRequirement .list_atomic(); }
+    ScopedResourceSelectorRequirement { values .list_atomic(); }
     Secret { metadata: meta::ObjectMeta; }
     SecretKeySelector atomic {}
     SecretProjection { items .list_atomic(); }
+    SecretReference atomic {}
     SecretVolumeSource { items .list_atomic(); }
     SecurityContext { capabilities: core::Capabilities; }
     Service { metadata: meta::ObjectMeta; spec: core::ServiceSpec; status: core::ServiceStatus; }
@@ -214,6 +267,7 @@ types! { core,
         conditions .merge_by("type") .list_map(&["type"]);
         loadBalancer: core::LoadBalancerStatus;
     }
+    StorageOSPersistentVolumeSource { secretRef: core::ObjectReference; }
     StorageOSVolumeSource { secretRef: core::LocalObjectReference; }
     TopologySpreadConstraint { labelSelector: meta::LabelSelector; matchLabelKeys .list_atomic(); }
     TypedLocalObjectReference atomic {}
@@ -233,6 +287,7 @@ types! { core,
         secret: core::SecretVolumeSource;
         storageos: core::StorageOSVolumeSource;
     }
+    VolumeNodeAffinity { required: core::NodeSelector; }
     VolumeProjection {
         clusterTrustBundle: core::ClusterTrustBundleProjection;
         configMap: core::ConfigMapProjection;
