@@ -1,37 +1,86 @@
-//! CNI ADD and DEL through the real plugin, as containerd calls it.
+//! CNI ADD and DEL through the real plugin, as containerd calls it, in turns with others' plugins.
 
-use anyhow::Result;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
-use crate::cni::Pod;
+use crate::cni::{Plugin, Pod};
 use crate::extent::Extent;
 use crate::figures::{Figures, Unit, quantile};
+use crate::paths::Beside;
+use crate::plugins::Plugins;
 
 /// Fewer than a node has addresses: one that was given back rests for a while.
 const COUNT: usize = 120;
 const NODE: &str = "node-1";
 
+/// A plugin, and how long its calls took, in milliseconds.
+struct Measured {
+    name: &'static str,
+    plugin: Arc<Plugin>,
+    adds: Vec<f64>,
+    dels: Vec<f64>,
+}
+
 /// Attaches and detaches one namespace after the other on a node.
-pub(crate) fn measure(cluster: &Cluster, extent: &Extent, figures: &mut Figures) -> Result<()> {
+pub(crate) fn measure(
+    cluster: &Cluster,
+    extent: &Extent,
+    beside: &[Beside],
+    figures: &mut Figures,
+) -> Result<()> {
     let count = extent.pods(COUNT);
-    let plugin = cluster.plugin(NODE)?;
-    let (mut adds, mut dels) = (Vec::new(), Vec::new());
-    for number in 0..count {
-        let pod = Pod::new(&format!("add-{number}"))?;
-        let added = plugin.call("ADD", &pod);
-        // Also what went wrong half-way is taken back.
-        let deleted = plugin.call("DEL", &pod);
-        adds.push(added?.1.as_secs_f64() * 1e3);
-        dels.push(deleted?.1.as_secs_f64() * 1e3);
+    let mut ours = Measured::new("Ripstop", cluster.plugin(NODE)?);
+    let (mut others, mut kept) = (Vec::new(), Vec::new());
+    for kind in beside.iter().filter_map(|beside| beside.plugin()) {
+        let plugins = Plugins::find()?;
+        others.push(Measured::new(kind, plugins.on_a_node(kind)?));
+        kept.push(plugins);
     }
-    let note = format!("{count} times, one after the other, the plugin's own start included");
+    for number in 0..count {
+        for one in std::iter::once(&mut ours).chain(&mut others) {
+            one.call(number).context(one.name)?;
+        }
+    }
+    let medians = |times: fn(&Measured) -> &[f64]| {
+        let others = others.iter().map(|other| {
+            let median = Unit::Millis.write(quantile(times(other), 0.5));
+            format!("{} {median}", other.name)
+        });
+        others.collect::<Vec<_>>().join(", ")
+    };
+    let (adds, dels) = (medians(|one| &one.adds), medians(|one| &one.dels));
+    let calls = format!("of {count}");
     for (what, times, share, bar, note) in [
-        ("CNI ADD, median", &adds, 0.5, Some(10.0), note.as_str()),
-        ("CNI ADD, 99 of 100", &adds, 0.99, None, ""),
-        ("CNI DEL, median", &dels, 0.5, None, ""),
-        ("CNI DEL, 99 of 100", &dels, 0.99, None, ""),
+        ("CNI ADD, median", &ours.adds, 0.5, Some(10.0), adds.as_str()),
+        ("CNI ADD, 99 of 100", &ours.adds, 0.99, None, &calls),
+        ("CNI DEL, median", &ours.dels, 0.5, None, &dels),
+        ("CNI DEL, 99 of 100", &ours.dels, 0.99, None, ""),
     ] {
         figures.add(what, quantile(times, share), Unit::Millis, bar, note.to_owned());
     }
     Ok(())
+}
+
+impl Measured {
+    fn new(name: &'static str, plugin: Arc<Plugin>) -> Self {
+        let (adds, dels) = (Vec::new(), Vec::new());
+        Self {
+            name,
+            plugin,
+            adds,
+            dels,
+        }
+    }
+
+    fn call(&mut self, number: usize) -> Result<()> {
+        let pod = Pod::new(&format!("add-{number}"))?;
+        let added = self.plugin.call("ADD", &pod);
+        // Also what went wrong half-way is taken back.
+        let deleted = self.plugin.call("DEL", &pod);
+        self.adds.push(added?.1.as_secs_f64() * 1e3);
+        self.dels.push(deleted?.1.as_secs_f64() * 1e3);
+        Ok(())
+    }
 }

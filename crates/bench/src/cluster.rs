@@ -21,18 +21,22 @@ pub(crate) const NODES: usize = 3;
 pub(crate) struct Cluster {
     ripstop: PathBuf,
     name: String,
+    /// What `up` is asked for besides.
+    more: Vec<String>,
 }
 
 impl Cluster {
-    pub(crate) fn new(ripstop: PathBuf, name: &str) -> Self {
-        let name = name.to_owned();
-        Self { ripstop, name }
+    pub(crate) fn new(ripstop: PathBuf, name: &str, more: &[String]) -> Self {
+        let (name, more) = (name.to_owned(), more.to_vec());
+        Self { ripstop, name, more }
     }
 
     /// `ripstop up`, to its end.
     pub(crate) fn up(&self) -> Result<()> {
         let nodes = NODES.to_string();
-        self.run(&["up", "--no-kubeconfig", "--nodes", &nodes]).map(drop)
+        let mut words = vec!["up", "--no-kubeconfig", "--nodes", &nodes];
+        words.extend(self.more.iter().map(String::as_str));
+        self.run(&words).map(drop)
     }
 
     /// `ripstop down`, of everything.

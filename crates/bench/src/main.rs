@@ -74,6 +74,9 @@ struct Options {
     /// The static toolbox, for what is measured without Ripstop [default: where `make build` leaves it]
     #[arg(long)]
     toolbox: Option<PathBuf>,
+    /// A word more for `ripstop up`, as in --up=--pod-network=vxlan
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    up: Vec<String>,
     /// The cluster's name
     #[arg(long, default_value = "bench")]
     name: String,
@@ -128,7 +131,7 @@ async fn main() -> Result<()> {
         }
     }
     let toolbox = Toolbox::new(toolbox)?;
-    let cluster = Cluster::new(ripstop, &options.name);
+    let cluster = Cluster::new(ripstop, &options.name, &options.up);
     let mut figures = Figures::default();
     let interrupted = async {
         match tokio::signal::ctrl_c().await {
@@ -191,7 +194,7 @@ async fn measure_part(
         Part::Pods => pods::measure(cluster, extent.rounds, figures).await,
         Part::Paths => paths::measure(cluster, toolbox, &extent, &options.beside, figures).await,
         Part::First => first::measure(cluster, &extent, figures),
-        Part::Add => attach::measure(cluster, &extent, figures),
+        Part::Add => attach::measure(cluster, &extent, &options.beside, figures),
         Part::Crowd => crowd::measure(cluster, &extent, figures).await,
         Part::Peers => peers::measure(figures).await,
     }

@@ -26,6 +26,17 @@ pub(crate) enum Beside {
     Veth,
 }
 
+impl Beside {
+    /// The reference plugin's name, if it's one.
+    pub(crate) fn plugin(self) -> Option<&'static str> {
+        match self {
+            Self::Bridge => Some("bridge"),
+            Self::Ptp => Some("ptp"),
+            Self::Plain | Self::Veth => None,
+        }
+    }
+}
+
 /// Two pods and the name of what joins them.
 type Named = (&'static str, Pair);
 
@@ -65,25 +76,22 @@ fn bar(near: bool, traffic: Traffic) -> Option<f64> {
 
 /// What is compared: plain routing first, Ripstop second.
 async fn pairs(cluster: &Cluster, near: bool, beside: &[Beside]) -> Result<Vec<Named>> {
-    let wants = |one| beside.contains(&one);
     let plain = if near {
         plain::one_node().await?
     } else {
         plain::across_nodes().await?
     };
     let mut pairs = vec![("plain routing", plain), ("Ripstop", ours(cluster, near)?)];
-    for (other, kind) in [(Beside::Bridge, "bridge"), (Beside::Ptp, "ptp")] {
-        if wants(other) {
-            let plugins = Plugins::find()?;
-            let pair = if near {
-                plugins.one_node(kind)?
-            } else {
-                plugins.across_nodes(kind).await?
-            };
-            pairs.push((kind, pair));
-        }
+    for kind in beside.iter().filter_map(|beside| beside.plugin()) {
+        let plugins = Plugins::find()?;
+        let pair = if near {
+            plugins.one_node(kind)?
+        } else {
+            plugins.across_nodes(kind).await?
+        };
+        pairs.push((kind, pair));
     }
-    if wants(Beside::Veth) && near {
+    if beside.contains(&Beside::Veth) && near {
         pairs.push(("veth alone", plain::alone().await?));
     }
     Ok(pairs)

@@ -42,6 +42,11 @@ impl Plugins {
         })
     }
 
+    /// A plugin on a node of its own.
+    pub(crate) fn on_a_node(&self, kind: &str) -> Result<Arc<Plugin>> {
+        Ok(self.plugin(kind, &node()?, 1))
+    }
+
     /// Two pods of one node.
     pub(crate) fn one_node(&self, kind: &str) -> Result<Pair> {
         let node = node()?;
