@@ -35,7 +35,12 @@ pub(crate) fn merge_objects(
         }
     }
     if replace {
-        list.clear();
+        // As they are: a node's addresses have its family's type twice.
+        let elements = to_merge.into_iter();
+        *list = elements
+            .filter_map(|(element, _)| fresh(&Value::Object(element.clone())))
+            .collect();
+        return Ok(());
     }
     for (element, path) in to_merge {
         match find_match(list, element, field) {

@@ -45,6 +45,21 @@ fn restart_adds_an_annotation_to_a_template_without_metadata() {
 }
 
 #[test]
+fn a_replaced_list_keeps_elements_that_share_a_key() {
+    let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+    let node = json!({"apiVersion": "v1", "kind": "Node", "status": {"addresses": [address("InternalIP", "10.0.0.1")]}});
+    let addresses = json!([
+        address("InternalIP", "10.0.0.2"),
+        address("InternalIP", "fd00::2"),
+        address("Hostname", "a"),
+        {"$patch": "replace"},
+    ]);
+    let changed = strategic(&node, &json!({"status": {"addresses": addresses}})).unwrap();
+    let kept = &addresses.as_array().unwrap()[..3];
+    assert_eq!(changed["status"]["addresses"], json!(kept));
+}
+
+#[test]
 fn label_removal_is_a_null() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "1", "b": "2"}}});
     let changed = strategic(
