@@ -54,6 +54,7 @@ pub fn prepare(command: &mut Command, place: &Place) -> io::Result<()> {
     };
     let enter = move || -> io::Result<()> {
         unistd::setsid()?;
+        close_strangers_on_exec();
         for door in &doors {
             // 0 stands for the writer.
             unistd::write(door, b"0")?;
@@ -71,13 +72,29 @@ pub fn prepare(command: &mut Command, place: &Place) -> io::Result<()> {
         reason = "namespaces are per process: they have to change between fork and exec"
     )]
     // SAFETY: after a fork of a program with threads only async-signal-safe calls are allowed.
-    // The closure makes bare system calls (setsid, write, setns) on descriptors that were opened
+    // The closure makes bare system calls (setsid, close_range, write, setns) on descriptors that were opened
     // before the fork, and neither allocates nor takes a lock: an `Errno` becomes an `io::Error`
     // without allocation.
     unsafe {
         command.pre_exec(enter);
     }
     Ok(())
+}
+
+/// Descriptors that the caller's caller left open (the lock of a `flock` around `ripstop up`, say)
+/// aren't the program's: it would hold them for as long as it lives.
+fn close_strangers_on_exec() {
+    const FIRST_BEYOND_STANDARD: libc::c_uint = 3;
+    #[expect(unsafe_code, reason = "no crate has this call")]
+    // SAFETY: it only marks descriptors to be closed by exec; it neither allocates nor locks.
+    unsafe {
+        // Before Linux 5.11 it isn't there, and they stay open: no reason not to start.
+        libc::close_range(
+            FIRST_BEYOND_STANDARD,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
+        );
+    }
 }
 
 /// Appends what the program prints to `log`, and gives it nothing to read.

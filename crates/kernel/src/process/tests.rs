@@ -80,6 +80,26 @@ async fn a_process_that_ignores_the_request_is_killed() {
 }
 
 #[test]
+fn a_command_holds_nothing_that_somebody_left_open() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("held");
+    // A copy made by hand stays open in children, as a shell's do.
+    let held = unistd::dup(File::create(&path).expect("a file")).expect("a copy");
+    let show = |prepared: bool| {
+        let mut command = Command::new("ls");
+        command.args(["-l", "/proc/self/fd"]);
+        if prepared {
+            prepare(&mut command, &Place::default()).expect("prepared");
+        }
+        let output = command.output().expect("ls runs");
+        String::from_utf8_lossy(&output.stdout).contains(&*path.to_string_lossy())
+    };
+    assert!(show(false), "or this test says nothing");
+    assert!(!show(true));
+    drop(held);
+}
+
+#[test]
 fn a_command_starts_in_its_cgroup_and_network_namespace_and_logs() {
     let dir = tempfile::tempdir().expect("a folder");
     let group = Hierarchies::detect()
