@@ -312,7 +312,7 @@ impl Kernel {
     /// Writes an object, over whatever is there. Names of links that it made go to `born`.
     async fn put(&self, object: &Object, indexes: &mut Indexes<'_>, born: &mut Vec<String>) -> Result<usize> {
         match object {
-            Object::Sysctl(one) => sysctl::write_in(&self.netns, &[(&one.key, &one.value)]),
+            Object::Sysctl(one) => sysctl::ensure_in(&self.netns, std::slice::from_ref(one)),
             // Its elements come from all parts: `apply` writes it whole.
             Object::Table(_) => Ok(0),
             Object::Element(element) => {

@@ -60,7 +60,7 @@ impl Pod {
         let (writes, netlink) = netns.run(|| {
             let mut writes = 0;
             for one in &end.sysctls {
-                writes += usize::from(sysctl::write(&one.key, &one.value)?);
+                writes += usize::from(sysctl::ensure(one)?);
             }
             let _runtime = runtime.enter();
             Ok::<_, Error>((writes, Netlink::current()?))
@@ -117,7 +117,7 @@ async fn create(kernel: &Kernel, veth: &Veth, pod: &Pod) -> Result<(u32, usize)>
     netlink.add_veth(&near, &far).await?;
     let index = netlink.link_index(&veth.name).await?;
     quiet(netlink, index, &veth.alias).await?;
-    let mut writes = 2 + write_sysctls(kernel, veth)?;
+    let mut writes = 2 + sysctl::ensure_in(&kernel.netns, &veth.sysctls)?;
     let inside = pod.netlink.link_index(&veth.pod.name).await?;
     writes += furnish(&pod.netlink, inside, &veth.pod).await?;
     // Last: the pod is reached once all of the above holds.
@@ -168,15 +168,6 @@ async fn quiet(netlink: &Netlink, index: u32, alias: &str) -> Result<()> {
     }
 }
 
-fn write_sysctls(kernel: &Kernel, veth: &Veth) -> Result<usize> {
-    let values: Vec<(&str, &str)> = veth
-        .sysctls
-        .iter()
-        .map(|sysctl| (sysctl.key.as_str(), sysctl.value.as_str()))
-        .collect();
-    sysctl::write_in(&kernel.netns, &values)
-}
-
 /// Addresses, neighbours and routes of a new link in the pod.
 async fn furnish(netlink: &Netlink, index: u32, end: &PodEnd) -> Result<usize> {
     for address in &end.addresses {
@@ -212,7 +203,7 @@ async fn repair(kernel: &Kernel, veth: &Veth, near: &Link, far: &Link, pod: &Pod
         quiet(&kernel.netlink, near.index, &veth.alias).await?;
         writes += 1;
     }
-    writes += write_sysctls(kernel, veth)?;
+    writes += sysctl::ensure_in(&kernel.netns, &veth.sysctls)?;
     writes += repair_link(&pod.netlink, far, veth.pod.mac, veth.mtu).await?;
     for address in &veth.pod.addresses {
         writes += usize::from(pod.netlink.add_address(far.index, *address).await?);

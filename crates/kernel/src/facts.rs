@@ -18,8 +18,9 @@ pub async fn path_mtus(netlink: &Netlink, addresses: &BTreeSet<IpAddr>) -> Resul
     Ok(known)
 }
 
-/// The facts about node `name`: its uplink is the link that carries `node_ip`.
-pub async fn facts(netlink: &Netlink, name: &str, node_ip: IpAddr) -> Result<NodeFacts> {
+/// The facts about node `name`: its uplink is the link that carries the first of `node_ips`.
+pub async fn facts(netlink: &Netlink, name: &str, node_ips: &[IpAddr]) -> Result<NodeFacts> {
+    let node_ip = node_ips.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let addresses = netlink.addresses().await?;
     let carrier = addresses.iter().find(|address| address.address.addr() == node_ip);
     let index = carrier
@@ -33,9 +34,14 @@ pub async fn facts(netlink: &Netlink, name: &str, node_ip: IpAddr) -> Result<Nod
     let on_link = addresses
         .iter()
         .filter(|address| address.link == index && address.global);
-    // The node's own address first: it's the source of what the node sends.
+    // The node's own addresses first: they're the source of what the node sends, and a link may
+    // have others of the same family.
     let mut addresses: Vec<IpNet> = on_link.map(|address| address.address).collect();
-    addresses.sort_by_key(|address| (address.addr() != node_ip, address.addr().is_ipv6()));
+    let rank = |address: IpAddr| node_ips.iter().position(|own| *own == address);
+    addresses.sort_by_key(|address| {
+        let rank = rank(address.addr());
+        (rank.is_none(), rank, address.addr().is_ipv6())
+    });
     let uplink = Uplink {
         name: link.name.clone(),
         mtu: link.mtu,

@@ -22,12 +22,7 @@ pub(crate) async fn ensure(kernel: &Kernel, tunnel: &Tunnel, indexes: &mut Index
         None => (create(kernel, tunnel).await?, 1),
     };
     indexes.learn(&tunnel.name, index);
-    let sysctls: Vec<(&str, &str)> = tunnel
-        .sysctls
-        .iter()
-        .map(|sysctl| (sysctl.key.as_str(), sysctl.value.as_str()))
-        .collect();
-    writes += sysctl::write_in(&kernel.netns, &sysctls)?;
+    writes += sysctl::ensure_in(&kernel.netns, &tunnel.sysctls)?;
     writes += addresses(kernel, tunnel, index).await?;
     writes += set_up(kernel, tunnel, index).await?;
     Ok(writes)

@@ -63,7 +63,7 @@ fn pod_end(id: &AttachmentId, attachment: &Attachment, mac: MacAddr) -> PodEnd {
         netns: attachment.netns.clone(),
         name: name.clone(),
         mac,
-        sysctls: Vec::new(),
+        sysctls: pod_sysctls(attachment, &id.interface),
         addresses: attachment
             .addresses
             .iter()
@@ -91,8 +91,6 @@ fn pod_end(id: &AttachmentId, attachment: &Attachment, mac: MacAddr) -> PodEnd {
                 source: None,
                 mtu: None,
             });
-        } else {
-            end.sysctls = pod_sysctls();
         }
         let to = NextHop::Via {
             gateway,
@@ -108,27 +106,46 @@ fn pod_end(id: &AttachmentId, attachment: &Attachment, mac: MacAddr) -> PodEnd {
     end
 }
 
-/// A pod's IPv6 address is usable at once, and no router advertisement changes its routes.
-fn pod_sysctls() -> Vec<Sysctl> {
-    let default = |name, value| Sysctl::new(format!("net/ipv6/conf/default/{name}"), value);
-    vec![
-        default("disable_ipv6", "0"),
-        default("accept_dad", "0"),
-        default("accept_ra", "0"),
-    ]
+/// A pod's IPv6 address is usable at once, and no router advertisement changes its addresses and
+/// routes. A pod without IPv6 doesn't speak it: its own link-local address would be one that nobody
+/// planned.
+fn pod_sysctls(attachment: &Attachment, interface: &str) -> Vec<Sysctl> {
+    let default = |name: &str| format!("net/ipv6/conf/default/{name}");
+    let mut sysctls = if has_ipv6(attachment) {
+        vec![
+            Sysctl::new(default("disable_ipv6"), "0"),
+            Sysctl::new(default("accept_dad"), "0"),
+        ]
+    } else {
+        vec![Sysctl::where_there(default("disable_ipv6"), "1")]
+    };
+    // The interface has the default's value from birth; one of before this rule has not.
+    for key in [
+        default("accept_ra"),
+        format!("net/ipv6/conf/{interface}/accept_ra"),
+    ] {
+        sysctls.push(Sysctl::where_there(key, "0"));
+    }
+    sysctls
 }
 
 /// What the node's end takes from a pod: packets under the pod's own address, and nothing that
-/// pretends to be a router.
+/// pretends to be a router, which any pod could do where the link speaks IPv6 for no reason.
 fn node_sysctls(attachment: &Attachment) -> Vec<Sysctl> {
     let link = &attachment.host_link;
-    let mut sysctls = Vec::new();
-    if attachment.addresses.iter().any(IpAddr::is_ipv4) {
-        sysctls.push(Sysctl::new(format!("net/ipv4/conf/{link}/rp_filter"), "1"));
-    }
-    if attachment.addresses.iter().any(IpAddr::is_ipv6) {
-        sysctls.push(Sysctl::new(format!("net/ipv6/conf/{link}/disable_ipv6"), "0"));
-        sysctls.push(Sysctl::new(format!("net/ipv6/conf/{link}/accept_ra"), "0"));
-    }
-    sysctls
+    let ipv6 = |name: &str| format!("net/ipv6/conf/{link}/{name}");
+    let speaks = if has_ipv6(attachment) {
+        Sysctl::new(ipv6("disable_ipv6"), "0")
+    } else {
+        Sysctl::where_there(ipv6("disable_ipv6"), "1")
+    };
+    vec![
+        Sysctl::new(format!("net/ipv4/conf/{link}/rp_filter"), "1"),
+        speaks,
+        Sysctl::where_there(ipv6("accept_ra"), "0"),
+    ]
+}
+
+fn has_ipv6(attachment: &Attachment) -> bool {
+    attachment.addresses.iter().any(IpAddr::is_ipv6)
 }

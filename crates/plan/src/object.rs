@@ -78,6 +78,9 @@ pub struct Sysctl {
     pub key: String,
     /// Its value, without a newline.
     pub value: String,
+    /// Whether it has to be there. One that keeps the kernel from doing something needn't be: a
+    /// kernel without it doesn't do that.
+    pub required: bool,
 }
 
 impl Sysctl {
@@ -86,6 +89,15 @@ impl Sysctl {
         Sysctl {
             key: key.into(),
             value: value.into(),
+            required: true,
+        }
+    }
+
+    /// A sysctl with that value, where the kernel (or the link, yet) has it.
+    pub fn where_there(key: impl Into<String>, value: impl Into<String>) -> Sysctl {
+        Sysctl {
+            required: false,
+            ..Sysctl::new(key, value)
         }
     }
 }

@@ -49,13 +49,15 @@ fn tunnel(underlay: Underlay, local: IpAddr, ways: &Ways<'_>) -> Tunnel {
 /// What comes out of a tunnel has a source that leads back into it, and nothing there is a router.
 fn sysctls(name: &str, ways: &Ways<'_>) -> Vec<Sysctl> {
     let own: Vec<_> = ways.blocks_of(&ways.facts.name).collect();
-    let mut sysctls = Vec::new();
-    if own.iter().any(|block| block.addr().is_ipv4()) {
-        sysctls.push(Sysctl::new(format!("net/ipv4/conf/{name}/rp_filter"), "1"));
-    }
-    if own.iter().any(|block| block.addr().is_ipv6()) {
-        sysctls.push(Sysctl::new(format!("net/ipv6/conf/{name}/disable_ipv6"), "0"));
-        sysctls.push(Sysctl::new(format!("net/ipv6/conf/{name}/accept_ra"), "0"));
-    }
-    sysctls
+    let ipv6 = |setting: &str| format!("net/ipv6/conf/{name}/{setting}");
+    let speaks = if own.iter().any(|block| block.addr().is_ipv6()) {
+        Sysctl::new(ipv6("disable_ipv6"), "0")
+    } else {
+        Sysctl::where_there(ipv6("disable_ipv6"), "1")
+    };
+    vec![
+        Sysctl::new(format!("net/ipv4/conf/{name}/rp_filter"), "1"),
+        speaks,
+        Sysctl::where_there(ipv6("accept_ra"), "0"),
+    ]
 }

@@ -13,12 +13,14 @@ mod capture;
 mod lan;
 mod netns;
 mod ping;
+mod router;
 mod talk;
 mod wait;
 
 pub use capture::Capture;
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
-pub use ping::{Pong, ping, ping_whole};
+pub use ping::{Pong, icmp6_socket, ping, ping_whole};
+pub use router::{PREFIX, ROUTER, advertise, believes};
 pub use talk::{Echo, ask};
 pub use wait::{eventually, eventually_async};

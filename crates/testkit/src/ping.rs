@@ -63,6 +63,21 @@ pub fn ping(netns: &NetNs, target: IpAddr, size: usize) -> io::Result<Pong> {
         .map_err(io::Error::other)?
 }
 
+/// A raw socket for ICMPv6 messages of one's own in the calling thread's namespace, with that hop
+/// limit; the kernel fills the checksum in. It sends and receives datagrams just as a UDP socket does.
+pub fn icmp6_socket(hops: i32) -> io::Result<UdpSocket> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let raw = socket(
+        AddressFamily::Inet6,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::IcmpV6,
+    )?;
+    setsockopt(&raw, sockopt::Ipv6MulticastHops, &hops)?;
+    setsockopt(&raw, sockopt::Ipv6Ttl, &hops)?;
+    Ok(UdpSocket::from(raw))
+}
+
 /// Sends one echo request as a packet of `packet` bytes, headers and all, that may not be fragmented,
 /// whatever this end has learnt about the path.
 pub fn ping_whole(netns: &NetNs, target: IpAddr, packet: usize) -> io::Result<Pong> {

@@ -48,8 +48,7 @@ impl NodeKernel {
 
 impl DataPlane for NodeKernel {
     async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, Error> {
-        let first = addresses.first().copied().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        kernel::facts::facts(&self.netlink, node, first).await
+        kernel::facts::facts(&self.netlink, node, addresses).await
     }
 
     async fn path_mtus(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, u32>, Error> {

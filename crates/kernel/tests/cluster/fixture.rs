@@ -101,8 +101,8 @@ impl Cluster {
         let (mut kernels, mut facts) = (Vec::new(), Vec::new());
         for (n, node) in lan.nodes.iter().enumerate() {
             kernels.push(Kernel::open(NetNs::open(node.netns.path()).unwrap()).unwrap());
-            let address = snapshot.nodes[&name(n)].addresses[0];
-            let mut found = facts::facts(&node.netns.netlink(), &name(n), address)
+            let addresses = &snapshot.nodes[&name(n)].addresses;
+            let mut found = facts::facts(&node.netns.netlink(), &name(n), addresses)
                 .await
                 .unwrap();
             found.uplink.addresses.retain(|net| underlay.has(&net.addr()));

@@ -6,6 +6,7 @@ mod fixture;
 mod foreign;
 mod frames;
 mod host_ports;
+mod ipv6;
 mod mtu;
 mod parts;
 mod restart;
