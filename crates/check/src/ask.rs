@@ -49,9 +49,12 @@ pub(crate) fn families<'a>(from: &'a Spot, to: &'a [IpAddr]) -> impl Iterator<It
 }
 
 fn name(to: &Spot, address: IpAddr) -> String {
-    // The family is named where there is more than the usual one.
-    let family = if address.is_ipv6() { " (IPv6)" } else { "" };
-    format!("{}{family}", to.node)
+    format!("{}{}", to.node, family(address))
+}
+
+/// What is added to a name: the family where it isn't the usual one.
+pub(crate) fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " (IPv6)" } else { "" }
 }
 
 /// A row's path from a pod to an address of another.
@@ -128,7 +131,10 @@ fn next(lab: &Lab, target: &Target, nodes: &[&str]) -> String {
             "`nft list table inet ripstop` {inside} shows what is masqueraded; a firewall on this machine \
              (`nft list ruleset`) may drop what comes from the nodes; {look}"
         ),
-        Source::Own | Source::Any => format!("`ip route` {inside} shows the ways to pods; {look}"),
+        Source::Own | Source::Any => {
+            let six = if target.url.contains('[') { "-6 " } else { "" };
+            format!("`ip {six}route` {inside} shows the ways to pods; {look}")
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use futures::future::{BoxFuture, join_all};
 
-use crate::ask::{Source, Target, ask, families, path};
+use crate::addresses::addresses;
+use crate::ask::{Source, Target, ask, families, family, path};
 use crate::lab::{Lab, Place, Spot, Transfer};
 use crate::report::Row;
 
@@ -20,6 +21,7 @@ type Check = for<'a> fn(&'a Lab) -> BoxFuture<'a, Vec<Row>>;
 
 /// Every check, in the order of the report.
 const CHECKS: &[Check] = &[
+    |lab| Box::pin(addresses(lab)),
     |lab| Box::pin(exec_and_logs(lab)),
     |lab| Box::pin(same_node(lab)),
     |lab| Box::pin(across_nodes(lab)),
@@ -181,26 +183,28 @@ async fn node_to_pod(lab: &Lab) -> Vec<Row> {
 
 /// Whoever is outside sees the node's address, never the pod's.
 async fn pod_to_outside(lab: &Lab) -> Vec<Row> {
-    let Some(outside) = &lab.outside else {
+    if lab.outside.is_empty() {
         return vec![Row::skipped(OUTSIDE, "nobody listens outside the cluster")];
-    };
+    }
     let one = async |place: &Place| {
         let from = place.pod.as_ref()?;
-        // A cluster without that family has no way there, and no need of one.
-        families(from, &[outside.address]).next()?;
-        let target = Target {
-            name: "outside".to_owned(),
-            url: outside.url.clone(),
-            source: Source::Node(place.addresses.clone()),
-        };
-        Some(ask(lab, OUTSIDE, from, vec![target]).await)
+        let targets = lab.outside.iter().filter_map(|outside| {
+            // A cluster without that family has no way there, and no need of one.
+            families(from, &[outside.address]).next()?;
+            Some(Target {
+                name: format!("outside{}", family(outside.address)),
+                url: outside.url.clone(),
+                source: Source::Node(place.addresses.clone()),
+            })
+        });
+        Some(ask(lab, OUTSIDE, from, targets.collect()).await)
     };
     let rows = join_all(lab.places.iter().map(one)).await;
     rows.into_iter().flatten().flatten().collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::outside::OutsideProbe;
     use crate::pods::{POD_PORTS, Ports};
@@ -208,7 +212,7 @@ mod tests {
     use serde_json::json;
 
     /// A cluster in which everything works, but for the addresses in `dead`.
-    struct Fake {
+    pub(crate) struct Fake {
         dead: Vec<&'static str>,
         exec_works: bool,
     }
@@ -240,6 +244,14 @@ mod tests {
                 let client = format!("10.244.0.{}", pod.bytes().last().unwrap_or_default() - b'0');
                 let lines: Vec<String> = match command[0].as_str() {
                     "echo" => vec![command[1].clone()],
+                    "sh" if command.len() == 3 => {
+                        // A host pod has its node's address.
+                        let address = match pod.starts_with("host-") {
+                            true => "172.30.0.10".to_owned(),
+                            false => client.clone(),
+                        };
+                        vec![format!("2: eth0 inet {address}/32 scope global eth0")]
+                    }
                     _ => {
                         let urls = command.iter().filter(|word| word.starts_with("http"));
                         let mut lines: Vec<_> = urls.map(|url| self.line(&client, url)).collect();
@@ -262,7 +274,7 @@ mod tests {
         }
     }
 
-    fn lab(nodes: usize, shell: Fake) -> Lab {
+    pub(crate) fn lab(nodes: usize, shell: Fake) -> Lab {
         let spot = |pod: String, node: usize, address: String, ports| Spot {
             pod,
             node: format!("node-{node}"),
@@ -276,6 +288,7 @@ mod tests {
         let place = |n: usize| Place {
             node: format!("node-{n}"),
             addresses: vec!["172.30.0.10".parse().unwrap()],
+            pod_cidrs: vec!["10.244.0.0/24".parse().unwrap()],
             pod: Some(spot(format!("pod-{n}"), n, format!("10.244.0.{n}"), POD_PORTS)),
             neighbour: (n == 0).then(|| spot("neighbour-9".into(), n, "10.244.0.9".into(), POD_PORTS)),
             host: Some(spot(format!("host-{n}"), n, format!("172.30.0.1{n}"), host_ports)),
@@ -283,16 +296,16 @@ mod tests {
         Lab {
             places: (0..nodes).map(place).collect(),
             shell: Box::new(shell),
-            outside: Some(OutsideProbe {
+            outside: vec![OutsideProbe {
                 url: "http://192.0.2.1:9/".into(),
                 address: "192.0.2.1".parse().unwrap(),
-            }),
+            }],
             cluster: Some("local".into()),
             rows: Vec::new(),
         }
     }
 
-    fn works() -> Fake {
+    pub(crate) fn works() -> Fake {
         Fake {
             dead: Vec::new(),
             exec_works: true,
@@ -309,6 +322,8 @@ mod tests {
         let failed: Vec<_> = rows.iter().filter(|row| row.is_failure()).collect();
         assert!(failed.is_empty(), "{failed:#?}");
         for (check, rows_of_it) in [
+            ("addresses", 6),
+            ("router advertisements", 6),
             (EXEC, 3),
             (SAME, 2),
             (ACROSS, 6),
@@ -324,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn one_node_skips_what_needs_two() {
         let mut lab = lab(1, works());
-        lab.outside = None;
+        lab.outside.clear();
         let rows = run(&lab).await;
         assert!(!rows.iter().any(Row::is_failure));
         assert!(rows.contains(&Row::skipped(ACROSS, "there is one node")));

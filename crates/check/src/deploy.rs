@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams, LogParams, PostParams};
 use kube::{Client, ResourceExt};
@@ -60,11 +61,12 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
     let places = chosen
         .into_iter()
         .enumerate()
-        .map(|(number, (node, addresses))| {
+        .map(|(number, node)| {
             let mut take = |name: String| running.remove(name.as_str());
             Place {
-                node,
-                addresses,
+                node: node.name,
+                addresses: node.addresses,
+                pod_cidrs: node.pod_cidrs,
                 pod: take(format!("pod-{number}")),
                 neighbour: take(format!("neighbour-{number}")),
                 host: take(format!("host-{number}")),
@@ -87,8 +89,16 @@ fn nodes_in_words(count: usize) -> String {
     }
 }
 
-/// The nodes to use, by name, with their addresses; a row for each that isn't Ready.
-fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<(String, Vec<IpAddr>)>) {
+/// A node to use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Chosen {
+    name: String,
+    addresses: Vec<IpAddr>,
+    pod_cidrs: Vec<IpNet>,
+}
+
+/// The nodes to use, by name; a row for each that isn't Ready.
+fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<Chosen>) {
     nodes.sort_by_key(ResourceExt::name_any);
     let (mut rows, mut chosen) = (Vec::new(), Vec::new());
     for node in nodes {
@@ -112,7 +122,13 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<(String, Vec<IpAd
             .filter(|address| address.type_ == "InternalIP")
             .filter_map(|address| address.address.parse().ok())
             .collect();
-        chosen.push((name, addresses));
+        let blocks = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
+        let pod_cidrs = blocks.iter().filter_map(|text| text.parse().ok()).collect();
+        chosen.push(Chosen {
+            name,
+            addresses,
+            pod_cidrs,
+        });
     }
     if rows.is_empty() {
         let left_out = match chosen.len().saturating_sub(most) {
@@ -131,7 +147,7 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<(String, Vec<IpAd
 
 /// A pod and a pod in the node's own network on each node, a second pod on the
 /// first. On nodes, ports may be taken: chosen at random where few things are.
-fn plans(nodes: &[(String, Vec<IpAddr>)]) -> Vec<Plan> {
+fn plans(nodes: &[Chosen]) -> Vec<Plan> {
     let http = rand::rng().random_range(20_000..29_000);
     let on_nodes = Ports {
         http,
@@ -144,7 +160,7 @@ fn plans(nodes: &[(String, Vec<IpAddr>)]) -> Vec<Plan> {
         ports: if kind == "host" { on_nodes } else { POD_PORTS },
     };
     let mut plans = Vec::new();
-    for (number, (node, _)) in nodes.iter().enumerate() {
+    for (number, Chosen { name: node, .. }) in nodes.iter().enumerate() {
         plans.push(plan("pod", number, node));
         plans.push(plan("host", number, node));
         if number == 0 {
@@ -236,13 +252,19 @@ mod tests {
             "conditions": [{"type": "Ready", "status": ready, "message": "agent is gone"}],
             "addresses": [{"type": "InternalIP", "address": "172.30.0.11"}, {"type": "Hostname", "address": name}],
         });
-        serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).unwrap()
+        let spec = json!({"podCIDRs": ["fd00::/64"]});
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec, "status": status})).unwrap()
     }
 
     #[test]
     fn nodes_that_are_not_ready_are_named_and_left_out() {
         let (rows, chosen) = choose(vec![node("b", "True"), node("a", "Unknown")], 8);
-        assert_eq!(chosen, [("b".to_owned(), vec![[172, 30, 0, 11].into()])]);
+        let only = Chosen {
+            name: "b".to_owned(),
+            addresses: vec![[172, 30, 0, 11].into()],
+            pod_cidrs: vec!["fd00::/64".parse().unwrap()],
+        };
+        assert_eq!(chosen, [only]);
         assert_eq!(rows.len(), 1);
         assert!(rows[0].is_failure() && rows[0].path == "a");
     }
@@ -260,7 +282,10 @@ mod tests {
 
     #[test]
     fn each_node_has_a_pod_and_a_host_pod_and_the_first_a_neighbour() {
-        let nodes = [("a".to_owned(), vec![]), ("b".to_owned(), vec![])];
+        let nodes = ["a", "b"].map(|name| Chosen {
+            name: name.to_owned(),
+            ..Chosen::default()
+        });
         let plans = plans(&nodes);
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
         assert_eq!(names, ["pod-0", "host-0", "neighbour-0", "pod-1", "host-1"]);

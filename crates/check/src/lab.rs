@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::outside::OutsideProbe;
@@ -23,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) node: String,
     /// The node's own.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Its blocks of pod addresses.
+    pub(crate) pod_cidrs: Vec<IpNet>,
     pub(crate) pod: Option<Spot>,
     /// A second pod, on the first node.
     pub(crate) neighbour: Option<Spot>,
@@ -34,7 +37,7 @@ pub(crate) struct Place {
 pub(crate) struct Lab {
     pub(crate) places: Vec<Place>,
     pub(crate) shell: Box<dyn Shell>,
-    pub(crate) outside: Option<OutsideProbe>,
+    pub(crate) outside: Vec<OutsideProbe>,
     pub(crate) cluster: Option<String>,
     /// What deploying has found already.
     pub(crate) rows: Vec<Row>,

@@ -16,6 +16,7 @@
 //!
 //! A check is an entry in `checks::CHECKS`; each of them stays a page of code.
 
+mod addresses;
 mod ask;
 mod checks;
 mod deploy;
@@ -51,9 +52,10 @@ pub struct Options {
     pub image: String,
     /// How long everything may take before it is given up and cleaned up.
     pub timeout: Duration,
-    /// A listener outside the cluster ([`Outside::listen`] makes one), for the
-    /// check that pods reach the outside under their node's address.
-    pub outside: Option<OutsideProbe>,
+    /// Listeners outside the cluster ([`Outside::listen`] makes one), one of
+    /// each family, for the check that pods reach the outside under their
+    /// node's address.
+    pub outside: Vec<OutsideProbe>,
     /// The name of an embedded cluster, which makes the next steps exact.
     pub cluster: Option<String>,
     /// At most this many nodes take part: pairs grow with the square.
@@ -67,7 +69,7 @@ impl Default for Options {
         Self {
             image: "localhost/ripstop/toolbox:1".to_owned(),
             timeout: Duration::from_secs(90),
-            outside: None,
+            outside: Vec::new(),
             cluster: None,
             most_nodes: 8,
             progress: None,

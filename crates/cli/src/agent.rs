@@ -15,7 +15,7 @@ pub(crate) async fn run(config: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use supervisor::cluster::Programs;
-    use supervisor::network::{Ranges, Wish};
+    use supervisor::network::{IpFamily, Ranges, Wish};
     use supervisor::{Cluster, Paths, agent_config};
 
     use super::*;
@@ -24,7 +24,11 @@ mod tests {
     fn the_agent_understands_what_the_supervisor_writes() {
         let name: supervisor::ClusterName = "local".parse().expect("valid");
         let paths = Paths::of(&name);
-        let ranges = Ranges::choose(&Wish::default(), &[], 3).expect("free");
+        let wish = Wish {
+            ip_family: IpFamily::Dual,
+            ..Wish::default()
+        };
+        let ranges = Ranges::choose(&wish, &[], 3).expect("free");
         let programs = Programs {
             ripstop: "/r".into(),
             cni: "/c".into(),
@@ -47,7 +51,8 @@ mod tests {
         assert_eq!(config.network.pod_network, cluster.pod_network);
         assert_eq!(config.socket(), paths.node("node-2").cni_socket());
         let kubelet = config.kubelet.expect("an embedded node has one");
-        assert_eq!(kubelet.listen.to_string(), "172.30.0.12:10250");
+        let listen: Vec<_> = kubelet.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["172.30.0.12:10250", "[fd00:172:30::12]:10250"]);
         assert_eq!(kubelet.cgroup_root, "/ripstop/local/node-2");
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn client(paths: &Paths) -> Result<Client, Failure> {
 pub(crate) struct NodeView {
     pub(crate) name: String,
     pub(crate) ready: Readiness,
-    pub(crate) pod_cidr: Option<String>,
+    pub(crate) pod_cidrs: Vec<String>,
     pub(crate) version: Option<String>,
 }
 
@@ -96,7 +96,7 @@ fn view(node: Node) -> NodeView {
     NodeView {
         name: node.metadata.name.unwrap_or_default(),
         ready,
-        pod_cidr: node.spec.and_then(|spec| spec.pod_cidr),
+        pod_cidrs: node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default(),
         version: status.node_info.map(|info| info.kubelet_version),
     }
 }

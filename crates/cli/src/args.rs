@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use model::PodNetworkMode;
 use supervisor::ClusterName;
+use supervisor::network::IpFamily;
 
 /// A Kubernetes cluster's network, and a small cluster to run it in.
 ///
@@ -99,15 +100,23 @@ pub(crate) struct Up {
     /// Leave the kubeconfig of the invoking user alone
     #[arg(long)]
     pub(crate) no_kubeconfig: bool,
-    /// Addresses of pods; each node gets a /24 of it [default: 10.244.0.0/16]
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) pod_cidr: Option<IpNet>,
-    /// Addresses of Services [default: 10.96.0.0/16]
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) service_cidr: Option<IpNet>,
-    /// Addresses of nodes, on a link of this machine [default: the first free /24 from 172.30.0.0/24 on]
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) node_network: Option<IpNet>,
+    /// Which addresses pods, nodes and Services have [default: ipv4, or what the cluster has]
+    ///
+    /// In a dual-stack cluster the family whose ranges are written first is preferred: IPv4, unless
+    /// --pod-cidr, --service-cidr or --node-network has both in the other order.
+    #[arg(long, value_name = "FAMILY", value_enum)]
+    pub(crate) ip_family: Option<Family>,
+    /// Addresses of pods, a range of each family: a /24 of IPv4 and a /64 of IPv6 for each node
+    /// [default: 10.244.0.0/16,fd00:10:244::/56]
+    #[arg(long, value_name = "RANGE[,RANGE]", value_delimiter = ',')]
+    pub(crate) pod_cidr: Vec<IpNet>,
+    /// Addresses of Services, a range of each family [default: 10.96.0.0/16,fd00:10:96::/112]
+    #[arg(long, value_name = "RANGE[,RANGE]", value_delimiter = ',')]
+    pub(crate) service_cidr: Vec<IpNet>,
+    /// Addresses of nodes, on a link of this machine, a range of each family [default: the first
+    /// that are free from 172.30.0.0/24 and fd00:172:30::/64 on]
+    #[arg(long, value_name = "RANGE[,RANGE]", value_delimiter = ',')]
+    pub(crate) node_network: Vec<IpNet>,
     /// Destinations outside the cluster that see pods' own addresses rather than the node's: they
     /// need a route back [default: none]
     #[arg(long, value_name = "RANGE,…", value_delimiter = ',', value_parser = range)]
@@ -160,6 +169,27 @@ pub(crate) struct Logs {
     pub(crate) lines: usize,
 }
 
+/// The families of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Family {
+    /// IPv4 alone
+    Ipv4,
+    /// IPv6 alone: no pod, node or Service has an IPv4 address
+    Ipv6,
+    /// Both: each pod and node has an address of each
+    Dual,
+}
+
+impl From<Family> for IpFamily {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Ipv4 => Self::Ipv4,
+            Family::Ipv6 => Self::Ipv6,
+            Family::Dual => Self::Dual,
+        }
+    }
+}
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -204,20 +234,20 @@ pub(crate) struct OneNode {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Server {
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS:PORT", value_delimiter = ',', required = true)]
+    pub(crate) listen: Vec<SocketAddr>,
     /// The file of the objects; made when it isn't there
     #[arg(long, value_name = "FILE")]
     pub(crate) store: PathBuf,
     /// The folder of ca.crt, server.crt, server.key, kubelet-client.crt and kubelet-client.key
     #[arg(long, value_name = "FOLDER")]
     pub(crate) pki: PathBuf,
-    /// Addresses of pods
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) pod_cidr: IpNet,
-    /// Addresses of Services
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) service_cidr: IpNet,
+    /// Addresses of pods, a range of each family, the preferred one's first
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
+    pub(crate) pod_cidr: Vec<IpNet>,
+    /// Addresses of Services, a range of each family, the preferred one's first
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
+    pub(crate) service_cidr: Vec<IpNet>,
 }
 
 /// A range, or a single address as one.
@@ -283,6 +313,25 @@ mod tests {
             let error = range(text).expect_err("none");
             assert!(error.contains("192.168.0.0/16"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn ranges_are_given_as_kubernetes_takes_them() {
+        let words = [
+            "ripstop",
+            "up",
+            "--ip-family",
+            "dual",
+            "--pod-cidr",
+            "10.1.0.0/16,fd01::/56",
+        ];
+        let Command::Up(up) = Args::try_parse_from(words).expect("valid").command else {
+            panic!("up is up")
+        };
+        assert_eq!(up.ip_family, Some(Family::Dual));
+        let texts: Vec<_> = up.pod_cidr.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["10.1.0.0/16", "fd01::/56"]);
+        assert!(up.service_cidr.is_empty());
     }
 
     #[test]

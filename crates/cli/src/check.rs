@@ -20,10 +20,13 @@ pub(crate) async fn run(args: Check) -> Result<(), Failure> {
     let cluster = Cluster::load(&paths)?.ok_or_else(|| Error::NoCluster(name.to_string()))?;
     let client = api::client(&paths).await?;
     // The machine is the outside that there always is. Without it, that check is left out.
-    let outside = Outside::listen(cluster.gateway().addr()).await;
+    let mut outside = Vec::new();
+    for ranges in cluster.ranges.iter() {
+        outside.extend(Outside::listen(ranges.gateway().addr()).await);
+    }
     let progress = Arc::new(Mutex::new(Progress::new()));
     let mut options = Options::default();
-    options.outside = outside.as_ref().ok().map(Outside::probe);
+    options.outside = outside.iter().map(Outside::probe).collect();
     options.cluster = Some(name.to_string());
     options.progress = Some(tell(Arc::clone(&progress)));
     let result = check::run(client, options).await;

@@ -78,7 +78,10 @@ impl From<supervisor::Error> for Failure {
             error,
             Error::ClusterName(_)
                 | Error::NodeCount { .. }
-                | Error::Ipv6Range { .. }
+                | Error::WrongFamily { .. }
+                | Error::TwoOfOneFamily { .. }
+                | Error::FamilyOrder { .. }
+                | Error::RangeReserved { .. }
                 | Error::RangeTooSmall { .. }
                 | Error::PodRangeTooSmall { .. }
                 | Error::RangesOverlap { .. }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::{ApiServer, ClientTls, Identity, ServerTls};
-use supervisor::network::NODE_MASK;
+use supervisor::network::Family;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -41,25 +41,28 @@ async fn serve(args: Server) -> anyhow::Result<()> {
     };
     let api = ApiServer::open(config)?;
     // Before anything else runs: a second server must not touch objects that the first one serves.
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("can't listen on {}", args.listen))?;
+    let mut listeners = Vec::new();
+    for socket in &args.listen {
+        let listener = TcpListener::bind(socket).await;
+        listeners.push(listener.with_context(|| format!("can't listen on {socket}"))?);
+    }
     // The namespaces are there before the controllers look.
     api.ensure_namespaces().await?;
-    tracing::info!(listen = %args.listen, store = %args.store.display(), "serving");
+    tracing::info!(listen = ?args.listen, store = %args.store.display(), "serving");
     let controllers = controllers::Config {
-        cluster_cidrs: vec![args.pod_cidr],
-        node_mask_v4: NODE_MASK,
+        cluster_cidrs: args.pod_cidr,
+        node_mask_v4: Family::V4.node_mask(),
+        node_mask_v6: Family::V6.node_mask(),
         ca_pem,
         ..controllers::Config::default()
     };
-    run_all(api, listener, tls, controllers, shutdown).await
+    run_all(api, listeners, tls, controllers, shutdown).await
 }
 
 /// Runs until told to end, or a part fails: then the whole process ends, and is started again.
 async fn run_all(
     api: Arc<ApiServer>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tls: ServerTls,
     config: controllers::Config,
     shutdown: CancellationToken,
@@ -82,7 +85,7 @@ async fn run_all(
             .context("the scheduler failed")
     });
     let token = server.clone();
-    let mut serving = tokio::spawn(api.serve(listener, tls, token));
+    let mut serving = tokio::spawn(serve_all(api, listeners, tls, token));
 
     let first = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
@@ -98,6 +101,23 @@ async fn run_all(
     serving.await.context("the API server broke off")??;
     tracing::info!("ended");
     first
+}
+
+/// Serves each address until `shutdown`; the end of one is the end of all.
+async fn serve_all(
+    api: Arc<ApiServer>,
+    listeners: Vec<TcpListener>,
+    tls: ServerTls,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut all = JoinSet::new();
+    for listener in listeners {
+        all.spawn(api.clone().serve(listener, tls.clone(), shutdown.clone()));
+    }
+    while let Some(ended) = all.join_next().await {
+        ended.context("a listener of the API server broke off")??;
+    }
+    Ok(())
 }
 
 /// One of the server's own; it needs no group to be known as that.

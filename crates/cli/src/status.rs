@@ -45,7 +45,9 @@ fn as_json(status: &Status, views: &Result<Vec<NodeView>, String>) -> Value {
     for node in nodes {
         let view = find(views, node["name"].as_str().unwrap_or_default());
         node["ready"] = view.map(|view| view.ready == Readiness::Ready).into();
-        node["podCIDR"] = view.and_then(|view| view.pod_cidr.clone()).into();
+        let cidrs = view.map(|view| view.pod_cidrs.clone()).unwrap_or_default();
+        node["podCIDR"] = cidrs.first().cloned().into();
+        node["podCIDRs"] = cidrs.into();
         node["kubeletVersion"] = view.and_then(|view| view.version.clone()).into();
     }
     if let Err(error) = views {
@@ -67,15 +69,13 @@ pub(crate) fn node_table(status: &Status, views: &Result<Vec<NodeView>, String>)
             (NodeState::Running, Some(view)) => view.ready.text().to_owned(),
             (NodeState::Running, None) => "unknown".to_owned(),
         };
-        let of_view = |get: fn(&NodeView) -> Option<&String>| {
-            view.and_then(get).cloned().unwrap_or_else(|| "-".to_owned())
-        };
+        let known = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or("-".to_owned());
         [
             node.name.clone(),
             ready,
-            node.address.clone(),
-            of_view(|view| view.pod_cidr.as_ref()),
-            of_view(|view| view.version.as_ref()),
+            node.addresses.join(","),
+            known(view.map(|view| view.pod_cidrs.join(","))),
+            known(view.and_then(|view| view.version.clone())),
         ]
     };
     let rows = status.nodes.iter().map(row).collect();
@@ -90,8 +90,9 @@ fn print_tables(status: &Status, views: &Result<Vec<NodeView>, String>) {
         Phase::Stopping => "is being taken out",
     };
     out!(
-        "cluster {} {phase}, API at {}, pod network {}\n",
+        "cluster {} {phase}, {}, API at {}, pod network {}\n",
         status.name,
+        status.ip_family,
         status.server,
         status.pod_network
     );

@@ -36,6 +36,17 @@ pub struct NodeNetwork<'a> {
     pub nets: &'a [IpNet],
 }
 
+/// A sysctl that [`Machine::forward`] changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Its path below `/proc/sys`.
+    pub key: String,
+    /// Its value before.
+    pub before: String,
+    /// Its value now.
+    pub now: &'static str,
+}
+
 /// What [`Machine::allow_forwarding`] did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
@@ -67,24 +78,28 @@ impl Machine {
         })
     }
 
-    /// Lets the machine forward; returns the sysctls that it changed, with their values before.
-    /// A link that learns its routes from router advertisements goes on doing so: a machine that
-    /// forwards IPv6 would otherwise ignore them and lose its way out.
-    pub fn forward(&self, v6: bool) -> Result<Vec<(String, String)>> {
+    /// Lets the machine forward these families; returns the sysctls that it changed. A link that learns its routes from router advertisements goes on doing so: a machine
+    /// that forwards IPv6 would otherwise ignore them and lose its way out.
+    pub fn forward(&self, v4: bool, v6: bool) -> Result<Vec<Changed>> {
         self.netns.run(|| {
             let mut changed = Vec::new();
-            let mut set = |key: String, value: &str| -> Result<()> {
+            let mut set = |key: String, value: &'static str| -> Result<()> {
                 let before = sysctl::read(&key)?.unwrap_or_default();
                 if sysctl::write(&key, value)? {
-                    changed.push((key, before));
+                    let now = value;
+                    changed.push(Changed { key, before, now });
                 }
                 Ok(())
             };
-            set("net/ipv4/ip_forward".to_owned(), "1")?;
+            if v4 {
+                set("net/ipv4/ip_forward".to_owned(), "1")?;
+            }
             if v6 {
                 const LEARNS: &str = "1";
                 const LEARNS_WHILE_FORWARDING: &str = "2";
-                for link in links_with_ipv6() {
+                // "all" says nothing: each link has a setting of its own. "default" is for links to come.
+                let links = sysctl::list("net/ipv6/conf")?;
+                for link in links.iter().filter(|link| !matches!(link.as_str(), "all" | "lo")) {
                     let key = format!("net/ipv6/conf/{link}/accept_ra");
                     if sysctl::read(&key)?.as_deref() == Some(LEARNS) {
                         set(key, LEARNS_WHILE_FORWARDING)?;
@@ -321,18 +336,6 @@ fn table(network: NodeNetwork<'_>) -> (Table, Elements) {
         chains: vec![postrouting, forward],
     };
     (table, elements)
-}
-
-/// The links that have IPv6 settings; none where the kernel has no IPv6.
-fn links_with_ipv6() -> Vec<String> {
-    let entries = fs::read_dir("/proc/sys/net/ipv6/conf")
-        .into_iter()
-        .flatten()
-        .flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name != "all")
-        .collect()
 }
 
 #[cfg(test)]

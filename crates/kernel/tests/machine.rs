@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use kernel::NetNs;
 use kernel::link::VethEnd;
-use kernel::machine::{Machine, NodeNetwork};
+use kernel::machine::{Changed, Machine, NodeNetwork};
 use kernel::nftables::Nft;
 use kernel::route::Route;
 use nft::{
@@ -176,12 +176,16 @@ fn firewall(nft: &Nft) {
 async fn nodes_reach_the_outside_under_the_machines_address_and_only_answers_come_back() {
     let site = Site::new().await;
     let (machine, _) = site.open();
-    let changed = machine.forward(true).unwrap();
+    let changed = machine.forward(true, true).unwrap();
     assert!(
-        changed.contains(&("net/ipv4/ip_forward".to_owned(), "0".to_owned())),
+        changed.contains(&Changed {
+            key: "net/ipv4/ip_forward".to_owned(),
+            before: "0".to_owned(),
+            now: "1",
+        }),
         "{changed:?}"
     );
-    assert_eq!(machine.forward(true).unwrap(), []);
+    assert_eq!(machine.forward(true, true).unwrap(), []);
     assert!(machine.masquerade(site.network()).unwrap() > 0);
     assert_eq!(machine.masquerade(site.network()).unwrap(), 0);
     assert_eq!(
@@ -206,7 +210,7 @@ async fn nodes_reach_the_outside_under_the_machines_address_and_only_answers_com
 async fn firewalls_that_drop_let_the_nodes_through_and_are_left_as_they_were() {
     let site = Site::new().await;
     let (machine, nft) = site.open();
-    machine.forward(true).unwrap();
+    machine.forward(true, true).unwrap();
     firewall(&nft);
     let before = all(&nft);
     machine.masquerade(site.network()).unwrap();

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What the kubelet of one node needs to know. Everything with a sensible
 /// default may be left out.
@@ -22,8 +23,9 @@ pub struct Config {
     /// The node's cgroup in every hierarchy, such as `/ripstop/local/node-1`;
     /// pods go below it, into `kubepods/podUID`.
     pub cgroup_root: String,
-    /// Where the kubelet's API listens.
-    pub listen: SocketAddr,
+    /// Where the kubelet's API listens: one port, at each of the node's addresses.
+    #[serde(deserialize_with = "one_or_many")]
+    pub listen: Vec<SocketAddr>,
     /// Certificate (chain) of the kubelet's API.
     pub server_cert: PathBuf,
     /// Key of the kubelet's API.
@@ -126,7 +128,7 @@ impl Config {
             node_ips: vec![node_ip],
             cri_socket: cri_socket.into(),
             cgroup_root: cgroup_root.into(),
-            listen: SocketAddr::new(node_ip, 10250),
+            listen: vec![SocketAddr::new(node_ip, 10250)],
             server_cert: pki.join("server.crt"),
             server_key: pki.join("server.key"),
             client_ca: pki.join("ca.crt"),
@@ -166,6 +168,23 @@ impl Config {
     }
 }
 
+/// A single address is what an agent's file of before there were families has.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(SocketAddr),
+        Many(Vec<SocketAddr>),
+    }
+    match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(socket) => Ok(vec![socket]),
+        OneOrMany::Many(sockets) if sockets.is_empty() => Err(D::Error::custom(
+            "listen is empty: give ADDRESS:PORT, as in 172.30.0.11:10250",
+        )),
+        OneOrMany::Many(sockets) => Ok(sockets),
+    }
+}
+
 /// A pod's folder of volumes and other files.
 pub(crate) fn pod_dir(pods: &Path, uid: &str) -> PathBuf {
     pods.join(uid)
@@ -187,6 +206,21 @@ mod tests {
         assert_eq!(config.pods_cgroup(), "/ripstop/local/node-1/kubepods");
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn there_may_be_an_address_of_each_family_to_listen_at() {
+        let text = |listen: &str| {
+            format!(
+                r#"{{"nodeName":"a","nodeIps":["172.30.0.11","fd00::11"],"criSocket":"/c","rootDir":"/r",
+                "cgroupRoot":"/g","listen":{listen},"serverCert":"/a","serverKey":"/b","clientCa":"/c"}}"#
+            )
+        };
+        let read = |listen| serde_json::from_str::<Config>(&text(listen)).map(|config| config.listen.len());
+        assert_eq!(read(r#"["172.30.0.11:10250","[fd00::11]:10250"]"#).unwrap(), 2);
+        assert_eq!(read(r#""172.30.0.11:10250""#).unwrap(), 1);
+        let error = read("[]").unwrap_err();
+        assert!(error.to_string().contains("listen is empty"), "{error}");
     }
 
     #[test]

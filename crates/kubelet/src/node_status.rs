@@ -195,7 +195,7 @@ fn facts(ctx: &Context, runtime_version: &str) -> NodeStatus {
         capacity: Some(capacity),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
-                port: i32::from(config.listen.port()),
+                port: config.listen.first().map_or(0, |socket| i32::from(socket.port())),
             }),
         }),
         node_info: Some(NodeSystemInfo {

@@ -100,13 +100,24 @@ impl Observed {
 
 /// Looks at one pod at a time and remembers what can't change: the details of
 /// a container in a given state.
-#[derive(Default)]
 pub(crate) struct Observer {
+    /// Whether pods' IPv4 addresses come first.
+    ipv4_first: bool,
     containers: HashMap<String, ContainerStatus>,
     sandboxes: HashMap<String, PodSandboxStatus>,
 }
 
 impl Observer {
+    /// One for a node with these addresses: their first one's family is a pod's first too. Runtimes
+    /// have preferences of their own.
+    pub(crate) fn new(node_ips: &[IpAddr]) -> Self {
+        Self {
+            ipv4_first: node_ips.first().is_none_or(IpAddr::is_ipv4),
+            containers: HashMap::new(),
+            sandboxes: HashMap::new(),
+        }
+    }
+
     /// What the runtime has of the pod now.
     pub(crate) async fn observe(&mut self, cri: &Client, uid: &str) -> Result<Observed, cri::Error> {
         let selector = BTreeMap::from([(label::POD_UID.to_owned(), uid.to_owned())]);
@@ -151,7 +162,7 @@ impl Observer {
                     Err(error) => return Err(error),
                 },
             };
-            sandboxes.push(sandbox(&status));
+            sandboxes.push(sandbox(&status, self.ipv4_first));
             self.sandboxes.insert(item.id, status);
         }
         Ok(sandboxes)
@@ -181,7 +192,7 @@ impl Observer {
     }
 }
 
-fn sandbox(status: &PodSandboxStatus) -> Sandbox {
+fn sandbox(status: &PodSandboxStatus, ipv4_first: bool) -> Sandbox {
     let mode = status
         .linux
         .as_ref()
@@ -191,13 +202,15 @@ fn sandbox(status: &PodSandboxStatus) -> Sandbox {
         let more = network.additional_ips.iter().map(|a| a.ip.as_str());
         std::iter::once(network.ip.as_str()).chain(more)
     });
+    let mut ips: Vec<IpAddr> = addresses.filter_map(|a| a.parse().ok()).collect();
+    ips.sort_by_key(|ip| ip.is_ipv4() != ipv4_first);
     Sandbox {
         id: status.id.clone(),
         attempt: status.metadata.as_ref().map_or(0, |m| m.attempt),
         ready: status.state() == PodSandboxState::Ready,
         created_at: time(status.created_at).unwrap_or_default(),
         host_network: mode == Some(NamespaceMode::Node as i32),
-        ips: addresses.filter_map(|a| a.parse().ok()).collect(),
+        ips,
     }
 }
 
@@ -262,6 +275,24 @@ pub(crate) mod tests {
 
     pub(crate) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).expect("a time")
+    }
+
+    #[test]
+    fn a_pods_first_address_is_of_the_nodes_preferred_family() {
+        let network = cri::message::PodSandboxNetworkStatus {
+            ip: "10.244.1.2".into(),
+            additional_ips: vec![cri::message::PodIp { ip: "fd00::2".into() }],
+        };
+        let status = PodSandboxStatus {
+            network: Some(network),
+            ..PodSandboxStatus::default()
+        };
+        let ips = |ipv4_first| {
+            let ips = sandbox(&status, ipv4_first).ips;
+            ips.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(ips(true), ["10.244.1.2", "fd00::2"]);
+        assert_eq!(ips(false), ["fd00::2", "10.244.1.2"]);
     }
 
     pub(crate) fn ready_sandbox(id: &str, attempt: u32) -> Sandbox {

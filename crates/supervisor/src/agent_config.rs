@@ -3,6 +3,8 @@
 //! It is written as JSON rather than as the agent's own type, so that the supervisor doesn't have
 //! the agent and all its dependencies inside; a test of the command, which has both, reads it back.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use crate::Paths;
@@ -22,21 +24,26 @@ pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
 fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
     let own = paths.node(&node.name);
     let pki = own.pki();
+    let listen = node
+        .addresses
+        .iter()
+        .map(|address| SocketAddr::new(*address, KUBELET_PORT));
+    let listen: Vec<_> = listen.collect();
     json!({
         "nodeName": node.name,
         "kubeconfig": own.kubeconfig(),
         "dataDir": own.data,
         "runDir": own.run,
-        "nodeIps": [node.address],
+        "nodeIps": node.addresses,
         "cni": {"confDir": own.cni_conf(), "socket": own.cni_socket()},
         "network": {"nonMasquerade": cluster.non_masquerade, "podNetwork": cluster.pod_network},
         "kubelet": {
             "nodeName": node.name,
-            "nodeIps": [node.address],
+            "nodeIps": node.addresses,
             "criSocket": own.containerd_socket(),
             "rootDir": own.data,
             "cgroupRoot": node::cgroup(cluster, &node.name),
-            "listen": std::net::SocketAddr::new(node.address, KUBELET_PORT),
+            "listen": listen,
             "serverCert": pki.join("server.crt"),
             "serverKey": pki.join("server.key"),
             "clientCa": pki.join("ca.crt"),

@@ -1,6 +1,6 @@
 //! What a cluster is: asked for once, written to `cluster.json`, the same after every start.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::names::node_name;
-use crate::network::{self, Ranges};
+use crate::network::{FamilyRanges, Ranges};
 use crate::{ClusterName, Error, Paths};
 
 /// The port of the API.
@@ -47,8 +47,9 @@ pub struct Cluster {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Its address in the node network.
-    pub address: IpAddr,
+    /// Its addresses in the node networks, the preferred family's first.
+    #[serde(alias = "address", deserialize_with = "files::one_or_many")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The programs that a cluster runs, by absolute path.
@@ -79,9 +80,10 @@ impl Cluster {
             return Err(Error::NodeCount { asked: nodes });
         }
         let node = |index| {
+            let addresses = ranges.iter().map(|ranges| ranges.node(index));
             Ok(Node {
                 name: node_name(index),
-                address: network::node_address(ranges.node_network, index)?,
+                addresses: addresses.collect::<Result<_, Error>>()?,
             })
         };
         Ok(Self {
@@ -106,11 +108,24 @@ impl Cluster {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::file("read", &path, error)),
         };
-        let cluster = serde_json::from_slice(&text).map_err(|error| Error::BrokenCluster {
-            path,
-            reason: error.to_string(),
-        })?;
-        Ok(Some(cluster))
+        let broken = |reason| Error::BrokenCluster { path, reason };
+        match serde_json::from_slice::<Self>(&text) {
+            Ok(cluster) if !cluster.is_whole() => {
+                Err(broken("a node has not an address of each family".to_owned()))
+            }
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(error) => Err(broken(error.to_string())),
+        }
+    }
+
+    /// Whether each node has an address in each node network, in their order.
+    fn is_whole(&self) -> bool {
+        let of = |node: &Node| {
+            let networks = self.ranges.node_networks();
+            let inside = |(address, network): (&IpAddr, &IpNet)| network.contains(address);
+            node.addresses.len() == networks.len() && node.addresses.iter().zip(&networks).all(inside)
+        };
+        self.nodes.iter().all(of)
     }
 
     /// Writes the cluster's file.
@@ -135,6 +150,7 @@ impl Cluster {
             .flatten()
             .filter_map(|entry| fs::read(entry.path().join("cluster.json")).ok())
             .filter_map(|text| serde_json::from_slice(&text).ok())
+            .filter(Self::is_whole)
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
@@ -152,25 +168,28 @@ impl Cluster {
         })
     }
 
-    /// The address of the API on the node network.
+    /// Where the API listens: its address in each node network, the preferred family's first.
     #[must_use]
-    pub fn server_address(&self) -> IpAddr {
-        network::server_address(self.ranges.node_network)
+    pub fn server_sockets(&self) -> Vec<SocketAddr> {
+        let socket = |ranges: &FamilyRanges| SocketAddr::new(ranges.server(), API_PORT);
+        self.ranges.iter().map(socket).collect()
     }
 
     /// The URL of the API.
     #[must_use]
     pub fn server_url(&self) -> String {
-        match self.server_address() {
-            IpAddr::V4(address) => format!("https://{address}:{API_PORT}"),
-            IpAddr::V6(address) => format!("https://[{address}]:{API_PORT}"),
-        }
-    }
-
-    /// The machine's address on the node network, with its prefix length.
-    #[must_use]
-    pub fn gateway(&self) -> IpNet {
-        let network = self.ranges.node_network;
-        network::with_prefix(network::gateway_address(network), network)
+        let preferred = SocketAddr::new(self.ranges.preferred().server(), API_PORT);
+        format!("https://{preferred}")
     }
 }
+
+impl Node {
+    /// Its address of the preferred family.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.addresses[0]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use pki::{Authority, KeyPairPem, Subject};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::{Error, Paths, files, network};
+use crate::network::Family;
+use crate::{Error, Paths, files};
 
 /// Makes what is missing or about to expire, for the server, the administrator and every node.
 ///
@@ -36,7 +37,8 @@ pub fn ensure(cluster: &Cluster, paths: &Paths) -> Result<(), Error> {
         let own = paths.node(&node.name);
         let user = format!("system:node:{}", node.name);
         let subject = Subject::in_group(&user, "system:nodes");
-        let names = [node.name.clone(), node.address.to_string()];
+        let addresses = node.addresses.iter().map(ToString::to_string);
+        let names: Vec<String> = std::iter::once(node.name.clone()).chain(addresses).collect();
         authority.ensure_server(&own.pki(), "server", &subject, &names)?;
         let client = authority.ensure_client(&own.pki(), "client", &subject)?;
         files::write(&own.pki().join("ca.crt"), authority.cert_pem(), 0o644)?;
@@ -47,12 +49,18 @@ pub fn ensure(cluster: &Cluster, paths: &Paths) -> Result<(), Error> {
 
 /// The names and addresses by which the server is called, from outside and from pods.
 fn server_names(cluster: &Cluster) -> Vec<String> {
-    let service = network::first_service_address(cluster.ranges.service_cidr);
-    let mut names = vec![
-        cluster.server_address().to_string(),
-        "127.0.0.1".to_owned(),
-        service.to_string(),
-    ];
+    let mut names = Vec::new();
+    for ranges in cluster.ranges.iter() {
+        let loopback = match ranges.family() {
+            Family::V4 => "127.0.0.1",
+            Family::V6 => "::1",
+        };
+        names.extend([
+            ranges.server().to_string(),
+            loopback.to_owned(),
+            ranges.first_service().to_string(),
+        ]);
+    }
     names.extend(
         [
             "localhost",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::cluster::MAX_NODES;
-use crate::network::Taken;
+use crate::network::{Family, IpFamily, Taken};
 
 /// Why a cluster can't be made, run or removed. `Display` says what; [`Error::cure`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +20,45 @@ pub enum Error {
         /// What was asked for.
         asked: usize,
     },
-    /// A range of the other family.
-    #[error("{flag} {range} is an IPv6 range, and clusters are IPv4 so far")]
-    Ipv6Range {
+    /// A range of a family that the cluster doesn't have.
+    #[error("{flag} {range} is an {} range, and the cluster is to be {cluster}", Family::of(range.addr()))]
+    WrongFamily {
         /// The flag.
         flag: &'static str,
         /// The range.
         range: IpNet,
+        /// What the cluster is to be.
+        cluster: IpFamily,
+    },
+    /// Two ranges where there is one a family.
+    #[error("{flag} has two {} ranges, {first} and {second}", Family::of(first.addr()))]
+    TwoOfOneFamily {
+        /// The flag.
+        flag: &'static str,
+        /// The one.
+        first: IpNet,
+        /// The other.
+        second: IpNet,
+    },
+    /// Flags disagree about the preferred family.
+    #[error("{} has {} first, and {} has {} first", first.0, first.1, second.0, second.1)]
+    FamilyOrder {
+        /// Flag and what is first in it.
+        first: (&'static str, Family),
+        /// Flag and what is first in it.
+        second: (&'static str, Family),
+    },
+    /// A range of addresses with a meaning of their own.
+    #[error("{flag} {range} shares addresses with {reserved} ({what})")]
+    RangeReserved {
+        /// The flag.
+        flag: &'static str,
+        /// The range.
+        range: IpNet,
+        /// The reserved range.
+        reserved: &'static str,
+        /// What it is for.
+        what: &'static str,
     },
     /// A range with too few addresses.
     #[error("{flag} {range} is too small")]
@@ -47,6 +79,8 @@ pub enum Error {
         room: usize,
         /// Nodes asked for.
         nodes: usize,
+        /// The length of a node's part.
+        block: u8,
     },
     /// Two of the cluster's own ranges share addresses.
     #[error("{} {} and {} {} overlap", first.0, first.1, second.0, second.1)]
@@ -64,9 +98,14 @@ pub enum Error {
         /// What uses it.
         other: Taken,
     },
-    /// The private block is full.
-    #[error("no node network is free between 172.30.0.0 and 172.31.255.255")]
-    NoNodeNetwork,
+    /// All that are tried are in use.
+    #[error("no {} node network is free from {first} to {last}", Family::of(first.addr()))]
+    NoNodeNetwork {
+        /// The first that was tried.
+        first: IpNet,
+        /// The last one.
+        last: IpNet,
+    },
     /// No node of that name.
     #[error("there is no node {asked:?} in this cluster")]
     NoNode {
@@ -182,16 +221,37 @@ impl Error {
                 "use up to 30 lowercase letters, digits and dashes, such as `--name dev-2`".to_owned()
             }
             Self::NodeCount { .. } => format!("ask for 1 to {MAX_NODES}, as in `--nodes 3`"),
-            Self::Ipv6Range { flag, .. } => format!("give {flag} an IPv4 range"),
-            Self::RangeTooSmall { flag, needs, .. } => format!("give {flag} a /{needs} or a shorter prefix"),
-            Self::PodRangeTooSmall { .. } => {
-                "each node gets a /24: give --pod-cidr a shorter prefix, or ask for fewer --nodes".to_owned()
+            Self::WrongFamily { flag, range, cluster } => wrong_family(flag, *range, *cluster),
+            Self::TwoOfOneFamily { flag, .. } => {
+                format!("give {flag} one range, or with `--ip-family dual` one of each family")
             }
+            Self::FamilyOrder { .. } => {
+                "write the family that is to be preferred first everywhere".to_owned()
+            }
+            Self::RangeReserved { flag, range, .. } => format!(
+                "give {flag} a private range, as in `{flag} {}`",
+                match (*flag, Family::of(range.addr())) {
+                    ("--node-network", Family::V4) => "192.168.77.0/24",
+                    ("--node-network", Family::V6) => "fd00:77::/64",
+                    (_, Family::V4) => "10.80.0.0/16",
+                    (_, Family::V6) => "fd00:80::/56",
+                }
+            ),
+            Self::RangeTooSmall { flag, needs, .. } => format!("give {flag} a /{needs} or a shorter prefix"),
+            Self::PodRangeTooSmall { block, .. } => format!(
+                "each node gets a /{block}: give --pod-cidr a shorter prefix, or ask for fewer --nodes"
+            ),
             Self::RangesOverlap { first, .. } => format!("give {} another range", first.0),
             Self::NodeNetworkTaken { .. } => {
                 "leave --node-network out to have a free one chosen, or give another".to_owned()
             }
-            Self::NoNodeNetwork => "give a free one with --node-network, as in `--node-network 192.168.77.0/24`".to_owned(),
+            Self::NoNodeNetwork { first, .. } => format!(
+                "give a free one with --node-network, as in `--node-network {}`",
+                match Family::of(first.addr()) {
+                    Family::V4 => "192.168.77.0/24",
+                    Family::V6 => "fd00:77::/64",
+                }
+            ),
             Self::NoNode { nodes, .. } => format!("its nodes are {}", nodes.join(", ")),
             Self::NodeState { .. } => "`ripstop status` shows the nodes".to_owned(),
             Self::BrokenCluster { .. } => {
@@ -222,6 +282,17 @@ impl Error {
             _ => None,
         }
     }
+}
+
+fn wrong_family(flag: &str, range: IpNet, cluster: IpFamily) -> String {
+    let given = match Family::of(range.addr()) {
+        Family::V4 => IpFamily::Ipv4,
+        Family::V6 => IpFamily::Ipv6,
+    };
+    format!(
+        "add `--ip-family dual` for both families or `--ip-family {}` for {given} alone, or give {flag} an {cluster} range",
+        given.flag()
+    )
 }
 
 fn cure_of(error: &io::Error) -> String {

@@ -4,8 +4,8 @@
 //! ```text
 //!  machine            ripstop-NAME-switch                 ripstop-NAME-node-1
 //!  rs-NAME .1 ─────── machine ─┐                  ┌ node-1 ─── eth0 .11
-//!                              ├─ switch .2 ──────┤
-//!                              │  (API server)    └ node-2 ─── eth0 .12   …
+//!          ::1                 ├─ switch .2 ::2 ──┤               ::11
+//!                              │  (API server)    └ node-2 ─── eth0 .12 ::12  …
 //! ```
 //!
 //! The bridge isn't in the machine's namespace because its firewall would see the frames between
@@ -22,6 +22,8 @@ use model::MacAddr;
 
 use crate::cluster::{Cluster, Node};
 use crate::{Error, network};
+
+mod ipv6;
 
 /// The bridge.
 const SWITCH: &str = "switch";
@@ -40,9 +42,9 @@ const STATIC: u8 = 4;
 pub async fn build_switch(cluster: &Cluster) -> Result<(), Error> {
     let switch = ensure_netns(&cluster.name.switch_netns())?;
     quiet_bridge_filter(&switch)?;
+    ipv6::quiet_namespace(&switch, &cluster.ranges)?;
     let inside = Netlink::open(&switch)?;
     inside.set_up("lo").await?;
-    let server = cluster.server_address();
     if inside.link(SWITCH).await?.is_none() {
         inside.add_bridge(SWITCH).await?;
     }
@@ -50,18 +52,16 @@ pub async fn build_switch(cluster: &Cluster) -> Result<(), Error> {
     // A bridge without an address of its own takes that of one of its ports, another one each
     // time a port comes or goes, and neighbours would go on sending to the old one.
     let fixed = LinkChange {
-        address: Some(mac(server)),
+        address: Some(mac(cluster.ranges.preferred().server())),
         ..LinkChange::default()
     };
     inside.set_link(bridge, &fixed).await?;
-    let network = cluster.ranges.node_network;
-    inside
-        .add_address(bridge, network::with_prefix(server, network))
-        .await?;
+    for ranges in cluster.ranges.iter() {
+        let address = network::with_prefix(ranges.server(), ranges.node_network);
+        inside.add_address(bridge, address).await?;
+    }
     connect_machine(cluster, &inside, bridge).await?;
-    let gateway = cluster.gateway().addr();
-    inside.replace_route(&default_route(gateway, bridge)).await?;
-    Ok(())
+    default_routes(cluster, &inside, bridge).await
 }
 
 async fn connect_machine(cluster: &Cluster, inside: &Netlink, bridge: u32) -> Result<(), Error> {
@@ -80,16 +80,19 @@ async fn connect_machine(cluster: &Cluster, inside: &Netlink, bridge: u32) -> Re
         };
         let end = VethEnd {
             name: &name,
-            address: Some(mac(cluster.gateway().addr())),
+            address: Some(mac(cluster.ranges.preferred().gateway().addr())),
             netns: Some(&machine_netns),
             ..VethEnd::default()
         };
         inside.add_veth(&port, &end).await?;
     }
+    ipv6::quiet_link(&machine_netns, &name, &cluster.ranges)?;
     // Not at birth: a veth's far end can't be up before its near end exists.
     machine.set_up(&name).await?;
     let link = machine.link_index(&name).await?;
-    machine.add_address(link, cluster.gateway()).await?;
+    for ranges in cluster.ranges.iter() {
+        machine.add_address(link, ranges.gateway()).await?;
+    }
     Ok(())
 }
 
@@ -99,6 +102,7 @@ async fn connect_machine(cluster: &Cluster, inside: &Netlink, bridge: u32) -> Re
 /// When the kernel refuses, or there is no switch.
 pub async fn build_node(cluster: &Cluster, node: &Node) -> Result<(), Error> {
     let netns = ensure_netns(&cluster.name.node_netns(&node.name))?;
+    ipv6::quiet_namespace(&netns, &cluster.ranges)?;
     let inside = Netlink::open(&netns)?;
     inside.set_up("lo").await?;
     if inside.link(NODE_LINK).await?.is_none() {
@@ -114,7 +118,7 @@ pub async fn build_node(cluster: &Cluster, node: &Node) -> Result<(), Error> {
         };
         let end = VethEnd {
             name: NODE_LINK,
-            address: Some(mac(node.address)),
+            address: Some(mac(node.address())),
             netns: Some(&netns),
             ..VethEnd::default()
         };
@@ -122,13 +126,22 @@ pub async fn build_node(cluster: &Cluster, node: &Node) -> Result<(), Error> {
     }
     inside.set_up(NODE_LINK).await?;
     let link = inside.link_index(NODE_LINK).await?;
-    let network = cluster.ranges.node_network;
-    inside
-        .add_address(link, network::with_prefix(node.address, network))
-        .await?;
-    inside
-        .replace_route(&default_route(cluster.gateway().addr(), link))
-        .await?;
+    for (address, network) in node.addresses.iter().zip(cluster.ranges.node_networks()) {
+        inside
+            .add_address(link, network::with_prefix(*address, network))
+            .await?;
+    }
+    default_routes(cluster, &inside, link).await
+}
+
+async fn default_routes(cluster: &Cluster, inside: &Netlink, link: u32) -> Result<(), Error> {
+    for ranges in cluster.ranges.iter() {
+        let route = Route {
+            protocol: STATIC,
+            ..Route::default_via(ranges.gateway().addr(), link)
+        };
+        inside.replace_route(&route).await?;
+    }
     Ok(())
 }
 
@@ -168,13 +181,6 @@ fn quiet_bridge_filter(switch: &NetNs) -> Result<(), Error> {
         }
         Ok(())
     })?
-}
-
-fn default_route(gateway: IpAddr, link: u32) -> Route {
-    Route {
-        protocol: STATIC,
-        ..Route::default_via(gateway, link)
-    }
 }
 
 /// An Ethernet address that belongs to the IP address for ever: neighbours needn't ask again after

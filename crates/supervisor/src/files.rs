@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use serde::{Deserialize, Deserializer};
+
 use crate::Error;
 
 /// Writes a file in one step unless it has this content; says whether it wrote.
@@ -90,6 +92,27 @@ pub fn remove_dir(dir: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", dir, error)),
         _ => Ok(()),
     }
+}
+
+/// Reads a list, or the one value that files of earlier builds have in its place.
+///
+/// # Errors
+/// When it is neither.
+pub fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use crate::cluster::Programs;
+use crate::network::{Family, IpFamily};
 
 /// Less than this on the disk, and images don't fit.
 const LEAST_DISK: u64 = 256 << 20;
@@ -67,14 +68,15 @@ pub fn root() -> Option<Problem> {
     })
 }
 
-/// Everything that is in the way of a cluster with that many nodes.
-pub async fn check(programs: &Programs, nodes: usize, data: &Path) -> Vec<Problem> {
+/// Everything that is in the way of a cluster with that many nodes of these families.
+pub async fn check(programs: &Programs, nodes: usize, ip_family: IpFamily, data: &Path) -> Vec<Problem> {
     let programs = programs.clone();
     let versions = tokio::task::spawn_blocking(move || check_versions(&programs));
     let mut problems = check_network().await;
     problems.extend(check_overlay());
     problems.extend(check_cgroups());
-    problems.extend(check_forwarding());
+    let families = ip_family.families();
+    problems.extend(families.iter().filter_map(|family| check_forwarding(*family)));
     problems.extend(check_inotify(nodes));
     problems.extend(check_disk(data));
     problems.extend(versions.await.unwrap_or_default());
@@ -159,14 +161,32 @@ fn check_cgroups() -> Vec<Problem> {
         .collect()
 }
 
-fn check_forwarding() -> Option<Problem> {
-    let path = "/proc/sys/net/ipv4/ip_forward";
-    let on = fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
-    let error = OpenOptions::new().write(true).open(path).err();
+fn check_forwarding(family: Family) -> Option<Problem> {
+    let sysctl = match family {
+        Family::V4 => "net/ipv4/ip_forward",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    };
+    let path = format!("/proc/sys/{sysctl}");
+    if !Path::new(&path).exists() {
+        return Some(Problem::fatal(
+            format!("this kernel has no {family}"),
+            match family {
+                Family::V4 => "use a kernel with CONFIG_INET",
+                Family::V6 => {
+                    "boot without `ipv6.disable=1` (`modprobe ipv6` may be enough), or use `--ip-family ipv4`"
+                }
+            },
+        ));
+    }
+    let on = fs::read_to_string(&path).is_ok_and(|text| text.trim() == "1");
+    let error = OpenOptions::new().write(true).open(&path).err();
     let error = error.filter(|_| !on)?;
     Some(Problem::fatal(
         format!("forwarding can't be switched on: {path}: {error}"),
-        "run `sysctl -w net.ipv4.ip_forward=1` on the machine itself",
+        format!(
+            "run `sysctl -w {}=1` on the machine itself",
+            sysctl.replace('/', ".")
+        ),
     ))
 }
 
@@ -281,7 +301,8 @@ mod tests {
         let problems = [check_network().await, check_cgroups()].concat();
         assert_eq!(problems, []);
         assert_eq!(check_overlay(), None);
-        assert_eq!(check_forwarding(), None);
+        assert_eq!(check_forwarding(Family::V4), None);
+        assert_eq!(check_forwarding(Family::V6), None);
     }
 
     #[test]

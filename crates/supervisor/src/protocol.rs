@@ -12,7 +12,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::Error;
+use crate::network::IpFamily;
+use crate::{Error, files};
 
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,10 @@ pub struct Status {
     pub version: String,
     /// How far it is.
     pub phase: Phase,
+    /// Its families, as `--ip-family` names them. A supervisor of before there were families doesn't
+    /// say: its clusters are IPv4.
+    #[serde(default = "ipv4")]
+    pub ip_family: String,
     /// The API.
     pub server: String,
     /// How pods of different nodes reach each other.
@@ -129,14 +134,19 @@ pub struct Status {
     pub notes: Vec<String>,
 }
 
+fn ipv4() -> String {
+    IpFamily::Ipv4.flag().to_owned()
+}
+
 /// A node as the supervisor sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
-    /// Its address.
-    pub address: String,
+    /// Its addresses, the preferred family's first.
+    #[serde(alias = "address", deserialize_with = "files::one_or_many")]
+    pub addresses: Vec<String>,
     /// Whether it has power.
     pub state: NodeState,
 }

@@ -116,7 +116,7 @@ async fn until_signalled() -> std::io::Result<()> {
 
 impl Supervisor {
     fn new(cluster: Cluster, paths: Paths) -> Self {
-        let resolver = Resolver::of_machine();
+        let resolver = Resolver::of_machine(cluster.ranges.ip_family());
         let state = Arc::new(State::new());
         let names = cluster.nodes.iter().map(|node| node.name.clone());
         let nodes = names.map(|name| (name, Crew::new(&state))).collect();
@@ -265,7 +265,7 @@ impl Supervisor {
         };
         let node = |node: &Node| NodeStatus {
             name: node.name.clone(),
-            address: node.address.to_string(),
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
             state: self.node_state(&node.name),
         };
         let mut processes = vec![own];
@@ -274,6 +274,7 @@ impl Supervisor {
             name: self.cluster.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: self.state.phase().0,
+            ip_family: self.cluster.ranges.ip_family().flag().to_owned(),
             server: self.cluster.server_url(),
             pod_network: self.cluster.pod_network,
             nodes: self.cluster.nodes.iter().map(node).collect(),

@@ -6,7 +6,6 @@
 //!                    └─► node NODE ─► containerd NODE ─┴─► images NODE
 //! ```
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{API_PORT, Cluster, Node};
+use crate::cluster::{Cluster, Node};
 use crate::protocol::NodeState;
 use crate::run::Supervisor;
 use crate::unit::Unit;
@@ -113,14 +112,13 @@ fn install_plugins(cluster: &Cluster, paths: &Paths) -> Result<(), Error> {
 fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
     let hierarchies = Hierarchies::detect().map_err(Error::system("control groups"))?;
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let listen = SocketAddr::new(cluster.server_address(), API_PORT);
     let args = [
         "server".to_owned(),
-        format!("--listen={listen}"),
+        format!("--listen={}", list(&cluster.server_sockets())),
         format!("--store={}", text(&paths.store())),
         format!("--pki={}", text(&paths.pki())),
-        format!("--pod-cidr={}", cluster.ranges.pod_cidr),
-        format!("--service-cidr={}", cluster.ranges.service_cidr),
+        format!("--pod-cidr={}", list(&cluster.ranges.pod_cidrs())),
+        format!("--service-cidr={}", list(&cluster.ranges.service_cidrs())),
     ];
     Ok(Unit {
         name: "server".to_owned(),
@@ -137,9 +135,17 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
     })
 }
 
+/// As a flag takes several values.
+fn list(values: &[impl ToString]) -> String {
+    let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
 async fn server_ready(supervisor: &Arc<Supervisor>) -> Result<(), Error> {
-    let address = SocketAddr::new(supervisor.cluster.server_address(), API_PORT);
-    ready(supervisor, "server", || TcpStream::connect(address)).await
+    for socket in supervisor.cluster.server_sockets() {
+        ready(supervisor, "server", || TcpStream::connect(socket)).await?;
+    }
+    Ok(())
 }
 
 /// Waits until a process takes connections.

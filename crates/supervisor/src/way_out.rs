@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use kernel::machine::{Machine, NodeNetwork};
+use kernel::machine::{Changed, Machine, NodeNetwork};
 
 use crate::cluster::Cluster;
+use crate::network::Family;
 use crate::state::State;
 use crate::{ClusterName, Error};
 
@@ -16,11 +17,16 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Opens the way, and says what stays in it.
 pub(crate) async fn open(cluster: &Cluster, state: &State) -> Result<(), Error> {
-    for (key, before) in on_machine(|machine| machine.forward(false)).await? {
+    let (v4, v6) = (cluster.ranges.has(Family::V4), cluster.ranges.has(Family::V6));
+    let changed = on_machine(move |machine| machine.forward(v4, v6)).await?;
+    let changed = changed.iter().map(|Changed { key, before, now }| {
         let name = key.replace('/', ".");
-        state.note(format!(
-            "sysctl {name} was {before} and is 1 now; it stays so when the cluster is gone"
-        ));
+        format!("{name} was {before} and is {now} now")
+    });
+    let changed: Vec<String> = changed.collect();
+    if !changed.is_empty() {
+        let list = changed.join(", ");
+        state.note(format!("sysctl {list}; it stays so when the cluster is gone"));
     }
     ensure(cluster, state).await
 }
@@ -37,7 +43,7 @@ pub(crate) async fn keep_open(cluster: &Cluster, state: &State) {
 
 async fn ensure(cluster: &Cluster, state: &State) -> Result<(), Error> {
     let (name, link) = (cluster.name.clone(), cluster.name.machine_link());
-    let nets = [cluster.ranges.node_network];
+    let nets = cluster.ranges.node_networks();
     let (changes, allowed) = on_machine(move |machine| {
         let network = NodeNetwork {
             cluster: name.as_str(),

@@ -14,13 +14,14 @@ fn status() -> Status {
     };
     let node = |name: &str, address: &str, state| NodeStatus {
         name: name.to_owned(),
-        address: address.to_owned(),
+        addresses: vec![address.to_owned()],
         state,
     };
     Status {
         name: "local".to_owned(),
         version: "0.1.0".to_owned(),
         phase: Phase::Running,
+        ip_family: "ipv4".to_owned(),
         server: "https://172.30.0.2:6443".to_owned(),
         pod_network: model::PodNetworkMode::Auto,
         nodes: vec![
@@ -41,7 +42,7 @@ fn views() -> Result<Vec<NodeView>, String> {
     let view = |name: &str, ready| NodeView {
         name: name.to_owned(),
         ready,
-        pod_cidr: Some("10.244.0.0/24".to_owned()),
+        pod_cidrs: vec!["10.244.0.0/24".to_owned()],
         version: Some("v1.36.0".to_owned()),
     };
     Ok(vec![
@@ -56,6 +57,20 @@ fn views() -> Result<Vec<NodeView>, String> {
 #[test]
 fn nodes_are_shown_as_power_and_api_tell() {
     insta::assert_snapshot!(node_table(&status(), &views()));
+}
+
+#[test]
+fn each_address_of_a_dual_stack_node_is_shown() {
+    let mut status = status();
+    status.nodes[0].addresses.push("fd00:172:30::11".to_owned());
+    let mut views = views().expect("there are some");
+    views[0].pod_cidrs.push("fd00:10:244::/64".to_owned());
+    let table = node_table(&status, &Ok(views.clone()));
+    assert!(table.contains("172.30.0.11,fd00:172:30::11"), "{table}");
+    assert!(table.contains("10.244.0.0/24,fd00:10:244::/64"), "{table}");
+    let value = as_json(&status, &Ok(views));
+    assert_eq!(value["nodes"][0]["podCIDRs"][1], "fd00:10:244::/64");
+    assert_eq!(value["nodes"][0]["addresses"][1], "fd00:172:30::11");
 }
 
 #[test]

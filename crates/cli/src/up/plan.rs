@@ -5,7 +5,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use kernel::Netlink;
 use supervisor::cluster::Programs;
-use supervisor::network::{Ranges, Taken, Wish};
+use supervisor::network::{IpFamily, Ranges, Taken, Wish};
 use supervisor::paths::DATA_ROOT;
 use supervisor::preflight::{self, Problem};
 use supervisor::{Cluster, ClusterName, Error, Paths, programs};
@@ -19,48 +19,63 @@ const DEFAULT_NODES: usize = 3;
 
 /// What is asked for must be what is there.
 pub(super) fn check_same(cluster: &Cluster, args: &Up) -> Result<(), Failure> {
-    let ranges = &cluster.ranges;
-    let differs = |asked: Option<IpNet>, has: IpNet| asked.filter(|asked| asked.trunc() != has);
-    let difference = if let Some(asked) = args.nodes.filter(|asked| *asked != cluster.nodes.len()) {
-        Some(format!(
-            "has {} nodes, and {asked} were asked for",
-            cluster.nodes.len()
-        ))
-    } else if let Some(asked) = differs(args.node_network, ranges.node_network) {
-        Some(format!(
-            "has the node network {}, and {asked} was asked for",
-            ranges.node_network
-        ))
-    } else if let Some(asked) = differs(args.pod_cidr, ranges.pod_cidr) {
-        Some(format!(
-            "has the pod range {}, and {asked} was asked for",
-            ranges.pod_cidr
-        ))
-    } else if !args.non_masquerade.is_empty() && non_masquerade(args) != cluster.non_masquerade {
-        Some(format!(
-            "has the ranges [{}] for --non-masquerade, and [{}] were asked for",
-            list(&cluster.non_masquerade),
-            list(&non_masquerade(args))
-        ))
-    } else if let Some(asked) = args.pod_network.filter(|asked| *asked != cluster.pod_network) {
-        Some(format!(
-            "has the pod network {}, and {asked} was asked for",
-            cluster.pod_network
-        ))
-    } else {
-        differs(args.service_cidr, ranges.service_cidr).map(|asked| {
-            format!(
-                "has the Service range {}, and {asked} was asked for",
-                ranges.service_cidr
-            )
-        })
-    };
-    let Some(difference) = difference else {
+    let Some(difference) = difference(cluster, args) else {
         return Ok(());
     };
     let name = &cluster.name;
-    let cure = format!("leave the option out, or make it anew: `ripstop down --name {name}` first");
+    let cure = format!(
+        "leave the option out, or make it anew, without what it has now: `ripstop down --name {name}` first"
+    );
     Err(Failure::usage(format!("cluster {name} {difference}"), cure))
+}
+
+fn difference(cluster: &Cluster, args: &Up) -> Option<String> {
+    let (ranges, has_nodes) = (&cluster.ranges, cluster.nodes.len());
+    if let Some(asked) = args.nodes.filter(|asked| *asked != has_nodes) {
+        return Some(format!("has {has_nodes} nodes, and {asked} were asked for"));
+    }
+    let has_family = ranges.ip_family();
+    if let Some(asked) = args
+        .ip_family
+        .map(IpFamily::from)
+        .filter(|asked| *asked != has_family)
+    {
+        return Some(format!("is {has_family}, and {asked} was asked for"));
+    }
+    if !args.non_masquerade.is_empty() && non_masquerade(args) != cluster.non_masquerade {
+        return Some(format!(
+            "has the ranges [{}] for --non-masquerade, and [{}] were asked for",
+            list(&cluster.non_masquerade),
+            list(&non_masquerade(args))
+        ));
+    }
+    if let Some(asked) = args.pod_network.filter(|asked| *asked != cluster.pod_network) {
+        return Some(format!(
+            "has the pod network {}, and {asked} was asked for",
+            cluster.pod_network
+        ));
+    }
+    let lists = [
+        ("node network", &args.node_network, ranges.node_networks()),
+        ("pod range", &args.pod_cidr, ranges.pod_cidrs()),
+        ("Service range", &args.service_cidr, ranges.service_cidrs()),
+    ];
+    lists.into_iter().find_map(|(what, asked, has)| {
+        let asked: Vec<IpNet> = asked.iter().map(IpNet::trunc).collect();
+        let same = match asked.as_slice() {
+            [] => true,
+            // One of two is what is meant where the other is left out.
+            [one] => has.contains(one),
+            _ => asked == has,
+        };
+        (!same).then(|| {
+            format!(
+                "has the {what} {}, and {} was asked for",
+                list(&has),
+                list(&asked)
+            )
+        })
+    })
 }
 
 /// Checks the machine, and decides what the cluster will be.
@@ -70,7 +85,8 @@ pub(super) async fn plan(args: &Up, paths: &Paths, existing: Option<&Cluster>) -
         .map(|cluster| cluster.nodes.len())
         .or(args.nodes)
         .unwrap_or(DEFAULT_NODES);
-    let problems = preflight::check(&programs, count, &paths.data).await;
+    let family = existing.map_or_else(|| asked_family(args), |cluster| cluster.ranges.ip_family());
+    let problems = preflight::check(&programs, count, family, &paths.data).await;
     let (fatal, warnings): (Vec<Problem>, Vec<Problem>) =
         problems.into_iter().partition(|problem| problem.fatal);
     for problem in &warnings {
@@ -96,12 +112,7 @@ async fn decide(
     let taken = taken(name).await?;
     if let Some(old) = existing {
         // The machine may have come to use these addresses since.
-        let wish = Wish {
-            node_network: Some(old.ranges.node_network),
-            pod_cidr: Some(old.ranges.pod_cidr),
-            service_cidr: Some(old.ranges.service_cidr),
-        };
-        Ranges::choose(&wish, &taken, count)?;
+        Ranges::choose(&Wish::from(&old.ranges), &taken, count)?;
         return Ok(Cluster {
             programs,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -109,9 +120,10 @@ async fn decide(
         });
     }
     let wish = Wish {
-        node_network: args.node_network,
-        pod_cidr: args.pod_cidr,
-        service_cidr: args.service_cidr,
+        ip_family: asked_family(args),
+        node_network: args.node_network.clone(),
+        pod_cidr: args.pod_cidr.clone(),
+        service_cidr: args.service_cidr.clone(),
     };
     let ranges = Ranges::choose(&wish, &taken, count)?;
     Ok(Cluster {
@@ -129,6 +141,10 @@ fn non_masquerade(args: &Up) -> Vec<IpNet> {
 fn list(ranges: &[IpNet]) -> String {
     let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     texts.join(", ")
+}
+
+fn asked_family(args: &Up) -> IpFamily {
+    args.ip_family.map_or_else(IpFamily::default, IpFamily::from)
 }
 
 /// Addresses that the machine reaches some way, and those of other clusters, running or not.
@@ -161,10 +177,14 @@ async fn taken(name: &ClusterName) -> Result<Vec<Taken>, Error> {
     let others = Cluster::all(Path::new(DATA_ROOT))
         .into_iter()
         .filter(|cluster| cluster.name != *name);
-    taken.extend(others.map(|cluster| Taken {
-        range: cluster.ranges.node_network,
-        by: format!("cluster {}", cluster.name),
-    }));
+    for cluster in others {
+        let by = format!("cluster {}", cluster.name);
+        let networks = cluster.ranges.node_networks().into_iter();
+        taken.extend(networks.map(|range| Taken {
+            range,
+            by: by.clone(),
+        }));
+    }
     Ok(taken)
 }
 

@@ -144,7 +144,7 @@ impl Cluster {
         let addresses = self.lan.nodes[node].addresses().into_iter();
         let addresses: Vec<IpAddr> = addresses.filter(|address| self.underlay.has(address)).collect();
         let netlink = self.lan.nodes[node].netns.netlink();
-        let mut found = facts::facts(&netlink, &name(node), addresses[0]).await.unwrap();
+        let mut found = facts::facts(&netlink, &name(node), &addresses).await.unwrap();
         found
             .uplink
             .addresses

@@ -14,7 +14,9 @@ pub(super) async fn pod(ctx: &Context, namespace: &str, name: &str) -> Result<(A
     let pod = ctx.directory.named(namespace, name);
     let pod =
         pod.ok_or_else(|| Refusal::not_found(format!("pod {name:?} not found in namespace {namespace:?}")))?;
-    let observed = Observer::default().observe(&ctx.cri, &PodKey::of(&pod).uid).await;
+    let observed = Observer::new(&ctx.config.node_ips)
+        .observe(&ctx.cri, &PodKey::of(&pod).uid)
+        .await;
     Ok((
         pod,
         observed.map_err(|error| Refusal::internal(error.to_string()))?,

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
@@ -49,7 +50,7 @@ type Answer = Result<Response<Body>, Refusal>;
 
 /// The API, listening and not yet answering.
 pub(crate) struct Server {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     acceptor: TlsAcceptor,
 }
 
@@ -57,33 +58,41 @@ impl Server {
     /// Reads the certificates and begins to listen.
     pub(crate) async fn bind(config: &Config) -> Result<Self, Error> {
         let acceptor = TlsAcceptor::from(Arc::new(identity::tls(config)?));
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|source| Error::Listen {
-                address: config.listen,
-                source,
-            })?;
-        Ok(Self { listener, acceptor })
+        let mut listeners = Vec::new();
+        for &address in &config.listen {
+            let listener = TcpListener::bind(address).await;
+            listeners.push(listener.map_err(|source| Error::Listen { address, source })?);
+        }
+        Ok(Self { listeners, acceptor })
     }
 
     /// Answers until it is dropped.
     pub(crate) async fn run(self, ctx: Arc<Context>) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let (acceptor, ctx) = (self.acceptor.clone(), Arc::clone(&ctx));
-                        connections.spawn(serve(stream, acceptor, ctx));
-                    }
-                    // Out of descriptors, most likely: some will come free.
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-            }
+        let accepting = self
+            .listeners
+            .into_iter()
+            .map(|listener| accept(listener, &self.acceptor, &ctx));
+        join_all(accepting).await;
+    }
+}
+
+/// Takes connections of one address for ever.
+async fn accept(listener: TcpListener, acceptor: &TlsAcceptor, ctx: &Arc<Context>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (acceptor, ctx) = (acceptor.clone(), Arc::clone(ctx));
+                    connections.spawn(serve(stream, acceptor, ctx));
+                }
+                // Out of descriptors, most likely: some will come free.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }

@@ -29,8 +29,10 @@ async fn ask(lab: &Lab, identity: Option<&pki::Subject>, path: &str) -> (u16, St
             builder.with_client_auth_cert(vec![cert], key).unwrap()
         }
     };
-    let stream = tokio::net::TcpStream::connect(lab.config.listen).await.unwrap();
-    let name = rustls::pki_types::ServerName::from(lab.config.listen.ip());
+    let stream = tokio::net::TcpStream::connect(lab.config.listen[0])
+        .await
+        .unwrap();
+    let name = rustls::pki_types::ServerName::from(lab.config.listen[0].ip());
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let mut stream = connector.connect(name, stream).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");

@@ -11,7 +11,7 @@ fn up(line: &str) -> Up {
     }
 }
 
-fn cluster() -> Cluster {
+fn cluster(wish: &Wish) -> Cluster {
     let programs = Programs {
         ripstop: "/r".into(),
         cni: "/c".into(),
@@ -20,19 +20,37 @@ fn cluster() -> Cluster {
         ctr: "/t".into(),
         runc: "/u".into(),
     };
-    let ranges = Ranges::choose(&Wish::default(), &[], 3).expect("free");
+    let ranges = Ranges::choose(wish, &[], 3).expect("free");
     Cluster::new("local".parse().expect("valid"), 3, ranges, programs).expect("fits")
+}
+
+fn dual() -> Wish {
+    Wish {
+        ip_family: IpFamily::Dual,
+        ..Wish::default()
+    }
 }
 
 #[test]
 fn asking_for_what_is_there_is_fine() {
     for line in [
         "",
-        "--nodes 3",
+        "--nodes 3 --ip-family ipv4",
         "--pod-network auto",
         "--node-network 172.30.0.7/24 --pod-cidr 10.244.0.0/16",
     ] {
-        assert!(check_same(&cluster(), &up(line)).is_ok(), "{line}");
+        assert!(
+            check_same(&cluster(&Wish::default()), &up(line)).is_ok(),
+            "{line}"
+        );
+    }
+    for line in [
+        "",
+        "--ip-family dual",
+        "--pod-cidr fd00:10:244::/56",
+        "--pod-cidr 10.244.0.0/16,fd00:10:244::/56",
+    ] {
+        assert!(check_same(&cluster(&dual()), &up(line)).is_ok(), "{line}");
     }
 }
 
@@ -40,7 +58,7 @@ fn asking_for_what_is_there_is_fine() {
 fn ranges_that_say_the_same_are_the_same() {
     let cluster = Cluster {
         non_masquerade: non_masquerade(&up("--non-masquerade fd00:1::/64,192.168.0.0/16")),
-        ..cluster()
+        ..cluster(&Wish::default())
     };
     for line in [
         "",
@@ -56,13 +74,22 @@ fn ranges_that_say_the_same_are_the_same() {
 fn asking_for_something_else_than_what_is_there_is_refused() {
     for line in [
         "--nodes 5",
+        "--ip-family ipv6",
+        "--ip-family dual",
         "--node-network 172.30.9.0/24",
         "--pod-cidr 10.1.0.0/16",
+        "--pod-cidr 10.244.0.0/16,fd00:10:244::/56",
         "--service-cidr 10.2.0.0/16",
         "--non-masquerade 192.168.0.0/16",
         "--pod-network vxlan",
     ] {
-        assert!(check_same(&cluster(), &up(line)).is_err(), "{line}");
+        assert!(
+            check_same(&cluster(&Wish::default()), &up(line)).is_err(),
+            "{line}"
+        );
+    }
+    for line in ["--ip-family ipv4", "--pod-cidr fd00:10:244::/56,10.244.0.0/16"] {
+        assert!(check_same(&cluster(&dual()), &up(line)).is_err(), "{line}");
     }
 }
 

@@ -17,6 +17,7 @@ fn a_node_that_reported_before_its_agent_was_started_has_not_reported() {
         name: "local".to_owned(),
         version: String::new(),
         phase: Phase::Running,
+        ip_family: "ipv4".to_owned(),
         server: String::new(),
         pod_network: model::PodNetworkMode::Auto,
         nodes: Vec::new(),
