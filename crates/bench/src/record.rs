@@ -45,4 +45,17 @@ mod tests {
         assert_eq!(section(&new, "a machine", "a.svg", "| new |\n").unwrap(), new);
         assert!(section("# A\n", "", "", "").is_err());
     }
+
+    #[test]
+    fn the_picture_lies_beside_the_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = folder.path().join("bench.md");
+        assert!(write(&page, "a machine", &Figures::default()).is_err());
+        std::fs::write(&page, "# A\n\n## Figures\n").unwrap();
+        write(&page, "a machine", &Figures::default()).unwrap();
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.contains("](bench.svg)"), "{text}");
+        let picture = std::fs::read_to_string(folder.path().join("bench.svg")).unwrap();
+        assert!(picture.starts_with("<svg ") && picture.contains("a machine"));
+    }
 }
