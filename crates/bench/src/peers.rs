@@ -84,7 +84,7 @@ impl Cluster {
             },
             ..Snapshot::default()
         };
-        let facts = kernel::facts::facts(&Netlink::open(&netns)?, OWN, address(0).addr()).await?;
+        let facts = kernel::facts::facts(&Netlink::open(&netns)?, OWN, &[address(0).addr()]).await?;
         let kernel = open(&netns)?;
         Ok(Self {
             snapshot,
