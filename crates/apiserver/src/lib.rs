@@ -5,13 +5,15 @@
 //!
 //! ```text
 //! serve (TLS, HTTP) ─┐
-//!                    ├─► server ─► path ─► authorize ─► resource ─► create · update · delete   ─► store
-//! client (in process)┘      │                              │          list · watch             ◄─ store
-//!                           ├─► discovery, openapi         ├─► scale, pods (binding, eviction)
-//!                           └─► health, version            ├─► review (who may do what)
-//!                                                          └─► kubelet (log, exec, attach, portforward)
+//!                    ├─► server ─► path ─► authorize ─► limits ─► resource ─► create · update · delete   ─► store
+//! client (in process)┘      │                                       │          apply · managed
+//!                           ├─► discovery, openapi                  │          list · watch             ◄─ store
+//!                           └─► health, version                     ├─► scale, pods (binding, eviction)
+//!                                                                   ├─► review (who may do what)
+//!                                                                   └─► kubelet (log, exec, attach, portforward)
 //! ```
 //!
+//! Every write notes who owns which fields (`managed`, by the rules of crate `patch`), and `apply` asks.
 //! What a kind is, its decoding, defaults, validation and columns, is the table's business (crate `kinds`);
 //! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
 //! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.

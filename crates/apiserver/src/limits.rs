@@ -46,6 +46,13 @@ const OTHERS: Size = Size {
     patience: PATIENCE,
 };
 
+/// Who nodes and the cluster's own controllers are, by their names' beginnings.
+const CLUSTERS_OWN: [&str; 3] = [
+    "system:node:",
+    "system:kube-",
+    "system:serviceaccount:kube-system:",
+];
+
 /// The seats of the server.
 pub(crate) struct Limits {
     system: Room,
@@ -64,8 +71,7 @@ impl Default for Limits {
 impl Limits {
     /// A seat for a request of a user; waits until one is free.
     pub(crate) async fn seat(&self, user: &str) -> Result<Seat, Failure> {
-        let own = user.starts_with("system:node:")
-            || matches!(user, "system:kube-controller-manager" | "system:kube-scheduler");
+        let own = CLUSTERS_OWN.iter().any(|prefix| user.starts_with(prefix));
         let room = if own { &self.system } else { &self.others };
         room.seat(user).await
     }

@@ -10,6 +10,7 @@ mod kubelet;
 mod limits;
 mod lists;
 mod objects;
+mod owners;
 mod patches;
 mod protobufs;
 mod support;
