@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use model::Snapshot;
@@ -140,7 +142,7 @@ async fn supervise(
 }
 
 async fn connect(config: &AgentConfig) -> anyhow::Result<Client> {
-    let api = match &config.kubeconfig {
+    let mut api = match &config.kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path)
                 .with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
@@ -151,6 +153,9 @@ async fn connect(config: &AgentConfig) -> anyhow::Result<Client> {
         None => Config::incluster()
             .context("no kubeconfig is configured, and this isn't a pod with a service account either")?,
     };
+    // By this name it owns the fields that it writes.
+    let name = HeaderValue::from_static("ripstop-agent");
+    api.headers.push((USER_AGENT, name));
     Client::try_from(api).context("cannot make a client of the API")
 }
 
