@@ -5,6 +5,7 @@ use futures::future::{BoxFuture, join_all};
 use crate::addresses::addresses;
 use crate::ask::{Source, Target, ask, families, family, path};
 use crate::lab::{Lab, Place, Spot, Transfer};
+use crate::mtu::path_mtu;
 use crate::report::Row;
 
 pub(crate) const READY: &str = "nodes are Ready";
@@ -26,6 +27,7 @@ const CHECKS: &[Check] = &[
     |lab| Box::pin(same_node(lab)),
     |lab| Box::pin(across_nodes(lab)),
     |lab| Box::pin(large_packets(lab)),
+    |lab| Box::pin(path_mtu(lab)),
     |lab| Box::pin(pod_to_node(lab)),
     |lab| Box::pin(node_to_pod(lab)),
     |lab| Box::pin(pod_to_outside(lab)),
@@ -251,6 +253,11 @@ pub(crate) mod tests {
                             false => client.clone(),
                         };
                         vec![format!("2: eth0 inet {address}/32 scope global eth0")]
+                    }
+                    "toolbox" if command[1] == "mtu" => {
+                        let line =
+                            json!({"link": "eth0", "link_mtu": 1500, "carries": 1500, "larger": "refused"});
+                        command[3..].iter().map(|_| line.to_string()).collect()
                     }
                     _ => {
                         let urls = command.iter().filter(|word| word.starts_with("http"));

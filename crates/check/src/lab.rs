@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::mtu::Measured;
 use crate::outside::OutsideProbe;
 use crate::pods::Ports;
 use crate::report::Row;
@@ -106,6 +107,13 @@ impl Lab {
         let mut lines = self.lines(from, command, 2).await?.into_iter();
         let both = lines.next().zip(lines.next());
         Ok(both.expect("`lines` gives as many as were asked for"))
+    }
+
+    /// Measures what the paths to servers that echo carry.
+    pub(crate) async fn mtu(&self, from: &Spot, to: &[SocketAddr]) -> Result<Vec<Measured>, String> {
+        let words = ["toolbox", "mtu", "--json"].map(str::to_owned);
+        let command = words.into_iter().chain(to.iter().map(ToString::to_string));
+        self.lines(from, command.collect(), to.len()).await
     }
 
     /// A command's output as so many lines of JSON.

@@ -22,6 +22,7 @@ mod checks;
 mod deploy;
 mod error;
 mod lab;
+mod mtu;
 mod namespace;
 mod outside;
 mod pods;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -24,8 +25,8 @@ server echoes UDP, and whether one byte more is refused or lost.
 
 Usage: toolbox mtu [OPTIONS] ADDRESS:PORT...
 
-  --timeout DURATION  for each try [300ms]
-  --tries N           how often to send before it counts as lost [3]
+  --timeout DURATION  for each try [500ms]
+  --tries N           how often to send before it counts as lost [5]
   --json              print one line of JSON for each:
                       {to, link, link_mtu, carries, larger, error}
 
@@ -70,9 +71,9 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
     let mut args = Args::new(words, HELP)?;
     let limit = args.option("--timeout", args::duration)?;
     let limit = limit
-        .unwrap_or(Duration::from_millis(300))
+        .unwrap_or(Duration::from_millis(500))
         .max(Duration::from_millis(1));
-    let tries = args.option("--tries", args::number::<u32>)?.unwrap_or(3).max(1);
+    let tries = args.option("--tries", args::number::<u32>)?.unwrap_or(5).max(1);
     let as_json = args.switch("--json");
     let targets: Vec<SocketAddr> = args
         .rest(1, 1000)?
@@ -86,22 +87,31 @@ pub(crate) fn command(words: &[String]) -> Result<(), Failure> {
             text.parse().map_err(usage)
         })
         .collect::<Result<_, Failure>>()?;
+    // All at once: those that lose packets take their time.
+    let found: Vec<Result<Found, Failure>> = thread::scope(|scope| {
+        let one = |to: &SocketAddr| {
+            let to = *to;
+            scope.spawn(move || Path::open(to, limit, tries).and_then(|path| path.measure()))
+        };
+        let measured: Vec<_> = targets.iter().map(one).collect();
+        let broken = |_| Err(Failure::Other("the measurement broke off".into()));
+        measured
+            .into_iter()
+            .map(|measured| measured.join().unwrap_or_else(broken))
+            .collect()
+    });
     let mut code = 0;
-    for to in targets {
-        let found = Path::open(to, limit, tries).and_then(|path| path.measure());
-        match &found {
+    for (to, found) in targets.iter().zip(&found) {
+        match found {
             Err(failure) => code = failure.code(),
             Ok(found) if found.carries.is_none() => code = Failure::TimedOut("").code(),
             Ok(_) => {}
         }
-        println!(
-            "{}",
-            if as_json {
-                in_json(to, &found).to_string()
-            } else {
-                in_words(to, &found)
-            }
-        );
+        if as_json {
+            println!("{}", in_json(*to, found));
+        } else {
+            println!("{}", in_words(*to, found));
+        }
     }
     if code == 0 {
         Ok(())
@@ -223,7 +233,7 @@ impl Path {
         if self.send(good)? != Fate::Arrived {
             return Ok(None);
         }
-        while bad - good > 1 {
+        while bad > good + 1 {
             let middle = good + (bad - good) / 2;
             match self.send(middle)? {
                 Fate::Arrived => good = middle,
