@@ -29,6 +29,15 @@ impl Cluster {
     /// If it doesn't start.
     #[track_caller]
     pub fn up(name: &str, options: &Options) -> Cluster {
+        Cluster::up_with(name, options, &[])
+    }
+
+    /// As [`Cluster::up`], with more arguments for `ripstop up`.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    #[track_caller]
+    pub fn up_with(name: &str, options: &Options, more: &[&str]) -> Cluster {
         let cluster = Cluster {
             name: name.to_owned(),
             binary: binary(),
@@ -37,7 +46,7 @@ impl Cluster {
         cluster.ripstop(&["down"]).ok();
         let nodes = if options.nodes == 0 { 3 } else { options.nodes }.to_string();
         cluster
-            .ripstop(&["up", "--no-kubeconfig", "--nodes", &nodes])
+            .ripstop(&[&["up", "--no-kubeconfig", "--nodes", &nodes], more].concat())
             .ok();
         cluster
     }
