@@ -118,7 +118,15 @@ async fn create(kernel: &Kernel, veth: &Veth, pod: &Pod) -> Result<(u32, usize)>
     let index = netlink.link_index(&veth.name).await?;
     quiet(netlink, index, &veth.alias).await?;
     let mut writes = 2 + sysctl::ensure_in(&kernel.netns, &veth.sysctls)?;
+    if let Some(shaper) = &veth.shaper {
+        netlink.set_shaper(index, shaper).await?;
+        writes += 1;
+    }
     let inside = pod.netlink.link_index(&veth.pod.name).await?;
+    if let Some(shaper) = &veth.pod.shaper {
+        pod.netlink.set_shaper(inside, shaper).await?;
+        writes += 1;
+    }
     writes += furnish(&pod.netlink, inside, &veth.pod).await?;
     // Last: the pod is reached once all of the above holds.
     netlink
@@ -204,7 +212,9 @@ async fn repair(kernel: &Kernel, veth: &Veth, near: &Link, far: &Link, pod: &Pod
         writes += 1;
     }
     writes += sysctl::ensure_in(&kernel.netns, &veth.sysctls)?;
+    writes += kernel.netlink.ensure_shaper(near, veth.shaper.as_ref()).await?;
     writes += repair_link(&pod.netlink, far, veth.pod.mac, veth.mtu).await?;
+    writes += pod.netlink.ensure_shaper(far, veth.pod.shaper.as_ref()).await?;
     for address in &veth.pod.addresses {
         writes += usize::from(pod.netlink.add_address(far.index, *address).await?);
     }

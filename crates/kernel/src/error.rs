@@ -90,6 +90,16 @@ pub enum Error {
         /// The interface's name.
         interface: String,
     },
+    /// A link that should be held to a rate has a queue of somebody else's.
+    #[error(
+        "link {link} has a {kind} queue that Ripstop did not make: remove it (tc qdisc del dev {link} root), or leave the pod's bandwidth annotations out"
+    )]
+    QueueTaken {
+        /// The link's name.
+        link: String,
+        /// The queue's kind.
+        kind: String,
+    },
     /// No link carries the node's address.
     #[error(
         "no link of this network namespace carries the node address {0}; is it the node's InternalIP, and is its link up?"

@@ -41,6 +41,7 @@ pub mod nftables;
 mod observe;
 pub mod path;
 pub mod process;
+pub mod qdisc;
 pub mod route;
 pub mod sysctl;
 mod translate;

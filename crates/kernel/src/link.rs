@@ -37,6 +37,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// The note that somebody attached to it.
     pub alias: Option<String>,
+    /// Kind of the queue at its root.
+    pub qdisc: String,
     /// What kind of tunnel it is, if it's VXLAN.
     pub vxlan: Option<VxlanLink>,
 }
@@ -259,6 +261,7 @@ fn parse(object: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Qdisc(kind) => link.qdisc = kind,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {

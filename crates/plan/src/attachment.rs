@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{Attachment, AttachmentId, MacAddr, NodeFacts};
 
-use crate::{Neighbour, NextHop, Object, Part, PodEnd, Route, Sysctl, Veth, host_port, own_address};
+use crate::{Neighbour, NextHop, Object, Part, PodEnd, Route, Shaper, Sysctl, Veth, host_port, own_address};
 
 /// The gateway that a pod sees in IPv4. Nobody has this address; the neighbour entry leads to the node.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -38,6 +38,10 @@ pub(crate) fn attachment(id: &AttachmentId, attachment: &Attachment, facts: &Nod
         mtu: attachment.mtu,
         alias: id.to_string(),
         sysctls: node_sysctls(attachment),
+        shaper: attachment
+            .limits
+            .ingress
+            .map(|rate| Shaper::new(rate, attachment.mtu)),
         pod: pod_end(id, attachment, mac),
     }));
     for address in &attachment.addresses {
@@ -64,6 +68,10 @@ fn pod_end(id: &AttachmentId, attachment: &Attachment, mac: MacAddr) -> PodEnd {
         name: name.clone(),
         mac,
         sysctls: pod_sysctls(attachment, &id.interface),
+        shaper: attachment
+            .limits
+            .egress
+            .map(|rate| Shaper::new(rate, attachment.mtu)),
         addresses: attachment
             .addresses
             .iter()

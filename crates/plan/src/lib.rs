@@ -18,6 +18,7 @@ mod host_port;
 mod object;
 mod part;
 mod peer;
+mod shaper;
 pub mod trace;
 mod tunnel;
 mod way;
@@ -33,6 +34,7 @@ pub use object::{
     Element, Fdb, Identity, Mapping, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Tunnel, Veth,
 };
 pub use part::{Change, NodePlan, Part, PartId};
+pub use shaper::Shaper;
 pub use trace::{Hop, Spot, Trace, Verdict, trace};
 pub use way::pod_mtu;
 

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use model::{MacAddr, Vxlan};
 use nft::{Entry, Key, Table, Tuple};
 
+use crate::Shaper;
+
 /// One thing the kernel is to hold. The order of the variants is the order of writes, so that a
 /// half-applied part is safe: translation and filters before links, links before the routes that
 /// lead traffic to them, and what draws traffic to a pod last. Removal goes the other way.
@@ -177,6 +179,8 @@ pub struct Veth {
     pub alias: String,
     /// Sysctls of the node's end.
     pub sysctls: Vec<Sysctl>,
+    /// What holds the pod to a rate of receiving. Packets to the pod must pass it.
+    pub shaper: Option<Shaper>,
     /// The pod's end and everything in the pod's namespace.
     pub pod: PodEnd,
 }
@@ -192,6 +196,8 @@ pub struct PodEnd {
     pub mac: MacAddr,
     /// Sysctls, written before the link is made.
     pub sysctls: Vec<Sysctl>,
+    /// What holds the pod to a rate of sending.
+    pub shaper: Option<Shaper>,
     /// Addresses.
     pub addresses: Vec<IpNet>,
     /// Permanent neighbours.
@@ -326,6 +332,9 @@ impl fmt::Display for Veth {
         for sysctl in &self.sysctls {
             writeln!(f, "  sysctl {sysctl}")?;
         }
+        if let Some(shaper) = &self.shaper {
+            writeln!(f, "  qdisc {shaper} dev {}", self.name)?;
+        }
         self.pod.fmt(f)
     }
 }
@@ -337,6 +346,9 @@ impl fmt::Display for PodEnd {
             writeln!(f, "    sysctl {sysctl}")?;
         }
         write!(f, "    peer {} address {}", self.name, self.mac)?;
+        if let Some(shaper) = &self.shaper {
+            write!(f, "\n    qdisc {shaper} dev {}", self.name)?;
+        }
         for address in &self.addresses {
             write!(f, "\n    address {address} dev {}", self.name)?;
         }

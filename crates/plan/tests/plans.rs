@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::{
-    Attachment, AttachmentId, HostPort, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef, Protocol,
-    Snapshot, Uplink, Vxlan,
+    Attachment, AttachmentId, HostPort, Limits, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef,
+    Protocol, Rate, Snapshot, Uplink, Vxlan,
 };
 use plan::{Change, NodePlan, Object, PartId, plan};
 
@@ -103,6 +103,24 @@ fn host_ports_and_a_port_of_one_address() {
     for id in [id, other] {
         insta::assert_snapshot!(plan.parts[&PartId::Attachment(id)]);
     }
+}
+
+#[test]
+fn a_pod_that_is_held_to_rates() {
+    let mut snapshot = two_nodes();
+    let (id, mut attachment) = pod("web", &["10.244.0.5"]);
+    attachment.limits = Limits {
+        ingress: Some(Rate {
+            bits: 10_000_000,
+            burst: None,
+        }),
+        egress: Some(Rate {
+            bits: 1_000_000,
+            burst: Some(800_000),
+        }),
+    };
+    snapshot.attachments.insert(id.clone(), attachment);
+    insta::assert_snapshot!(plan(&snapshot, &facts_of_a()).parts[&PartId::Attachment(id)]);
 }
 
 #[test]

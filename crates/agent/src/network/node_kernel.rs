@@ -8,7 +8,7 @@ use kernel::link::Link;
 use kernel::path::Probes;
 use kernel::{Applied, Error, Kernel, NetNs, Netlink};
 use model::{LINK_PREFIX, NodeFacts};
-use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Veth};
+use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Shaper, Veth};
 use tokio::sync::RwLock;
 
 use super::DataPlane;
@@ -87,6 +87,8 @@ impl DataPlane for NodeKernel {
             match object {
                 Object::Veth(veth) => {
                     node.link(&veth.name, veth.mac, veth.mtu, &mut missing);
+                    node.shaper(&self.netlink, &veth.name, veth.shaper.as_ref(), &mut missing)
+                        .await?;
                     missing_in_pod(veth, &mut missing).await?;
                 }
                 Object::Neighbour(neighbour) => node.neighbour(neighbour, &mut missing),
@@ -111,8 +113,11 @@ impl DataPlane for NodeKernel {
 async fn missing_in_pod(veth: &Veth, missing: &mut Vec<String>) -> Result<(), Error> {
     let pod = &veth.pod;
     let mut found = Vec::new();
-    let view = View::read(&Netlink::open(&NetNs::open(&pod.netns)?)?).await?;
+    let netlink = Netlink::open(&NetNs::open(&pod.netns)?)?;
+    let view = View::read(&netlink).await?;
     view.link(&pod.name, pod.mac, veth.mtu, &mut found);
+    view.shaper(&netlink, &pod.name, pod.shaper.as_ref(), &mut found)
+        .await?;
     let index = view.index(&pod.name);
     for address in &pod.addresses {
         let is_there = view
@@ -174,6 +179,21 @@ impl View {
             missing,
             format_args!("link {name} with MTU {mtu}"),
         );
+    }
+
+    async fn shaper(
+        &self,
+        netlink: &Netlink,
+        link: &str,
+        wanted: Option<&Shaper>,
+        missing: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        // Of a link that isn't there that is said already.
+        if let (Some(shaper), Some(found)) = (wanted, self.links.iter().find(|found| found.name == link)) {
+            let held = netlink.holds_shaper(found, wanted).await?;
+            note(held, missing, format_args!("queue {shaper} on {link}"));
+        }
+        Ok(())
     }
 
     fn neighbour(&self, wanted: &Neighbour, missing: &mut Vec<String>) {

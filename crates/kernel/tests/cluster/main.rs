@@ -7,6 +7,7 @@ mod foreign;
 mod frames;
 mod host_ports;
 mod ipv6;
+mod limits;
 mod mtu;
 mod parts;
 mod restart;
