@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::call::Command;
@@ -46,10 +46,11 @@ pub struct NetworkConfig {
     /// What the chain has built so far (ADD), or what ADD returned (CHECK, DEL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev_result: Option<Value>,
-    /// GC: the attachments that the runtime still knows.
+    /// GC: the attachments that the runtime still knows. None if it didn't say.
     #[serde(
         default,
         rename = "cni.dev/valid-attachments",
+        deserialize_with = "said",
         skip_serializing_if = "Option::is_none"
     )]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
@@ -66,6 +67,12 @@ pub struct ValidAttachment {
     pub container_id: String,
     /// `CNI_IFNAME` of its ADD.
     pub ifname: String,
+}
+
+/// A list that is there. Runtimes in Go write `null` for an empty one, which is not the same as
+/// leaving it out.
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<ValidAttachment>>, D::Error> {
+    Option::deserialize(deserializer).map(|list| Some(list.unwrap_or_default()))
 }
 
 impl NetworkConfig {
@@ -166,6 +173,14 @@ mod tests {
         assert_eq!(config.rest["runtimeConfig"], json!({"portMappings": []}));
         assert_eq!(config.valid_attachments.as_ref().map(Vec::len), Some(1));
         assert_eq!(serde_json::to_value(&config).expect("serialises"), value);
+    }
+
+    #[test]
+    fn no_valid_attachments_and_no_word_about_them_differ() {
+        let key = "cni.dev/valid-attachments";
+        assert_eq!(parse(&json!({ key: null })).valid_attachments, Some(Vec::new()));
+        assert_eq!(parse(&json!({ key: [] })).valid_attachments, Some(Vec::new()));
+        assert_eq!(parse(&json!({})).valid_attachments, None);
     }
 
     #[rstest]
