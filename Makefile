@@ -36,6 +36,7 @@ build: ## target/release/ripstop, ripstop-cni and toolbox.tar
 	@RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" \
 	    cargo build --release --locked --target $(HOST) -p cni -p toolbox
 	@cmp -s "$(STATIC)/ripstop-cni" "$(RELEASE)/ripstop-cni" || install -m 755 "$(STATIC)/ripstop-cni" "$(RELEASE)/ripstop-cni"
+	@"$(RELEASE)/xtask" plugin-check "$(RELEASE)/ripstop-cni"
 	@"$(RELEASE)/xtask" image --out "$(RELEASE)/toolbox.tar" \
 	    --toolbox "$(STATIC)/toolbox" --pause "$(STATIC)/pause" --busybox "$$(scripts/busybox.sh)"
 

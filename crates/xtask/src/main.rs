@@ -4,6 +4,7 @@ mod docs;
 mod elf;
 mod image;
 mod layer;
+mod plugin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +22,11 @@ struct Arguments {
 enum Task {
     /// Builds the archive with the toolbox and pause images
     Image(image::Options),
+    /// Checks that a built CNI plugin is static and small
+    PluginCheck {
+        /// The plugin
+        plugin: PathBuf,
+    },
     /// Checks that the documents say what is
     DocsCheck {
         /// The repository's root
@@ -35,6 +41,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Image(options) => image::build(&options),
+        Task::PluginCheck { plugin } => plugin::check(&plugin),
         Task::DocsCheck { root, ripstop } => docs::check(&root, ripstop.as_deref()),
     };
     match done {
