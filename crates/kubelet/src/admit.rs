@@ -31,6 +31,12 @@ fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
             message: format!("forbidden sysctl: {name:?} is not on the list of safe sysctls"),
         });
     }
+    if others.iter().any(|other| ports_conflict(pod, other)) {
+        return Some(Failure {
+            reason: "NodePorts".to_owned(),
+            message: "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned(),
+        });
+    }
     let used = |resource: &str| {
         others
             .iter()
@@ -60,6 +66,28 @@ fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
     })
 }
 
+/// Whether both want the same port of the node, on the same address or on all.
+fn ports_conflict(one: &Pod, two: &Pod) -> bool {
+    let (one, two) = (host_ports(one), host_ports(two));
+    let everywhere = |address: &str| matches!(address, "" | "0.0.0.0" | "::");
+    one.iter().any(|(protocol, port, address)| {
+        two.iter().any(|(other, at, by)| {
+            (protocol, port) == (other, at) && (address == by || everywhere(address) || everywhere(by))
+        })
+    })
+}
+
+/// Protocol, port and address of the ports of the node that a pod's containers want.
+fn host_ports(pod: &Pod) -> Vec<(&str, i32, &str)> {
+    let ports = pod::all_containers(pod).flat_map(|container| container.ports.iter().flatten());
+    let wanted = ports.filter_map(|port| {
+        let number = port.host_port.filter(|number| *number > 0)?;
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        Some((protocol, number, port.host_ip.as_deref().unwrap_or_default()))
+    });
+    wanted.collect()
+}
+
 /// Whether a pod was let in before: then it stays, whatever came since.
 pub(crate) fn was_admitted(pod: &Pod) -> bool {
     pod::is_over(pod) || pod::is_deleted(pod) || pod.status.as_ref().is_some_and(|s| s.start_time.is_some())
@@ -73,6 +101,32 @@ mod tests {
 
     fn wanting(cpu: &str) -> Pod {
         pod(json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]}}))
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_one_pods() {
+        let has = Has {
+            pods: 9,
+            cpu: 1000,
+            memory: 1 << 30,
+        };
+        let at = |protocol: &str, port: i32, address: &str| {
+            let port =
+                json!({"containerPort": 80, "hostPort": port, "protocol": protocol, "hostIP": address});
+            pod(json!({"spec": {"containers": [{"name": "a", "ports": [port]}]}}))
+        };
+        let held = at("TCP", 8080, "");
+        let reason = |pod: &Pod| refuse_for(&has, pod, &[&held]).map(|failure| failure.reason);
+        assert_eq!(reason(&at("TCP", 8080, "")).as_deref(), Some("NodePorts"));
+        assert_eq!(
+            reason(&at("TCP", 8080, "172.30.0.11")).as_deref(),
+            Some("NodePorts")
+        );
+        assert_eq!(reason(&at("UDP", 8080, "")), None);
+        assert_eq!(reason(&at("TCP", 8081, "")), None);
+        let held = at("TCP", 8080, "172.30.0.11");
+        let other = at("TCP", 8080, "172.30.0.12");
+        assert_eq!(refuse_for(&has, &other, &[&held]), None);
     }
 
     #[test]
