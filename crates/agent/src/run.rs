@@ -105,6 +105,14 @@ pub async fn run_with(
         })
     });
     if let Some(kubelet) = config.kubelet {
+        let runtime = cri::Client::new(&kubelet.cri_socket);
+        let reconcile = network.clone().reconcile(runtime, all.clone());
+        parts.spawn(async {
+            ("the comparison with the container runtime", {
+                reconcile.await;
+                Ok(())
+            })
+        });
         let (network, token) = (network.clone(), all.clone());
         parts.spawn(async move {
             if was_here {

@@ -128,6 +128,9 @@ impl fmt::Display for AttachmentId {
 pub struct Attachment {
     /// Namespace and name of the pod, for people; empty if the runtime didn't say.
     pub pod: PodRef,
+    /// Name of the CNI network that it is an attachment to; empty if an older agent made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network: String,
     /// Path of the pod's network namespace.
     pub netns: String,
     /// Name of the host's end of the veth pair: [`AttachmentId::host_link`].

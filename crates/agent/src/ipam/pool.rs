@@ -28,7 +28,9 @@ pub enum NoAddress {
     )]
     NoBlocks,
     /// Every address is a pod's, or was until just now.
-    #[error("no free address in {blocks}: {detail}")]
+    #[error(
+        "no free address in {blocks}: {detail}; delete pods of this node, or give it another block (spec.podCIDRs)"
+    )]
     Full {
         /// The blocks that were tried.
         blocks: String,
@@ -381,7 +383,7 @@ mod tests {
         let error = pool.pick(10_999).expect_err("cooling").to_string();
         assert_eq!(
             error,
-            "no free address in 10.0.0.2/32: 0 of 1 in use, 1 released less than 10 s ago and not reused yet"
+            "no free address in 10.0.0.2/32: 0 of 1 in use, 1 released less than 10 s ago and not reused yet; delete pods of this node, or give it another block (spec.podCIDRs)"
         );
         assert_eq!(add(&mut pool, "b", 11_000), ["10.0.0.2"]);
     }
@@ -394,7 +396,7 @@ mod tests {
         let error = pool.pick(0).expect_err("full").to_string();
         assert_eq!(
             error,
-            "no free address in 10.0.0.2/32 or 10.9.0.2/32: 2 of 2 in use by shop/a, shop/b"
+            "no free address in 10.0.0.2/32 or 10.9.0.2/32: 2 of 2 in use by shop/a, shop/b; delete pods of this node, or give it another block (spec.podCIDRs)"
         );
     }
 
@@ -406,7 +408,7 @@ mod tests {
         }
         assert_eq!(
             pool.pick(0).expect_err("full").to_string(),
-            "no free address in 10.244.1.0/24: 254 of 254 in use by shop/web-000, shop/web-001, shop/web-002 and 251 more"
+            "no free address in 10.244.1.0/24: 254 of 254 in use by shop/web-000, shop/web-001, shop/web-002 and 251 more; delete pods of this node, or give it another block (spec.podCIDRs)"
         );
     }
 

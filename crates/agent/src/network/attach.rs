@@ -16,10 +16,12 @@ use kubelet::NetworkStatus as _;
 use model::{Attachment, AttachmentId, NodeFacts, PodRef};
 use plan::{Identity, Object, Part, PartId, plan_attachment};
 use serde_json::Value;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tracing::{info, warn};
 
 use super::counters::count;
-use super::report::{compare, failure, refusal, result};
+use super::report::{compare, failure, listed, refusal, result};
 use super::wishes::Wishes;
 use super::{DataPlane, Network, blocking};
 use crate::clock;
@@ -39,13 +41,13 @@ pub struct Answer {
 }
 
 impl<D: DataPlane> Network<D> {
-    /// Serves one call of the plugin.
-    pub async fn serve(&self, call: &Call, config: &NetworkConfig) -> Answer {
+    /// Serves one call of the plugin, which waits at the other end of `caller`.
+    pub async fn serve(&self, call: &Call, config: &NetworkConfig, caller: Option<&UnixStream>) -> Answer {
         let mut undo = None;
         let outcome = match call.validate().and_then(|()| config.validate(call.command)) {
             Err(error) => Err(error),
             Ok(version) => match call.command {
-                Command::Add => self.add(call, config).await.and_then(|(added, result)| {
+                Command::Add => self.add(call, config, caller).await.and_then(|(added, result)| {
                     undo = added;
                     result
                         .render_after(version, config.prev_result.as_ref())
@@ -71,10 +73,18 @@ impl<D: DataPlane> Network<D> {
         &self,
         call: &Call,
         config: &NetworkConfig,
+        caller: Option<&UnixStream>,
     ) -> Result<(Option<AttachmentId>, AddResult), Error> {
         let id = id(call);
         let wishes = Wishes::read(config)?;
         let _held = self.attachments.hold(&id).await;
+        // A plugin that was ended: its DEL may have been served already, and none would follow.
+        if has_left(caller).await {
+            return Err(Error::new(
+                Code::TryAgainLater,
+                "whoever asked for the attachment is gone",
+            ));
+        }
         self.wait_ready().await;
         let facts = self.facts_if_ready()?;
         if self.room_for(&id, &wishes).is_err() {
@@ -83,7 +93,7 @@ impl<D: DataPlane> Network<D> {
         }
         let _shared = self.whole.read().await;
         let before = self.ipam.get(&id);
-        let added = self.allocate(call, &id, &facts, wishes).await?;
+        let added = self.allocate(call, &config.name, &id, &facts, wishes).await?;
         let attachment = added.attachment();
         let part = plan_attachment(&id, attachment, &facts);
         if let Some(before) = before.filter(|before| before != attachment) {
@@ -145,6 +155,7 @@ impl<D: DataPlane> Network<D> {
     async fn allocate(
         &self,
         call: &Call,
+        network: &str,
         id: &AttachmentId,
         facts: &NodeFacts,
         wishes: Wishes,
@@ -152,6 +163,7 @@ impl<D: DataPlane> Network<D> {
         let (ipam, id) = (self.ipam.clone(), id.clone());
         let blank = Attachment {
             pod: pod(call),
+            network: network.to_owned(),
             netns: call.netns.clone().unwrap_or_default(),
             host_link: id.host_link(),
             addresses: Vec::new(),
@@ -271,9 +283,10 @@ impl<D: DataPlane> Network<D> {
                 "CHECK needs the result of ADD as prevResult in the network configuration",
             )
         })?;
-        compare(&attachment, &AddResult::parse(previous)?)?;
+        let previous = AddResult::parse(previous)?;
+        compare(&attachment, &previous)?;
         let facts = self.facts_if_ready()?;
-        let part = plan_attachment(&id, &attachment, &facts);
+        let part = listed(plan_attachment(&id, &attachment, &facts), &previous);
         let missing = self
             .kernel
             .missing(&part)
@@ -293,17 +306,26 @@ impl<D: DataPlane> Network<D> {
         Ok(())
     }
 
-    /// Whether ADD would work.
+    /// Whether ADD would work. A kernel that isn't as planned concerns the pods that are there, too.
     fn status(&self) -> Result<(), Error> {
         let unavailable =
-            |reason: String| Error::new(Code::NotAvailable, format!("no pod can be attached: {reason}"));
-        self.ready().map_err(unavailable)?;
+            |code: Code, reason: String| Error::new(code, format!("no pod can be attached: {reason}"));
+        self.ready().map_err(|reason| {
+            let was_ready = self.held().facts.is_some();
+            let code = if was_ready && !self.ipam.attachments().is_empty() {
+                Code::NotAvailableLimited
+            } else {
+                Code::NotAvailable
+            };
+            unavailable(code, reason)
+        })?;
         self.ipam
             .has_room(clock::since_boot())
-            .map_err(|error| unavailable(error.to_string()))
+            .map_err(|error| unavailable(Code::NotAvailable, error.to_string()))
     }
 
-    /// Detaches what the runtime no longer knows.
+    /// Detaches what the runtime no longer knows. Its list is that of one network: attachments to
+    /// others aren't in it.
     async fn gc(&self, config: &NetworkConfig) -> Result<(), Error> {
         let Some(valid) = &config.valid_attachments else {
             return Err(Error::new(
@@ -316,12 +338,11 @@ impl<D: DataPlane> Network<D> {
             .map(|valid| AttachmentId::new(&valid.container_id, &valid.ifname))
             .collect();
         let mut failed = Vec::new();
-        for id in self
-            .ipam
-            .attachments()
-            .into_keys()
-            .filter(|id| !keep.contains(id))
-        {
+        let of_network =
+            |attachment: &Attachment| attachment.network.is_empty() || attachment.network == config.name;
+        let attachments = self.ipam.attachments().into_iter();
+        let stale = attachments.filter(|(id, attachment)| of_network(attachment) && !keep.contains(id));
+        for (id, _) in stale {
             info!(%id, "the runtime doesn't know this attachment any more");
             if let Err(error) = self.del(&id, None).await {
                 failed.push(format!("{id}: {error}"));
@@ -334,6 +355,17 @@ impl<D: DataPlane> Network<D> {
                     .with_details(failed.join("; ")),
             ),
         }
+    }
+}
+
+/// Whether the plugin has closed its end, and not only said all that it had to say.
+async fn has_left(caller: Option<&UnixStream>) -> bool {
+    match caller {
+        Some(stream) => match stream.ready(Interest::WRITABLE).await {
+            Ok(ready) => ready.is_write_closed(),
+            Err(_) => true,
+        },
+        None => false,
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ipnet::IpNet;
 use kernel::Applied;
 use model::{NodeFacts, Uplink};
-use plan::{Identity, NodePlan, Object, Part, PartId};
+use plan::{Identity, NodePlan, Object, Part, PartId, Veth};
+use tokio::sync::Semaphore;
 
 use super::DataPlane;
 
@@ -20,6 +21,8 @@ pub(super) struct Played {
     pub(super) objects: BTreeMap<Identity, Object>,
     /// How many calls that write are refused from now on.
     pub(super) refuse: usize,
+    /// What the writing of a part waits for.
+    pub(super) gate: Option<Arc<Semaphore>>,
     /// The part that the next plan fails to write.
     pub(super) refuse_part: Option<PartId>,
     /// What is known of paths.
@@ -119,6 +122,10 @@ impl DataPlane for Fake {
     }
 
     async fn apply_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
+        let gate = self.played().gate.clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.expect("open").forget();
+        }
         let mut played = self.attempt()?;
         let put = |object: &Object| {
             played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object)
@@ -134,10 +141,24 @@ impl DataPlane for Fake {
 
     async fn missing(&self, part: &Part) -> Result<Vec<String>, kernel::Error> {
         let played = self.played();
-        let missing = part
-            .objects
-            .iter()
-            .filter(|object| played.objects.get(&object.identity()) != Some(object));
+        let missing = part.objects.iter().filter(|object| {
+            let held = played.objects.get(&object.identity());
+            !held.is_some_and(|held| covers(held, object))
+        });
         Ok(missing.map(|object| format!("no {object}")).collect())
     }
+}
+
+/// Whether what is held is all that is wanted; a pod may have more routes.
+fn covers(held: &Object, wanted: &Object) -> bool {
+    let (Object::Veth(held), Object::Veth(wanted)) = (held, wanted) else {
+        return held == wanted;
+    };
+    let bare = |veth: &Veth| {
+        let mut veth = veth.clone();
+        veth.pod.routes.clear();
+        veth
+    };
+    let mut routes = wanted.pod.routes.iter();
+    routes.all(|route| held.pod.routes.contains(route)) && bare(held) == bare(wanted)
 }

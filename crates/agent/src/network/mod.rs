@@ -20,6 +20,7 @@ mod fake;
 mod follow;
 mod keyed;
 mod node_kernel;
+mod reconcile;
 mod report;
 mod review;
 mod server;

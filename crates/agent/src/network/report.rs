@@ -79,6 +79,29 @@ pub(super) fn compare(attachment: &Attachment, previous: &AddResult) -> Result<(
     }
 }
 
+/// What of a part CHECK answers for: a plugin that came later may have changed the pod's routes, and
+/// then the result that the runtime has doesn't list ours.
+pub(super) fn listed(mut part: Part, previous: &AddResult) -> Part {
+    part.objects = part
+        .objects
+        .into_iter()
+        .map(|object| match object {
+            Object::Veth(mut veth) => {
+                let is_listed = |route: &plan::Route| {
+                    previous
+                        .routes
+                        .iter()
+                        .any(|listed| listed.dst == route.destination)
+                };
+                veth.pod.routes.retain(is_listed);
+                Object::Veth(veth)
+            }
+            object => object,
+        })
+        .collect();
+    part
+}
+
 /// A failure of ours, for the runtime.
 pub(super) fn failure(error: super::Error) -> Error {
     let code = match &error {

@@ -99,7 +99,10 @@ async fn serve_one<D: DataPlane>(network: &Network<D>, mut stream: UnixStream) -
         return Ok(());
     }
     let answer = match Request::parse(&bytes) {
-        Ok(request) => network.serve(&request.call, &request.config).await,
+        Ok(request) => {
+            let caller = Some(&stream);
+            network.serve(&request.call, &request.config, caller).await
+        }
         Err(error) => Answer {
             outcome: Err(error),
             undo: None,

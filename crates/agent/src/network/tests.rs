@@ -95,7 +95,7 @@ impl Running {
             config[key] = value.clone();
         }
         let config = NetworkConfig::parse(config.to_string().as_bytes()).expect("a configuration");
-        self.network.serve(&call, &config).await.outcome
+        self.network.serve(&call, &config, None).await.outcome
     }
 
     async fn add(&self, container: &str) -> Result<Value, cni::Error> {
@@ -336,6 +336,32 @@ async fn a_failed_plan_is_tried_again_from_what_the_kernel_holds() {
     assert_eq!((counts.apply_failures, counts.applies), (2, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn status_tells_whether_pods_that_are_there_are_concerned() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    running.add("web").await.expect("attached");
+    kernel.played().refuse = 4;
+    running
+        .snapshots
+        .send_replace(Some(cluster(&["10.244.1.0/24", "10.244.7.0/24"])));
+    running
+        .until(Result::is_err)
+        .await
+        .expect_err("the kernel refuses");
+    let error = running
+        .call(Command::Status, "x", json!({}))
+        .await
+        .expect_err("unready");
+    assert_eq!(error.code, Code::NotAvailableLimited);
+    running.until(Result::is_ok).await.expect("it refuses no more");
+    running
+        .call(Command::Status, "x", json!({}))
+        .await
+        .expect("ready");
+}
+
 #[tokio::test]
 async fn a_peer_that_cannot_be_written_is_tried_again_and_pods_are_attached_meanwhile() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -435,6 +461,14 @@ async fn check_finds_what_somebody_took_away() {
         Code::UnknownContainer
     );
 
+    // A plugin that came after us took the default route for its own, and said so.
+    let mut later = previous.clone();
+    later["prevResult"]["routes"] = json!([{"dst": "0.0.0.0/0", "gw": "192.0.2.1"}]);
+    running
+        .call(Command::Check, "web", later)
+        .await
+        .expect("what is listed is there");
+
     kernel.lose_link(&AttachmentId::new("web", "eth0").host_link());
     let error = running
         .call(Command::Check, "web", previous)
@@ -457,8 +491,83 @@ async fn gc_detaches_what_the_runtime_does_not_know() {
         .expect_err("no list");
     assert_eq!(error.code, Code::InvalidConfig);
     let valid = json!({"cni.dev/valid-attachments": [{"containerID": "two", "ifname": "eth0"}, {"containerID": "who", "ifname": "eth0"}]});
+    // Another network's list says nothing about these.
+    let mut other = valid.clone();
+    other["name"] = json!("other");
+    running.call(Command::Gc, "x", other).await.expect("done");
+    assert_eq!(running.names(), ["one", "three", "two"]);
     running.call(Command::Gc, "x", valid).await.expect("done");
     assert_eq!(running.names(), ["two"]);
+}
+
+#[tokio::test]
+async fn a_port_of_the_node_is_one_pods_until_it_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    let port = |number| json!({"runtimeConfig": {"portMappings": [{"hostPort": number, "containerPort": 80, "protocol": "tcp"}]}});
+    let mappings = || {
+        let played = kernel.played();
+        let texts = played.objects.values().filter_map(|object| match object {
+            plan::Object::Mapping(mapping) if mapping.map.starts_with("host_ports") => {
+                Some(mapping.key.to_string())
+            }
+            _ => None,
+        });
+        texts.collect::<Vec<String>>()
+    };
+    running
+        .call(Command::Add, "one", port(8080))
+        .await
+        .expect("attached");
+    assert_eq!(mappings(), ["tcp . 8080"]);
+    let error = running
+        .call(Command::Add, "two", port(8080))
+        .await
+        .expect_err("taken");
+    assert_eq!(error.code, Code::TryAgainLater);
+    assert_eq!(
+        error.msg,
+        "host port 8080/tcp on this node is shop/one's: delete that pod, or give this one another hostPort"
+    );
+    assert_eq!(running.names(), ["one"]);
+
+    // The same pod again with another port: the old one goes.
+    running
+        .call(Command::Add, "one", port(8081))
+        .await
+        .expect("attached");
+    assert_eq!(mappings(), ["tcp . 8081"]);
+    running
+        .call(Command::Add, "two", port(8080))
+        .await
+        .expect("attached");
+
+    // A pod that went without a word has no ports any more.
+    kernel.lose_link(&AttachmentId::new("two", "eth0").host_link());
+    running
+        .call(Command::Add, "three", port(8080))
+        .await
+        .expect("attached");
+    assert_eq!(running.names(), ["one", "three"]);
+    running
+        .call(Command::Del, "one", json!({}))
+        .await
+        .expect("detached");
+    assert_eq!(mappings(), ["tcp . 8080"]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_runtime_config_refuses_the_pod_before_anything_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = ready(dir.path(), &Fake::default()).await;
+    let slow = json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}});
+    let error = running
+        .call(Command::Add, "web", slow)
+        .await
+        .expect_err("too slow");
+    assert_eq!(error.code, Code::InvalidConfig);
+    assert!(running.names().is_empty());
 }
 
 #[tokio::test]
@@ -473,7 +582,8 @@ async fn a_full_node_says_so_and_looks_for_pods_that_went_without_a_word() {
     assert_eq!(error.code, Code::TryAgainLater);
     assert_eq!(
         error.msg,
-        "no free address in 10.244.1.0/30: 2 of 2 in use by shop/one, shop/two"
+        "no free address in 10.244.1.0/30: 2 of 2 in use by shop/one, shop/two; \
+         delete pods of this node, or give it another block (spec.podCIDRs)"
     );
     assert_eq!(
         running
@@ -550,17 +660,43 @@ async fn an_add_that_nobody_waits_for_is_undone() {
     let dir = tempfile::tempdir().expect("a directory");
     let kernel = Fake::default();
     let running = ready(dir.path(), &kernel).await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    kernel.played().gate = Some(gate.clone());
+    let plugin = request(dir.path(), &running, "ADD").await;
+    until(|| !running.names().is_empty()).await;
+    drop(plugin);
+    gate.add_permits(1);
+    until(|| running.network.counters().counts().dels == 1).await;
+    assert!(running.names().is_empty());
+    assert!(kernel.links().is_empty());
+}
+
+/// Its DEL may have been served already: then none would follow.
+#[tokio::test]
+async fn an_add_whose_plugin_is_gone_is_not_begun() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = ready(dir.path(), &kernel).await;
+    let under_way = running
+        .network
+        .attachments
+        .hold(&AttachmentId::new("web", "eth0"))
+        .await;
     drop(request(dir.path(), &running, "ADD").await);
-    let undone = async {
-        while running.network.counters().counts().dels == 0 {
+    drop(under_way);
+    until(|| running.network.counters().counts().failures == 1).await;
+    assert!(running.names().is_empty());
+    assert_eq!(running.network.counters().counts().dels, 0);
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let holding = async {
+        while !holds() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), undone)
-        .await
-        .expect("in time");
-    assert!(running.names().is_empty());
-    assert!(kernel.links().is_empty());
+    let waited = tokio::time::timeout(Duration::from_secs(20), holding).await;
+    waited.expect("in time");
 }
 
 #[tokio::test]
