@@ -288,7 +288,7 @@ fn random_serial() -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
-fn generate_key(common_name: &str) -> Result<KeyPair, Error> {
+pub(crate) fn generate_key(common_name: &str) -> Result<KeyPair, Error> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| issue_error(common_name, error))
 }
 

@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key of ServiceAccount tokens is there and unusable.
+    #[error("{} is not a usable key: {reason}; restore it, or remove it for a new one", path.display())]
+    BrokenTokenKey {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A subject alternative name is neither an IP address nor a DNS name.
     #[error("{name:?} is neither an IP address nor a DNS name, so no certificate can carry it")]
     BadName {

@@ -56,6 +56,10 @@ pub(crate) fn key_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.key"))
 }
 
+pub(crate) fn public_key_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.pub"))
+}
+
 pub(crate) fn read_if_present(path: &Path) -> Result<Option<String>, Error> {
     match fs::read(path) {
         // Damage shows as damage later, where the right advice is known.

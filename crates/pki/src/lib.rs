@@ -5,6 +5,8 @@
 //!        │
 //!        ├─ ensure_server(dir, name, subject, sans) ──► name.crt, name.key (1 year)
 //!        └─ ensure_client(dir, name, subject)       ──► name.crt, name.key (1 year)
+//!
+//! TokenKeys::load_or_create(dir) ──► sa.key, sa.pub                      (until removed)
 //! ```
 //!
 //! Identity in Kubernetes is what a client certificate's subject says: the common name is the
@@ -21,7 +23,9 @@ mod authority;
 mod error;
 mod files;
 mod inspect;
+mod service_accounts;
 
 pub use authority::{Authority, Subject};
 pub use error::Error;
 pub use files::KeyPairPem;
+pub use service_accounts::TokenKeys;
