@@ -55,7 +55,8 @@ fn root_ca_data(ca_pem: &str) -> BTreeMap<String, String> {
 /// The controller of both.
 #[derive(Clone)]
 pub(crate) struct Controller {
-    client: Client,
+    accounts_client: Client,
+    root_ca_client: Client,
     ca_pem: Arc<str>,
     namespaces: Cache<Namespace>,
     accounts: Cache<ServiceAccount>,
@@ -66,7 +67,8 @@ pub(crate) struct Controller {
 impl Controller {
     /// `accounts` and `root_cas` need only watch objects of the two names.
     pub(crate) fn new(
-        client: Client,
+        accounts_client: Client,
+        root_ca_client: Client,
         ca_pem: &str,
         namespaces: &mut Informer<Namespace>,
         accounts: &mut Informer<ServiceAccount>,
@@ -85,7 +87,8 @@ impl Controller {
             woken.add(Key::new("", &namespace_of(&change.object().metadata)));
         });
         Self {
-            client,
+            accounts_client,
+            root_ca_client,
             ca_pem: ca_pem.into(),
             namespaces: namespaces.cache(),
             accounts: accounts.cache(),
@@ -128,7 +131,7 @@ impl Controller {
         let params = PostParams::default();
         match action {
             Action::CreateAccount => {
-                let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+                let api: Api<ServiceAccount> = Api::namespaced(self.accounts_client.clone(), namespace);
                 let account = ServiceAccount {
                     metadata: named(namespace, ACCOUNT, None),
                     ..ServiceAccount::default()
@@ -152,7 +155,7 @@ impl Controller {
     }
 
     fn root_ca_api(&self, namespace: &str) -> Api<ConfigMap> {
-        Api::namespaced(self.client.clone(), namespace)
+        Api::namespaced(self.root_ca_client.clone(), namespace)
     }
 
     fn root_ca(&self, namespace: &str, version: Option<String>) -> ConfigMap {

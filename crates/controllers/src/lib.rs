@@ -13,7 +13,9 @@
 //! [`run`] runs them all. The machinery ([`informer`], [`queue`], [`recorder`]) is public because
 //! the scheduler is built on it too.
 
+mod aggregation;
 mod batch;
+mod clients;
 mod config;
 mod defaults;
 mod deployment;
@@ -31,6 +33,7 @@ pub mod queue;
 pub mod recorder;
 mod replicaset;
 
+pub use clients::Clients;
 pub use config::Config;
 pub use error::{Doing, Error};
 pub use manager::run;

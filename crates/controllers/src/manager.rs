@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -13,26 +14,33 @@ use crate::informer::{Informer, Watched};
 use crate::node::{eviction, health, pod_gc, ranges};
 use crate::queue::serve;
 use crate::recorder::Recorder;
-use crate::{Config, Error, defaults, deployment, gc, namespace, node, replicaset};
+use crate::{Clients, Config, Error, aggregation, defaults, deployment, gc, namespace, node, replicaset};
 
 /// Runs all controllers until the shutdown.
 ///
 /// # Errors
 /// When the configuration cannot work. Requests that fail are no error: they are tried again.
-pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    clients: impl Into<Clients>,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let clients = clients.into();
+    let client = clients.shared();
     node::check_ranges(&config.cluster_cidrs, config.node_mask_v4, config.node_mask_v6)?;
     let recorder = Recorder::spawn(client.clone(), "controllers", shutdown.clone());
     let mut watches = Watches::new(&client);
-    let controllers = Controllers::new(&client, &config, &recorder, &mut watches);
+    let controllers = Controllers::new(&clients, &config, &recorder, &mut watches);
     let gone = pod_gc::Controller::new(
-        client.clone(),
+        clients.of("pod-garbage-collector"),
         &config,
         watches.nodes.cache(),
         watches.pods.cache(),
     );
     let mut tasks = JoinSet::new();
     let synced = watches.start(&mut tasks, &shutdown);
-    tasks.spawn(gc::driver::Collector::new(client).run(shutdown.clone()));
+    let collector = gc::driver::Collector::new(clients.of("generic-garbage-collector"));
+    tasks.spawn(collector.run(shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = synced => {
@@ -61,6 +69,7 @@ struct Watches {
     root_cas: Informer<ConfigMap>,
     /// Those of nodes.
     leases: Informer<Lease>,
+    roles: Informer<ClusterRole>,
 }
 
 fn all<K: Watched>(client: &Client) -> Informer<K> {
@@ -85,6 +94,7 @@ impl Watches {
             accounts: named(client, defaults::ACCOUNT),
             root_cas: named(client, defaults::ROOT_CA),
             leases: Informer::new(leases, watcher::Config::default()),
+            roles: all(client),
         }
     }
 
@@ -103,6 +113,7 @@ impl Watches {
             self.accounts.cache(),
             self.root_cas.cache(),
             self.leases.cache(),
+            self.roles.cache(),
         );
         tasks.spawn(self.namespaces.run(shutdown.clone()));
         tasks.spawn(self.nodes.run(shutdown.clone()));
@@ -112,8 +123,9 @@ impl Watches {
         tasks.spawn(self.accounts.run(shutdown.clone()));
         tasks.spawn(self.root_cas.run(shutdown.clone()));
         tasks.spawn(self.leases.run(shutdown.clone()));
+        tasks.spawn(self.roles.run(shutdown.clone()));
         async move {
-            let (namespaces, nodes, pods, deployments, replica_sets, accounts, maps, leases) = caches;
+            let (namespaces, nodes, pods, deployments, replica_sets, accounts, maps, leases, roles) = caches;
             tokio::join!(
                 namespaces.synced(),
                 nodes.synced(),
@@ -123,6 +135,7 @@ impl Watches {
                 accounts.synced(),
                 maps.synced(),
                 leases.synced(),
+                roles.synced(),
             );
         }
     }
@@ -130,6 +143,7 @@ impl Watches {
 
 /// The controllers that work on queues.
 struct Controllers {
+    aggregation: aggregation::Controller,
     defaults: defaults::Controller,
     deployments: deployment::driver::Controller,
     eviction: eviction::Controller,
@@ -140,30 +154,43 @@ struct Controllers {
 }
 
 impl Controllers {
-    fn new(client: &Client, config: &Config, recorder: &Recorder, watches: &mut Watches) -> Self {
+    fn new(clients: &Clients, config: &Config, recorder: &Recorder, watches: &mut Watches) -> Self {
         let w = watches;
-        let client = || client.clone();
+        let client = |controller| clients.of(controller);
+        let node_client = || client("node-controller");
         Self {
+            aggregation: aggregation::Controller::new(
+                client("clusterrole-aggregation-controller"),
+                &mut w.roles,
+            ),
             defaults: defaults::Controller::new(
-                client(),
+                client("service-account-controller"),
+                client("root-ca-cert-publisher"),
                 &config.ca_pem,
                 &mut w.namespaces,
                 &mut w.accounts,
                 &mut w.root_cas,
             ),
             deployments: deployment::driver::Controller::new(
-                client(),
+                client("deployment-controller"),
                 recorder,
                 &mut w.deployments,
                 &mut w.replica_sets,
                 &mut w.pods,
             ),
-            eviction: eviction::Controller::new(client(), recorder, &mut w.nodes, &mut w.pods),
-            health: health::Controller::new(client(), recorder, config, &mut w.nodes, &mut w.leases, &w.pods),
-            namespaces: namespace::Controller::new(client(), &mut w.namespaces),
-            ranges: ranges::Controller::new(client(), recorder, config, &mut w.nodes),
+            eviction: eviction::Controller::new(node_client(), recorder, &mut w.nodes, &mut w.pods),
+            health: health::Controller::new(
+                node_client(),
+                recorder,
+                config,
+                &mut w.nodes,
+                &mut w.leases,
+                &w.pods,
+            ),
+            namespaces: namespace::Controller::new(client("namespace-controller"), &mut w.namespaces),
+            ranges: ranges::Controller::new(node_client(), recorder, config, &mut w.nodes),
             replica_sets: replicaset::driver::Controller::new(
-                client(),
+                client("replicaset-controller"),
                 recorder,
                 &mut w.replica_sets,
                 &mut w.pods,
@@ -174,6 +201,7 @@ impl Controllers {
     fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
         // What nodes have already must be known before anything is given.
         self.ranges.load();
+        tasks.spawn(serve(self.aggregation, shutdown.clone()));
         tasks.spawn(serve(self.defaults, shutdown.clone()));
         tasks.spawn(serve(self.deployments, shutdown.clone()));
         tasks.spawn(serve(self.eviction, shutdown.clone()));
