@@ -14,6 +14,8 @@ use crate::pod::{self, PodKey};
 
 /// What a token lasts unless the volume says otherwise.
 const DEFAULT_SECONDS: i64 = 3600;
+/// How old a token may get before it is renewed, however long it lasts.
+const MAX_SECONDS: i64 = 24 * 3600;
 
 struct Token {
     text: String,
@@ -105,7 +107,8 @@ async fn request(
     let now = Timestamp::now();
     let ends = status.expiration_timestamp.map_or(now, |t| t.0);
     let life = ends.duration_since(now);
-    // Renewed after 80 % of its life, as Kubernetes does.
-    let renew_at = now + SignedDuration::from_secs(life.as_secs() * 4 / 5);
+    // Renewed after 80 % of its life, and every day at least, as Kubernetes does.
+    let seconds = (life.as_secs() * 4 / 5).min(MAX_SECONDS);
+    let renew_at = now + SignedDuration::from_secs(seconds);
     Ok(Token { text, renew_at })
 }
