@@ -5,7 +5,7 @@ use http::StatusCode;
 use patch::apply::{self, ApplyError, Managers};
 use serde_json::Value;
 
-use crate::authorize::{self, Action};
+use crate::auth::authorize::{self, Action};
 use crate::call::Call;
 use crate::document::Document;
 use crate::input::{self, FieldValidation};

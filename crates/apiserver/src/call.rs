@@ -2,7 +2,7 @@
 
 use kinds::Kind;
 
-use crate::identity::Identity;
+use crate::auth::identity::Identity;
 use crate::negotiate::Accept;
 use crate::path::Query;
 use crate::status::{Failure, Subject};
@@ -23,6 +23,21 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The server's own wish about a kind.
+    pub(crate) fn of_server(kind: &'static Kind, namespace: Option<&str>) -> Call {
+        Call {
+            identity: Identity::server(),
+            kind,
+            namespace: namespace.map(str::to_owned),
+            name: None,
+            subresource: None,
+            query: Query::default(),
+            accept: Accept::default(),
+            dry_run: false,
+            manager: "kube-apiserver".to_owned(),
+        }
+    }
+
     /// The object's name; the route guarantees one where this is asked.
     pub(crate) fn name(&self) -> Result<&str, Failure> {
         self.name.as_deref().ok_or_else(Failure::method_not_allowed)

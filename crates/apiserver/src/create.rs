@@ -6,14 +6,15 @@ use patch::apply::{self, Managers};
 use rand::Rng;
 use serde_json::Value;
 
-use crate::authorize::Action;
+use crate::auth::authorize::{self, Action};
+use crate::auth::{accounts, rbac, restriction};
 use crate::call::Call;
+use crate::delete;
 use crate::managed::{self, Writer};
 use crate::object::{self, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
 use crate::update::Part;
-use crate::{authorize, delete};
 
 /// How long a name made from `generateName` may be.
 const MAX_GENERATED: usize = 63;
@@ -113,16 +114,20 @@ async fn create_named(
 ) -> Result<Bytes, Failure> {
     let kind = call.kind;
     let name = text(&object, "/metadata/name").to_owned();
-    authorize::created_name(&call.identity, kind, &name)?;
     if let Some(namespace) = &call.namespace {
         check_namespace(server, Subject::of(kind, &name), namespace)?;
     }
     (kind.default)(&mut object);
     (kind.prepare)(&mut object, None);
+    if std::ptr::eq(kind, server.pods()) {
+        accounts::admit(server, &mut object).await?;
+    }
+    restriction::create(server, &call.identity, kind, &object)?;
     let errors = kind.validate(&object, None);
     if !errors.is_empty() {
         return Err(Failure::invalid(kind.kind, kind.group, &name, &errors));
     }
+    rbac::check_escalation(server, &call.identity, kind, None, &object)?;
     if name.is_empty() || name.contains('/') {
         return Err(Failure::bad_request("metadata.name can't be part of a path"));
     }
@@ -211,7 +216,7 @@ fn check_namespace(server: &ApiServer, subject: Subject<'_>, namespace: &str) ->
 }
 
 /// A name made from `generateName`, as Kubernetes makes them: without vowels, so that no words appear.
-fn random_name(base: &str) -> String {
+pub(crate) fn random_name(base: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let keep = (0..=base.len().min(MAX_GENERATED - RANDOM))
         .rev()

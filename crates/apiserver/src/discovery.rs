@@ -3,7 +3,7 @@
 use kinds::Kind;
 use serde_json::{Value, json};
 
-use crate::review::{REVIEWS, Review};
+use crate::auth::review::{REVIEWS, Review};
 
 const VERBS: [&str; 8] = [
     "create",
@@ -92,6 +92,7 @@ impl Subresource {
             ("pods", "binding") => ("", "v1", "Binding", &["create"]),
             ("pods", "eviction") => ("policy", "v1", "Eviction", &["create"]),
             ("pods", "log") => ("", "v1", "Pod", &["get"]),
+            ("serviceaccounts", "token") => ("authentication.k8s.io", "v1", "TokenRequest", &["create"]),
             ("namespaces", "finalize") => ("", "v1", "Namespace", &["update"]),
             _ => (kind.group, kind.version, kind.kind, &["get", "patch", "update"]),
         };

@@ -27,6 +27,9 @@ pub enum Error {
     /// The store's history can't be dropped: the disk may be full.
     #[error("can't drop old events: {0}")]
     Compact(#[source] store::Error),
+    /// A default role or binding can't be put in place.
+    #[error("can't put the default roles in place: {0}")]
+    Roles(String),
     /// The listener no longer accepts connections.
     #[error("can't accept connections: {0}")]
     Accept(#[source] std::io::Error),

@@ -5,12 +5,12 @@
 //!
 //! ```text
 //! serve (TLS, HTTP) ─┐
-//!                    ├─► server ─► path ─► authorize ─► limits ─► resource ─► create · update · delete   ─► store
-//! client (in process)┘      │                                       │          apply · managed
-//!                           ├─► discovery, openapi                  │          list · watch             ◄─ store
-//!                           └─► health, version                     ├─► scale, pods (binding, eviction)
-//!                                                                   ├─► review (who may do what)
-//!                                                                   └─► kubelet (log, exec, attach, portforward)
+//!                    ├─► server ─► path ─► auth ─► limits ─► resource ─► create · update · delete   ─► store
+//! client (in process)┘      │                                  │          apply · managed
+//!                           ├─► discovery, openapi             │          list · watch             ◄─ store
+//!                           └─► health, version                ├─► scale, pods (binding, eviction)
+//!                                                              ├─► auth (reviews, tokens)
+//!                                                              └─► kubelet (log, exec, attach, portforward)
 //! ```
 //!
 //! Every write notes who owns which fields (`managed`, by the rules of crate `patch`), and `apply` asks.
@@ -19,7 +19,7 @@
 //! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.
 
 mod apply;
-mod authorize;
+mod auth;
 mod call;
 mod compress;
 mod create;
@@ -27,7 +27,6 @@ mod delete;
 mod discovery;
 mod document;
 mod error;
-mod identity;
 mod input;
 mod kubelet;
 mod labels;
@@ -41,7 +40,6 @@ mod pods;
 mod present;
 mod reply;
 mod resource;
-mod review;
 mod scale;
 mod selector;
 mod serve;
@@ -51,7 +49,8 @@ mod tls;
 mod update;
 mod watch;
 
+pub use auth::identity::Identity;
+pub use auth::tokens::TokenConfig;
 pub use error::Error;
-pub use identity::Identity;
 pub use server::{ApiServer, Config};
 pub use tls::{ClientTls, ServerTls};

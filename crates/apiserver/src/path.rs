@@ -23,6 +23,10 @@ pub(crate) enum Route {
         group: String,
         version: String,
     },
+    /// `/.well-known/openid-configuration`.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`.
+    OpenIdKeys,
     OpenApiV2,
     OpenApiV3Root,
     /// `/openapi/v3/PATH`.
@@ -54,6 +58,8 @@ impl Route {
             ["api"] => Route::CoreVersions,
             ["apis"] => Route::Groups,
             ["apis", group] => Route::Group((*group).to_owned()),
+            [".well-known", "openid-configuration"] => Route::OpenIdConfiguration,
+            ["openid", "v1", "jwks"] => Route::OpenIdKeys,
             ["openapi", "v2"] => Route::OpenApiV2,
             ["openapi", "v3"] => Route::OpenApiV3Root,
             ["openapi", "v3", rest @ ..] => Route::OpenApiV3(rest.join("/")),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::auth::restriction;
 use crate::call::Call;
 use crate::delete;
 use crate::object::{self, list, text};
@@ -80,6 +81,8 @@ pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> 
     let mut options = delete::Options::from_body(options)?;
     options.dry_run |= call.dry_run;
     let namespace = call.namespace.as_deref();
+    let place = namespace.unwrap_or_default();
+    restriction::remove_pod(server, &call.identity, call.subject(), place, "evict")?;
     delete::delete(server, call.kind, namespace, call.name()?, &options).await?;
     resource::created(call)
 }

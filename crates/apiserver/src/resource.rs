@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::authorize::{self, Action};
+use crate::auth::authorize::{self, Action};
+use crate::auth::identity::Identity;
+use crate::auth::{restriction, review, token_request};
 use crate::call::Call;
 use crate::delete::{self, Outcome};
 use crate::document::Document;
-use crate::identity::Identity;
 use crate::input::{self, FieldValidation};
 use crate::path::{Query, ResourcePath};
 use crate::reply::{self, Request, Response};
@@ -18,9 +19,7 @@ use crate::selector::Selection;
 use crate::server::ApiServer;
 use crate::status::{self, Failure};
 use crate::update::{Change, Part, Target};
-use crate::{
-    apply, create, kubelet, list, managed, negotiate, object, pods, present, review, scale, update, watch,
-};
+use crate::{apply, create, kubelet, list, managed, negotiate, object, pods, present, scale, update, watch};
 
 /// Kubernetes' name for what a method does to a path.
 fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Failure> {
@@ -48,6 +47,37 @@ fn options(verb: &str) -> &'static str {
     }
 }
 
+/// What a request wants to do, as authorizers see it.
+fn action<'a>(path: &'a ResourcePath, verb: &'static str, selected: Option<&'a Selection>) -> Action<'a> {
+    let name = path
+        .name
+        .as_deref()
+        .or_else(|| selected?.name())
+        .unwrap_or_default();
+    // A namespace lies in itself, so that rights in it are rights to it.
+    let namespace = match (path.group.as_str(), path.resource.as_str(), &path.name) {
+        ("", "namespaces", Some(name)) => name,
+        _ => path.namespace.as_deref().unwrap_or_default(),
+    };
+    Action {
+        verb,
+        group: &path.group,
+        resource: &path.resource,
+        subresource: path.subresource.as_deref().unwrap_or_default(),
+        namespace,
+        name,
+        path: "",
+        selected_node: selected
+            .and_then(|it| it.field("spec.nodeName"))
+            .unwrap_or_default(),
+    }
+}
+
+fn is_stream(action: &Action<'_>) -> bool {
+    (action.group, action.resource) == ("", "pods")
+        && matches!(action.subresource, "exec" | "attach" | "portforward")
+}
+
 /// Answers a request for a resource.
 pub(crate) async fn handle(
     server: &Arc<ApiServer>,
@@ -59,17 +89,16 @@ pub(crate) async fn handle(
     let verb = verb(request.method(), &path, &query)?;
     let kind = kinds::find(&path.group, &path.version, &path.resource);
     let selected = kind.and_then(|kind| Selection::parse(kind, &query).ok());
-    let selected = selected.as_ref().and_then(Selection::name);
-    let action = Action {
-        verb,
-        group: &path.group,
-        resource: &path.resource,
-        subresource: path.subresource.as_deref().unwrap_or_default(),
-        namespace: path.namespace.as_deref().unwrap_or_default(),
-        name: path.name.as_deref().or(selected).unwrap_or_default(),
-        path: "",
-    };
+    let action = action(&path, verb, selected.as_ref());
     authorize::check(server, &identity, &action)?;
+    if action.verb == "get" && is_stream(&action) {
+        // A WebSocket begins with a GET, and does as much as a POST.
+        let action = Action {
+            verb: "create",
+            ..action
+        };
+        authorize::check(server, &identity, &action)?;
+    }
     // Given back when the answer begins: what streams on needs none.
     let _seat = server.limits.seat(&identity.user).await?;
     let Some(kind) = kind else {
@@ -134,6 +163,7 @@ async fn subresource_call(
         (_, "status", "patch") if kind.status => patch(server, call, Part::Status, request).await,
         (_, "scale", _) if kind.scale.is_some() => scale::handle(server, call, verb, request).await,
         ("namespaces", "finalize", "update") => finalize(server, call, request).await,
+        ("serviceaccounts", "token", "create") => token_request::handle(server, call, request).await,
         ("pods", "binding", "create") => pods::bind(server, call, request).await,
         ("pods", "eviction", "create") => pods::evict(server, call, request).await,
         ("pods", "log", "get") => kubelet::log(server, call).await,
@@ -141,7 +171,7 @@ async fn subresource_call(
             kubelet::stream(server, call, subresource, request).await
         }
         (_, "status", _) if kind.status => Err(Failure::method_not_allowed()),
-        ("namespaces", "finalize", _) => Err(Failure::method_not_allowed()),
+        ("namespaces", "finalize", _) | ("serviceaccounts", "token", _) => Err(Failure::method_not_allowed()),
         ("pods", "binding" | "eviction" | "log" | "exec" | "attach" | "portforward", _) => {
             Err(Failure::method_not_allowed())
         }
@@ -215,6 +245,7 @@ pub(crate) fn target(call: &Call, part: Part) -> Result<Target<'_>, Failure> {
         dry_run: call.dry_run,
         manager: &call.manager,
         subresource: call.subresource.as_deref().unwrap_or_default(),
+        identity: &call.identity,
     })
 }
 
@@ -328,6 +359,10 @@ async fn delete_options(call: &Call, request: Request) -> Result<delete::Options
 async fn delete_one(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
     let options = delete_options(call, request).await?;
     let (namespace, name) = (call.namespace.as_deref(), call.name()?);
+    if std::ptr::eq(call.kind, server.pods()) {
+        let namespace = namespace.unwrap_or_default();
+        restriction::remove_pod(server, &call.identity, call.subject(), namespace, "delete")?;
+    }
     match delete::delete(server, call.kind, namespace, name, &options).await? {
         // Kubernetes answers with the object for these kinds, with a status for the others.
         Outcome::Gone(object) if !matches!(call.kind.plural, "pods" | "namespaces") => {

@@ -29,7 +29,7 @@ enum Field {
     Name,
     Namespace,
     /// Of the kind's own.
-    Other(fn(&Value) -> String),
+    Other(&'static str, fn(&Value) -> String),
 }
 
 /// What label selectors need of an object: the rest isn't read.
@@ -87,6 +87,17 @@ impl Selection {
             .map(|requirement| requirement.value.as_str())
     }
 
+    /// The value that a field of the kind's own must have, where the selection says so.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let named = |requirement: &&FieldRequirement| {
+            requirement.equal && matches!(requirement.field, Field::Other(label, _) if label == name)
+        };
+        self.fields
+            .iter()
+            .find(named)
+            .map(|requirement| requirement.value.as_str())
+    }
+
     /// Whether a stored object belongs to the selection.
     pub(crate) fn matches(&self, object: &[u8]) -> bool {
         if self.is_everything() {
@@ -110,7 +121,7 @@ impl Selection {
             let equal = match requirement.field {
                 Field::Name => metadata.name == requirement.value,
                 Field::Namespace => metadata.namespace == requirement.value,
-                Field::Other(text) => {
+                Field::Other(_, text) => {
                     let object: &Value =
                         whole.get_or_insert_with(|| serde_json::from_slice(object).unwrap_or_default());
                     text(object) == requirement.value
@@ -147,7 +158,7 @@ fn find_field(kind: &Kind, name: &str) -> Result<Field, Failure> {
         "metadata.name" => Ok(Field::Name),
         "metadata.namespace" if kind.namespaced => Ok(Field::Namespace),
         _ => match kind.fields.iter().find(|(label, _)| *label == name) {
-            Some((_, text)) => Ok(Field::Other(*text)),
+            Some((label, text)) => Ok(Field::Other(label, *text)),
             None => Err(Failure::bad_request(format!("field label not supported: {name}"))),
         },
     }

@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::identity::Identity;
 use crate::error::Error;
-use crate::identity::Identity;
 use crate::server::ApiServer;
 use crate::tls::ServerTls;
 
@@ -30,14 +30,14 @@ const PING: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 2000;
 
 impl ApiServer {
-    /// Serves the listener until `shutdown`; creates the namespaces that every cluster has before.
+    /// Serves the listener until `shutdown`; puts what every cluster has in place before.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         tls: ServerTls,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
-        self.ensure_namespaces().await?;
+        self.bootstrap().await?;
         let acceptor = TlsAcceptor::from(Arc::new(tls.config()?));
         let connections = TaskTracker::new();
         loop {

@@ -11,14 +11,18 @@ use serde_json::{Value, json};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::authorize::{self, Action};
+use crate::auth::authenticate::authenticate;
+use crate::auth::authorize::{self, Action};
+use crate::auth::identity::{Identity, account_of};
+use crate::auth::node::Nodes;
+use crate::auth::rbac::Rbac;
+use crate::auth::tokens::{TokenConfig, Tokens};
 use crate::call::Call;
 use crate::error::Error;
-use crate::identity::Identity;
 use crate::kubelet::Kubelets;
 use crate::limits::Limits;
-use crate::negotiate::{self, Accept, DiscoveryForm};
-use crate::path::{Query, Route};
+use crate::negotiate::{self, DiscoveryForm};
+use crate::path::Route;
 use crate::reply::{self, Request, Response};
 use crate::status::Failure;
 use crate::tls::ClientTls;
@@ -31,6 +35,8 @@ pub struct Config {
     pub store: PathBuf,
     /// The credentials for kubelets' APIs: logs, exec and the like are refused without.
     pub kubelet_client: Option<ClientTls>,
+    /// How ServiceAccount tokens are made and checked: pods get none without.
+    pub tokens: Option<TokenConfig>,
 }
 
 /// Namespaces that every cluster has.
@@ -41,6 +47,9 @@ pub struct ApiServer {
     pub(crate) store: Store,
     pub(crate) kubelets: Option<Kubelets>,
     pub(crate) limits: Limits,
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) rbac: Rbac,
+    pub(crate) nodes: Nodes,
     /// Cancelled when the server shuts down: watches and streams end then.
     pub(crate) stopping: CancellationToken,
     openapi_json: OnceLock<Bytes>,
@@ -54,16 +63,19 @@ impl std::fmt::Debug for ApiServer {
 }
 
 impl ApiServer {
-    /// Opens the store and prepares to serve it. [`ApiServer::ensure_namespaces`] completes a new cluster.
+    /// Opens the store and prepares to serve it. [`ApiServer::bootstrap`] completes a new cluster.
     pub fn open(config: Config) -> Result<Arc<ApiServer>, Error> {
-        let store = Store::open(&config.store, store::Options::default()).map_err(|source| Error::Store {
+        let unusable = |source| Error::Store {
             path: config.store.clone(),
             source,
-        })?;
-        let kubelets = config.kubelet_client.as_ref().map(Kubelets::new).transpose()?;
+        };
+        let store = Store::open(&config.store, store::Options::default()).map_err(unusable)?;
         Ok(Arc::new(ApiServer {
+            kubelets: config.kubelet_client.as_ref().map(Kubelets::new).transpose()?,
+            tokens: config.tokens.as_ref().map(Tokens::new).transpose()?,
+            rbac: Rbac::new(&store).map_err(unusable)?,
+            nodes: Nodes::new(&store).map_err(unusable)?,
             store,
-            kubelets,
             limits: Limits::default(),
             stopping: CancellationToken::new(),
             openapi_json: OnceLock::new(),
@@ -71,21 +83,11 @@ impl ApiServer {
         }))
     }
 
-    /// Creates the namespaces that every cluster has, where they are missing. [`ApiServer::serve`] does so
+    /// Puts in place what every cluster has: namespaces, default roles and bindings. [`ApiServer::serve`] does so
     /// before it accepts connections.
-    pub async fn ensure_namespaces(&self) -> Result<(), Error> {
+    pub async fn bootstrap(&self) -> Result<(), Error> {
         for name in NAMESPACES {
-            let call = Call {
-                identity: Identity::new("system:apiserver", ["system:masters"]),
-                kind: self.namespaces(),
-                namespace: None,
-                name: None,
-                subresource: None,
-                query: Query::default(),
-                accept: Accept::default(),
-                dry_run: false,
-                manager: "kube-apiserver".to_owned(),
-            };
+            let call = Call::of_server(self.namespaces(), None);
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
             match create::create(self, &call, namespace).await {
                 Ok(_) => {}
@@ -93,7 +95,8 @@ impl ApiServer {
                 Err(failure) => return Err(Error::Namespace(name, failure.message)),
             }
         }
-        Ok(())
+        let roles = Rbac::reconcile(self).await;
+        roles.map_err(|failure| Error::Roles(failure.message))
     }
 
     /// Forgets what happened until now, as time does: lists of the past and watches from there begin anew.
@@ -110,7 +113,11 @@ impl ApiServer {
             async move {
                 let mut request = request;
                 // What these clients write is theirs by name.
-                if let Ok(name) = HeaderValue::from_str(identity.user.trim_start_matches("system:")) {
+                let name = match account_of(&identity.user) {
+                    Some((_, name)) => name,
+                    None => identity.user.trim_start_matches("system:"),
+                };
+                if let Ok(name) = HeaderValue::from_str(name) {
                     request.headers_mut().entry(header::USER_AGENT).or_insert(name);
                 }
                 let request = request.map(|body| {
@@ -123,16 +130,20 @@ impl ApiServer {
         kube::Client::new(service, "default")
     }
 
-    /// Answers a request, whoever sent it. `None` is somebody without a certificate.
-    pub(crate) async fn handle(self: Arc<Self>, identity: Option<Identity>, request: Request) -> Response {
+    /// Answers a request, whoever sent it. `connection` is who showed a certificate, if anybody did.
+    pub(crate) async fn handle(self: Arc<Self>, connection: Option<Identity>, request: Request) -> Response {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let user = identity.as_ref().map(|identity| identity.user.clone());
         let encoding = negotiate::encoding(request.headers());
         let gzip = compress::accepted(request.headers());
-        let response = self
-            .answer(identity, request)
-            .await
-            .unwrap_or_else(|failure| reply::failure(encoding, &failure));
+        let mut user = String::new();
+        let response = match authenticate(&self, connection, request.headers()) {
+            Ok(identity) => {
+                user.clone_from(&identity.user);
+                self.answer(identity, request).await
+            }
+            Err(failure) => Err(failure),
+        };
+        let response = response.unwrap_or_else(|failure| reply::failure(encoding, &failure));
         tracing::debug!(%method, path, user, status = response.status().as_u16(), "request");
         if gzip {
             compress::gzip(response).await
@@ -141,20 +152,9 @@ impl ApiServer {
         }
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        identity: Option<Identity>,
-        request: Request,
-    ) -> Result<Response, Failure> {
+    async fn answer(self: Arc<Self>, identity: Identity, request: Request) -> Result<Response, Failure> {
         let route = Route::parse(request.uri().path());
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        // Health and version tell nothing that isn't meant for everybody.
-        match (&route, read) {
-            (Route::Health, true) => return Ok(reply::bytes(StatusCode::OK, "text/plain", "ok")),
-            (Route::Version, true) => return Ok(reply::json(StatusCode::OK, &version())),
-            _ => {}
-        }
-        let identity = identity.ok_or_else(Failure::unauthorized)?;
         if let Route::Resource(path) = route {
             return resource::handle(&self, identity, path, request).await;
         }
@@ -179,6 +179,9 @@ impl ApiServer {
     /// Documents about the API itself.
     fn document(&self, route: Route, headers: &HeaderMap) -> Result<Response, Failure> {
         let document = match &route {
+            Route::Health => return Ok(reply::bytes(StatusCode::OK, "text/plain", "ok")),
+            Route::Version => return Ok(reply::json(StatusCode::OK, &version())),
+            Route::OpenIdConfiguration | Route::OpenIdKeys => return self.open_id(&route),
             Route::CoreVersions | Route::Groups => return self.root(&route, headers),
             Route::Group(group) => discovery::group(group),
             Route::Resources { group, version } => discovery::resource_list(group, version),
@@ -198,10 +201,23 @@ impl ApiServer {
                 let document = openapi::v3(path).ok_or_else(Failure::no_such_path)?;
                 return Ok(tagged(headers, "application/json", document));
             }
-            Route::Health | Route::Version | Route::Resource(_) | Route::Unknown => None,
+            Route::Resource(_) | Route::Unknown => None,
         };
         let document = document.ok_or_else(Failure::no_such_path)?;
         Ok(tagged(headers, "application/json", document.to_string()))
+    }
+
+    /// How others can check our tokens.
+    fn open_id(&self, route: &Route) -> Result<Response, Failure> {
+        let tokens = self.tokens.as_ref().ok_or_else(Failure::no_such_path)?;
+        let (content_type, document) = match route {
+            Route::OpenIdKeys => ("application/jwk-set+json", tokens.key_set()),
+            _ => ("application/json", tokens.open_id_configuration()),
+        };
+        let mut response = reply::bytes(StatusCode::OK, content_type, document.to_string());
+        let cached = HeaderValue::from_static("public, max-age=3600");
+        response.headers_mut().insert(header::CACHE_CONTROL, cached);
+        Ok(response)
     }
 
     /// `/api` and `/apis`: an index, or everything below it.

@@ -5,6 +5,8 @@ use kinds::Kind;
 use patch::apply::{self, Managers};
 use serde_json::Value;
 
+use crate::auth::identity::Identity;
+use crate::auth::{rbac, restriction};
 use crate::delete;
 use crate::managed::{self, Writer};
 use crate::object::{self, assign, text};
@@ -36,6 +38,8 @@ pub(crate) struct Target<'a> {
     /// In whose name fields change, and through which subresource.
     pub(crate) manager: &'a str,
     pub(crate) subresource: &'a str,
+    /// Who changes it.
+    pub(crate) identity: &'a Identity,
 }
 
 impl<'a> Target<'a> {
@@ -79,6 +83,11 @@ pub(crate) async fn update(
         let (Change::To(wanted) | Change::Applied(wanted, _)) = &change;
         let insists = check_preconditions(&target, &current, wanted, entry.revision)?;
         let new = prepare(&target, &current, change)?;
+        if target.part != Part::Server {
+            let status = target.part == Part::Status;
+            restriction::update(target.identity, target.kind, status, &current, &new)?;
+            rbac::check_escalation(server, target.identity, target.kind, Some(&current), &new)?;
+        }
         if new == current {
             return Ok(entry.value);
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use apiserver::{ApiServer, ClientTls, Identity, ServerTls};
+use apiserver::{ApiServer, ClientTls, Identity, ServerTls, TokenConfig};
 use supervisor::network::Family;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Server;
 use crate::failure::Failure;
+
+/// The issuer of ServiceAccount tokens, as Kubernetes' installers call it.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 pub(crate) async fn run(args: Server) -> Result<(), Failure> {
     Ok(serve(args).await?)
@@ -38,6 +41,7 @@ async fn serve(args: Server) -> anyhow::Result<()> {
     let config = apiserver::Config {
         store: args.store.clone(),
         kubelet_client: Some(kubelet_client),
+        tokens: Some(tokens(&args)?),
     };
     let api = ApiServer::open(config)?;
     // Before anything else runs: a second server must not touch objects that the first one serves.
@@ -46,8 +50,8 @@ async fn serve(args: Server) -> anyhow::Result<()> {
         let listener = TcpListener::bind(socket).await;
         listeners.push(listener.with_context(|| format!("can't listen on {socket}"))?);
     }
-    // The namespaces are there before the controllers look.
-    api.ensure_namespaces().await?;
+    // Namespaces and roles are there before the controllers look.
+    api.bootstrap().await?;
     tracing::info!(listen = ?args.listen, store = %args.store.display(), "serving");
     let controllers = controllers::Config {
         cluster_cidrs: args.pod_cidr,
@@ -70,10 +74,13 @@ async fn run_all(
     // Clients end first, so that their last requests are answered.
     let (clients, server) = (CancellationToken::new(), CancellationToken::new());
     let mut parts = JoinSet::new();
-    let client = api.client(identity("system:kube-controller-manager"));
+    let (own, shared) = (api.clone(), identity("system:kube-controller-manager"));
+    let controllers = controllers::Clients::new(api.client(shared), move |name| {
+        own.client(Identity::service_account("kube-system", name))
+    });
     let token = clients.clone();
     parts.spawn(async move {
-        controllers::run(client, config, token)
+        controllers::run(controllers, config, token)
             .await
             .context("the controllers failed")
     });
@@ -120,7 +127,19 @@ async fn serve_all(
     Ok(())
 }
 
-/// One of the server's own; it needs no group to be known as that.
+/// What ServiceAccount tokens are signed and checked with. Clusters of older versions get their keys here.
+fn tokens(args: &Server) -> anyhow::Result<TokenConfig> {
+    let keys = pki::TokenKeys::load_or_create(&args.pki)?;
+    let listen = args.listen.first().context("--listen names no address")?;
+    Ok(TokenConfig {
+        issuer: ISSUER.to_owned(),
+        public_url: format!("https://{listen}"),
+        signing_pem: keys.signing,
+        verification_pem: keys.verification,
+    })
+}
+
+/// One of the server's own; its roles are bound to its name.
 fn identity(user: &str) -> Identity {
     Identity::new(user, [""; 0])
 }

@@ -171,6 +171,10 @@ fn kind_paths(kind: &'static Kind) -> Vec<Path> {
             "eviction",
             maker.create_subresource("Eviction", ("policy", "v1", "Eviction")),
         ),
+        (
+            "token",
+            maker.create_subresource("Token", ("authentication.k8s.io", "v1", "TokenRequest")),
+        ),
     ] {
         if kind.subresources.contains(&subresource) {
             paths.push(Path {

@@ -1,6 +1,9 @@
 //! The schemas of the served kinds, and of what requests carry besides them.
 
-use k8s_openapi::api::{autoscaling::v1 as autoscaling, core::v1 as core, policy::v1 as policy};
+use k8s_openapi::api::{
+    authentication::v1 as authentication, autoscaling::v1 as autoscaling, core::v1 as core,
+    policy::v1 as policy,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator};
 
@@ -13,6 +16,7 @@ const OTHERS: &[Add] = &[
     add::<meta::ListMeta>,
     add::<meta::Patch>,
     add::<meta::Status>,
+    add::<authentication::TokenRequest>,
     add::<autoscaling::Scale>,
     add::<core::Binding>,
     add::<policy::Eviction>,

@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A running cluster whose nodes are objects only; it ends when this is dropped.
 struct Cluster {
     client: Client,
+    scheduler: Client,
     stop: CancellationToken,
     _guard: DropGuard,
     _dir: tempfile::TempDir,
@@ -32,15 +33,18 @@ impl Cluster {
         let server = ApiServer::open(Config {
             store,
             kubelet_client: None,
+            tokens: None,
         })
         .unwrap();
-        server.ensure_namespaces().await.unwrap();
+        server.bootstrap().await.unwrap();
         let stop = CancellationToken::new();
         let client = server.client(Identity::new("admin", ["system:masters"]));
         let config = controllers::Config::default();
         tokio::spawn(controllers::run(client.clone(), config, stop.clone()));
         Self {
             client,
+            // As in a cluster: with the rights of its role, and no others.
+            scheduler: server.client(Identity::new("system:kube-scheduler", [""; 0])),
             _guard: stop.clone().drop_guard(),
             stop,
             _dir: dir,
@@ -50,7 +54,7 @@ impl Cluster {
     /// Starts a scheduler, which ends with the returned token.
     fn schedule(&self) -> CancellationToken {
         let stop = self.stop.child_token();
-        tokio::spawn(scheduler::run(self.client.clone(), stop.clone()));
+        tokio::spawn(scheduler::run(self.scheduler.clone(), stop.clone()));
         stop
     }
 

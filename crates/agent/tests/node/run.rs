@@ -66,6 +66,7 @@ impl Cluster {
         let config = apiserver::Config {
             store: dir.path().join("store.redb"),
             kubelet_client: None,
+            tokens: None,
         };
         Cluster {
             server: ApiServer::open(config).expect("a server"),

@@ -11,7 +11,7 @@ fn node(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn without_a_certificate_there_is_only_health_and_version() {
+async fn nobody_known_sees_health_and_version_alone() {
     let running = Running::start().await;
     let raw = Raw(running.stranger());
     for path in ["/healthz", "/livez", "/readyz", "/version"] {
@@ -21,10 +21,18 @@ async fn without_a_certificate_there_is_only_health_and_version() {
         let refused = raw.get(path).await;
         assert_eq!(
             (refused.code, &refused.body["reason"]),
-            (401, &json!("Unauthorized")),
+            (403, &json!("Forbidden")),
             "{path}"
         );
     }
+    assert_eq!(
+        raw.get(PODS).await.message(),
+        "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    assert_eq!(
+        raw.get("/apis").await.message(),
+        "forbidden: User \"system:anonymous\" cannot get path \"/apis\""
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod accounts;
 mod applies;
 mod deletion;
 mod kubectl;
@@ -13,5 +14,7 @@ mod objects;
 mod owners;
 mod patches;
 mod protobufs;
+mod roles;
 mod support;
+mod tokens;
 mod watches;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use apiserver::{ApiServer, ClientTls, Config, Identity, ServerTls};
+use apiserver::{ApiServer, ClientTls, Config, Identity, ServerTls, TokenConfig};
 use http_body_util::BodyExt;
 use pki::{Authority, KeyPairPem, Subject};
 use rustls::pki_types::CertificateDer;
@@ -28,6 +28,17 @@ impl Running {
     }
 
     pub(crate) async fn start_at(address: &str) -> Running {
+        Running::start_with(address, false).await
+    }
+
+    /// A server that gives ServiceAccount tokens, with the account `default` in the namespace `default`.
+    pub(crate) async fn with_tokens() -> Running {
+        let running = Running::start_with("127.0.0.1:0", true).await;
+        running.account("default").await;
+        running
+    }
+
+    async fn start_with(address: &str, with_tokens: bool) -> Running {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_create(dir.path()).unwrap();
         let kubelet_client = client_pair(&authority, "kube-apiserver-kubelet-client", "system:masters");
@@ -38,9 +49,10 @@ impl Running {
                 cert_pem: kubelet_client.cert,
                 key_pem: kubelet_client.key,
             }),
+            tokens: with_tokens.then(|| token_config(dir.path())),
         };
         let server = ApiServer::open(config).unwrap();
-        server.ensure_namespaces().await.unwrap();
+        server.bootstrap().await.unwrap();
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let pair = authority
@@ -83,10 +95,35 @@ impl Running {
 
     /// A client over TLS without a certificate.
     pub(crate) fn stranger(&self) -> kube::Client {
+        kube::Client::try_from(self.stranger_config()).unwrap()
+    }
+
+    fn stranger_config(&self) -> kube::Config {
         let mut config = kube::Config::new(format!("https://{}", self.address).parse().unwrap());
         let der = CertificateDer::from_pem_slice(self.authority.cert_pem().as_bytes()).unwrap();
         config.root_cert = Some(vec![der.to_vec()]);
-        kube::Client::try_from(config).unwrap()
+        config
+    }
+
+    /// A client over TLS with a token.
+    pub(crate) fn with_token(&self, token: &str) -> Raw {
+        let mut config = self.stranger_config();
+        config.auth_info.token = Some(token.to_owned().into());
+        Raw(kube::Client::try_from(config).unwrap())
+    }
+
+    /// Creates a ServiceAccount in the namespace `default`.
+    pub(crate) async fn account(&self, name: &str) {
+        let account = json!({ "metadata": { "name": name } });
+        assert_eq!(self.raw().post(ACCOUNTS, &account).await.code, 201);
+    }
+
+    /// A token for a ServiceAccount, as asked for.
+    pub(crate) async fn token(&self, account: &str, spec: Value) -> String {
+        let path = format!("{ACCOUNTS}/{account}/token");
+        let answer = self.raw().post(&path, &json!({ "spec": spec })).await;
+        assert_eq!(answer.code, 201, "{}", answer.body);
+        answer.body["status"]["token"].as_str().unwrap().to_owned()
     }
 
     /// Requests of an administrator.
@@ -249,6 +286,20 @@ impl Raw {
     }
 }
 
+/// Who issues tokens here.
+pub(crate) const ISSUER: &str = "https://issuer.test";
+
+fn token_config(dir: &std::path::Path) -> TokenConfig {
+    let keys = pki::TokenKeys::load_or_create(dir).unwrap();
+    TokenConfig {
+        issuer: ISSUER.to_owned(),
+        public_url: "https://server.test:6443".to_owned(),
+        signing_pem: keys.signing,
+        verification_pem: keys.verification,
+    }
+}
+
+pub(crate) const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";

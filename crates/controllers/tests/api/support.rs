@@ -19,7 +19,7 @@ pub(crate) const CA: &str = "-----BEGIN CERTIFICATE-----\n";
 /// A running cluster without nodes; it ends when this is dropped.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
-    controllers: Client,
+    controllers: controllers::Clients,
     config: controllers::Config,
     stop: CancellationToken,
     _guard: DropGuard,
@@ -51,14 +51,20 @@ impl Cluster {
         let server = ApiServer::open(Config {
             store,
             kubelet_client: None,
+            tokens: None,
         })
         .unwrap();
-        server.ensure_namespaces().await.unwrap();
+        server.bootstrap().await.unwrap();
         let stop = CancellationToken::new();
-        let identity = Identity::new("system:kube-controller-manager", ["system:masters"]);
+        // As in a cluster: each with the rights of its role, and no others.
+        let shared = Identity::new("system:kube-controller-manager", [""; 0]);
+        let own = server.clone();
+        let controllers = controllers::Clients::new(server.client(shared), move |name| {
+            own.client(Identity::service_account("kube-system", name))
+        });
         Self {
             client: server.client(Identity::new("admin", ["system:masters"])),
-            controllers: server.client(identity),
+            controllers,
             config,
             _guard: stop.clone().drop_guard(),
             stop,

@@ -6,5 +6,6 @@ use crate::kind::Kind;
 
 pub(crate) const KIND: Kind = Kind {
     short_names: &["sa"],
+    subresources: &["token"],
     ..Kind::namespaced::<ServiceAccount>("serviceaccount")
 };

@@ -100,9 +100,10 @@ impl Lab {
                 cert_pem: caller.cert,
                 key_pem: caller.key,
             }),
+            tokens: None,
         })
         .unwrap();
-        server.ensure_namespaces().await.unwrap();
+        server.bootstrap().await.unwrap();
         let mut lab = Self {
             client: server.client(Identity::new("admin", ["system:masters"])),
             server,
