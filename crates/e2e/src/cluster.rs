@@ -1,5 +1,6 @@
 //! A cluster for one test.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +14,18 @@ use crate::command::{Outcome, eventually, run};
 pub struct Options {
     /// Number of nodes; 3 when zero.
     pub nodes: u32,
+    /// The value of `--ip-family`, if it is given.
+    pub ip_family: Option<&'static str>,
+}
+
+impl Options {
+    /// A cluster of these families.
+    pub fn of(ip_family: &'static str) -> Options {
+        Options {
+            ip_family: Some(ip_family),
+            ..Options::default()
+        }
+    }
 }
 
 /// A running cluster, taken out when dropped.
@@ -45,9 +58,15 @@ impl Cluster {
         // A test that was killed may have left one of this name.
         cluster.ripstop(&["down"]).ok();
         let nodes = if options.nodes == 0 { 3 } else { options.nodes }.to_string();
-        cluster
-            .ripstop(&[&["up", "--no-kubeconfig", "--nodes", &nodes], more].concat())
-            .ok();
+        let mut args = vec!["up", "--no-kubeconfig", "--nodes", &nodes];
+        args.extend(
+            options
+                .ip_family
+                .iter()
+                .flat_map(|family| ["--ip-family", family]),
+        );
+        args.extend(more);
+        cluster.ripstop(&args).ok();
         cluster
     }
 
@@ -174,13 +193,25 @@ impl Drop for Cluster {
 pub struct Pod {
     /// Name.
     pub name: String,
-    /// Address.
+    /// Address, of the cluster's preferred family.
     pub ip: String,
+    /// All its addresses, one a family.
+    pub ips: Vec<IpAddr>,
     /// Node.
     pub node: String,
 }
 
 impl Pod {
+    /// A URL at each of its addresses, with the address of that family that `client` has.
+    pub fn urls(&self, port: u16, path: &str, client: &Pod) -> Vec<(String, IpAddr)> {
+        let url = |ip: &IpAddr| {
+            let own = client.ips.iter().find(|own| own.is_ipv4() == ip.is_ipv4());
+            let own = own.expect("each pod has an address of each of the cluster's families");
+            (format!("http://{}{path}", SocketAddr::new(*ip, port)), *own)
+        };
+        self.ips.iter().map(url).collect()
+    }
+
     fn read(object: &Value) -> Pod {
         let text = |pointer: &str| {
             object
@@ -189,9 +220,12 @@ impl Pod {
                 .unwrap_or_default()
                 .to_owned()
         };
+        let ips = object.pointer("/status/podIPs").and_then(Value::as_array);
+        let ips = ips.into_iter().flatten();
         Pod {
             name: text("/metadata/name"),
             ip: text("/status/podIP"),
+            ips: ips.filter_map(|ip| ip["ip"].as_str()?.parse().ok()).collect(),
             node: text("/spec/nodeName"),
         }
     }

@@ -41,9 +41,11 @@ impl Traces {
         {
             found.insert(format!("nftables: {}", line.trim()));
         }
-        let routes = run(Command::new("ip").args(["route"]), None).stdout;
-        for line in routes.lines().filter(|line| line.contains(&format!("rs-{name}"))) {
-            found.insert(format!("route {line}"));
+        for family in ["-4", "-6"] {
+            let routes = run(Command::new("ip").args([family, "route"]), None).stdout;
+            for line in routes.lines().filter(|line| line.contains(&format!("rs-{name}"))) {
+                found.insert(format!("route {line}"));
+            }
         }
         Traces { found }
     }

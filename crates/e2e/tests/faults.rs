@@ -1,9 +1,11 @@
 //! What breaks, and what must not notice.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use e2e::{Cluster, Options, Traces, eventually};
+use rstest::rstest;
 
 /// A download of one pod from another that takes some seconds, run by `kubectl exec`-free means: a process
 /// inside the pod, so that the kubelet's restart doesn't end it.
@@ -41,21 +43,26 @@ fn kill(pid: i32) {
     assert!(status.success(), "{pid} could not be killed");
 }
 
-#[test]
-fn a_download_does_not_notice_that_agents_and_server_are_killed() {
-    let cluster = Cluster::up("e2e-kill", &Options::default());
+#[rstest]
+#[case::ipv4("ipv4")]
+#[case::ipv6("ipv6")]
+#[case::dual("dual")]
+fn a_download_does_not_notice_that_agents_and_server_are_killed(#[case] family: &'static str) {
+    let cluster = Cluster::up(&format!("e2e-kill-{family}"), &Options::of(family));
     cluster.deployment("web", 3);
     let pods = cluster.pods("web");
     let (client, server) = (&pods[0], &pods[1]);
     assert_ne!(client.node, server.node);
     // 40 chunks of 64 KiB, one every 200 ms: eight seconds.
-    let url = format!("http://{}:8080/?chunks=40&interval=200ms&size=2621440", server.ip);
+    // By the family that isn't the preferred one, where there are two.
+    let urls = server.urls(8080, "/?chunks=40&interval=200ms&size=2621440", client);
+    let (url, _) = urls.last().expect("a pod has an address");
     for process in [
         format!("agent {}", client.node),
         format!("agent {}", server.node),
         "server".to_owned(),
     ] {
-        start_download(&cluster, &client.name, &url);
+        start_download(&cluster, &client.name, url);
         let before = cluster.pid(&process);
         kill(before);
         eventually(Duration::from_secs(20), || {
@@ -82,7 +89,13 @@ fn a_download_does_not_notice_that_agents_and_server_are_killed() {
 
 #[test]
 fn pods_survive_a_killed_containerd() {
-    let cluster = Cluster::up("e2e-containerd", &Options { nodes: 1 });
+    let cluster = Cluster::up(
+        "e2e-containerd",
+        &Options {
+            nodes: 1,
+            ..Options::default()
+        },
+    );
     cluster.deployment("web", 2);
     let before = cluster.pods("web");
     let pid = cluster.pid("containerd node-1");
@@ -117,7 +130,13 @@ fn pods_survive_a_killed_containerd() {
 
 #[test]
 fn after_a_crash_of_everything_up_brings_the_same_cluster_back() {
-    let cluster = Cluster::up("e2e-crash", &Options { nodes: 2 });
+    let cluster = Cluster::up(
+        "e2e-crash",
+        &Options {
+            nodes: 2,
+            ..Options::default()
+        },
+    );
     cluster.deployment("web", 4);
     cluster
         .kubectl(&["create", "configmap", "kept", "--from-literal=a=b"])
@@ -150,7 +169,13 @@ fn after_a_crash_of_everything_up_brings_the_same_cluster_back() {
 
 #[test]
 fn a_stopped_node_is_seen_as_gone_and_comes_back() {
-    let cluster = Cluster::up("e2e-node", &Options { nodes: 2 });
+    let cluster = Cluster::up(
+        "e2e-node",
+        &Options {
+            nodes: 2,
+            ..Options::default()
+        },
+    );
     cluster.deployment("web", 2);
     cluster.ripstop(&["node", "stop", "node-2"]).ok();
     cluster
@@ -184,8 +209,20 @@ fn a_stopped_node_is_seen_as_gone_and_comes_back() {
 
 #[test]
 fn two_clusters_live_side_by_side() {
-    let first = Cluster::up("e2e-one", &Options { nodes: 1 });
-    let second = Cluster::up("e2e-two", &Options { nodes: 1 });
+    let first = Cluster::up(
+        "e2e-one",
+        &Options {
+            nodes: 1,
+            ..Options::default()
+        },
+    );
+    let second = Cluster::up(
+        "e2e-two",
+        &Options {
+            nodes: 1,
+            ..Options::default()
+        },
+    );
     first.deployment("web", 1);
     second.deployment("web", 1);
     let name = first.name().to_owned();
@@ -197,9 +234,12 @@ fn two_clusters_live_side_by_side() {
         .ok();
 }
 
-#[test]
-fn check_proves_the_network_and_cleans_up() {
-    let cluster = Cluster::up("e2e-check", &Options::default());
+#[rstest]
+#[case::ipv4("ipv4", &[false])]
+#[case::ipv6("ipv6", &[true])]
+#[case::dual("dual", &[false, true])]
+fn check_proves_the_network_and_cleans_up(#[case] family: &'static str, #[case] six: &[bool]) {
+    let cluster = Cluster::up(&format!("e2e-check-{family}"), &Options::of(family));
     let report = cluster.ripstop(&["check"]).ok();
     assert!(report.contains('✓') && !report.contains('✗'), "{report}");
     let json: serde_json::Value =
@@ -208,6 +248,20 @@ fn check_proves_the_network_and_cleans_up() {
         json["rows"].as_array().is_some_and(|rows| rows.len() >= 5),
         "{json}"
     );
+    // Each kind of path is tried in each family, and in no other.
+    let rows = json["rows"].as_array().expect("there are some");
+    for check in [
+        "addresses",
+        "pod to pod, across nodes",
+        "pod to node",
+        "pod to outside",
+    ] {
+        let of_check = rows.iter().filter(|row| row["check"] == check);
+        let found: BTreeSet<bool> = of_check
+            .filter_map(|row| Some(row["path"].as_str()?.contains("(IPv6)")))
+            .collect();
+        assert_eq!(found, six.iter().copied().collect(), "{check}");
+    }
 
     eventually(Duration::from_secs(30), || {
         let left = cluster.kubectl(&["get", "namespaces", "-o", "name"]).ok();
@@ -221,7 +275,13 @@ fn check_proves_the_network_and_cleans_up() {
 
 #[test]
 fn logs_follow_a_running_pod() {
-    let cluster = Cluster::up("e2e-logs", &Options { nodes: 1 });
+    let cluster = Cluster::up(
+        "e2e-logs",
+        &Options {
+            nodes: 1,
+            ..Options::default()
+        },
+    );
     let script = "i=0; while [ $i -lt 20 ]; do echo line-$i; i=$((i+1)); sleep 0.2; done";
     cluster
         .kubectl(&[

@@ -82,7 +82,13 @@ async fn pods_reach_outside_although_the_machine_drops_what_it_forwards() {
     ]);
     let before = firewall(&["-S"]);
 
-    let cluster = Cluster::up("e2e-firewall", &Options { nodes: 2 });
+    let cluster = Cluster::up(
+        "e2e-firewall",
+        &Options {
+            nodes: 2,
+            ..Options::default()
+        },
+    );
     cluster.deployment("web", 2);
     let pods = cluster.pods("web");
     let url = format!("http://{}:8080/", pods[1].ip);

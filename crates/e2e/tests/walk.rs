@@ -1,13 +1,23 @@
 //! The first walk of the README: what a new user does with a fresh cluster.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::Duration;
 
 use e2e::{Cluster, Options, Traces, eventually};
+use rstest::rstest;
 use serde_json::Value;
 
-#[test]
-fn every_pod_reaches_every_other_by_its_own_address_and_down_leaves_nothing() {
-    let cluster = Cluster::up("e2e-walk", &Options::default());
+#[rstest]
+#[case::ipv4("ipv4", 1)]
+#[case::ipv6("ipv6", 1)]
+#[case::dual("dual", 2)]
+fn every_pod_reaches_every_other_by_its_own_address_and_down_leaves_nothing(
+    #[case] family: &'static str,
+    #[case] addresses: usize,
+) {
+    let cluster = Cluster::up(&format!("e2e-walk-{family}"), &Options::of(family));
     cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
     cluster.deployment("web", 6);
     let pods = cluster.pods("web");
@@ -16,28 +26,83 @@ fn every_pod_reaches_every_other_by_its_own_address_and_down_leaves_nothing() {
     assert_eq!(nodes.len(), 3, "spread over three nodes: {pods:?}");
     for client in &pods {
         for server in &pods {
-            let url = format!("http://{}:8080/hello", server.ip);
-            let text = cluster
-                .exec(&client.name, &["timeout", "5", "wget", "-qO-", &url])
-                .ok();
-            let answer: Value = serde_json::from_str(&text).expect("the toolbox answers in JSON");
-            assert_eq!(answer["hostname"], server.name.as_str());
-            assert_eq!(
-                answer["client_ip"],
-                client.ip.as_str(),
-                "{client:?} to {server:?} was translated"
-            );
-            assert_eq!(answer["path"], "/hello");
+            assert_eq!(server.ips.len(), addresses, "{server:?}");
+            for (url, own) in server.urls(8080, "/hello", client) {
+                let text = cluster.exec(&client.name, &["toolbox", "get", &url]).ok();
+                let answer: Value = serde_json::from_str(&text).expect("the toolbox answers in JSON");
+                assert_eq!(answer["hostname"], server.name.as_str());
+                assert_eq!(
+                    answer["client_ip"],
+                    own.to_string(),
+                    "{client:?} to {url} was translated"
+                );
+                assert_eq!(answer["path"], "/hello");
+            }
         }
     }
+    let families = cluster.get(&["nodes"])["items"][0]["spec"]["podCIDRs"].clone();
+    assert_eq!(families.as_array().map(Vec::len), Some(addresses), "{families}");
     let name = cluster.name().to_owned();
     drop(cluster);
     Traces::of(&name).assert_none();
 }
 
-#[test]
-fn the_verbs_people_debug_with_work() {
-    let cluster = Cluster::up("e2e-verbs", &Options::default());
+/// A pod that is ready once its node has reached it by HTTP and by TCP.
+const PROBED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: probed}
+spec:
+  containers:
+  - name: http
+    image: localhost/ripstop/toolbox:1
+    readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
+  - name: tcp
+    image: localhost/ripstop/toolbox:1
+    command: [toolbox, serve, --http, "8081", --echo, "9001"]
+    readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
+"#;
+
+#[rstest]
+#[case::ipv4("ipv4")]
+#[case::ipv6("ipv6")]
+#[case::dual("dual")]
+fn probes_and_forwarded_ports_reach_a_pod(#[case] family: &'static str) {
+    let options = Options {
+        nodes: 1,
+        ..Options::of(family)
+    };
+    let cluster = Cluster::up(&format!("e2e-ports-{family}"), &options);
+    cluster.kubectl_with(&["create", "-f", "-"], PROBED).ok();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/probed", "--timeout=60s"])
+        .ok();
+    let mut forward = cluster
+        .kubectl_command(&["port-forward", "pod/probed", ":8080"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    let mut lines = BufReader::new(forward.stdout.take().expect("it is piped")).lines();
+    let line = lines.next().expect("it says where").expect("a line");
+    // "Forwarding from 127.0.0.1:40123 -> 8080"
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut stream = TcpStream::connect(words[2]).expect("the forwarded port");
+    stream
+        .write_all(b"GET /forwarded HTTP/1.0\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    forward.kill().expect("ended");
+    forward.wait().expect("reaped");
+    assert!(answer.contains("\"path\":\"/forwarded\""), "{line}: {answer}");
+}
+
+#[rstest]
+#[case::ipv4("ipv4")]
+#[case::ipv6("ipv6")]
+#[case::dual("dual")]
+fn the_verbs_people_debug_with_work(#[case] family: &'static str) {
+    let cluster = Cluster::up(&format!("e2e-verbs-{family}"), &Options::of(family));
     cluster.deployment("web", 3);
     let wide = cluster.kubectl(&["get", "pods", "-o", "wide"]).ok();
     assert!(
@@ -112,7 +177,13 @@ fn the_verbs_people_debug_with_work() {
 
 #[test]
 fn rollouts_restart_undo_and_keep_history() {
-    let cluster = Cluster::up("e2e-rollout", &Options { nodes: 2 });
+    let cluster = Cluster::up(
+        "e2e-rollout",
+        &Options {
+            nodes: 2,
+            ..Options::default()
+        },
+    );
     cluster.deployment("web", 3);
     let before = cluster.pods("web");
     cluster.kubectl(&["rollout", "restart", "deployment/web"]).ok();
@@ -161,7 +232,13 @@ fn rollouts_restart_undo_and_keep_history() {
 
 #[test]
 fn broken_manifests_are_refused_with_errors_that_help() {
-    let cluster = Cluster::up("e2e-errors", &Options { nodes: 1 });
+    let cluster = Cluster::up(
+        "e2e-errors",
+        &Options {
+            nodes: 1,
+            ..Options::default()
+        },
+    );
     let unknown = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: i, imagee: j}]}\n";
     let error = cluster.kubectl_with(&["apply", "-f", "-"], unknown).refused();
     assert!(
