@@ -46,7 +46,13 @@ impl Inside {
 
 #[test]
 fn a_pods_token_gives_what_its_account_is_bound_to_until_the_pod_is_gone() {
-    let cluster = Cluster::up("e2e-access", &Options { nodes: 1 });
+    let cluster = Cluster::up(
+        "e2e-access",
+        &Options {
+            nodes: 1,
+            ..Options::default()
+        },
+    );
     cluster.deployment("web", 1);
     let pod = cluster.pods("web")[0].name.clone();
     let inside = Inside::of(&cluster, &pod);

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 #[test]
 fn a_cluster_of_tunnels_passes_every_check() {
-    let options = Options { nodes: 2 };
+    let options = Options {
+        nodes: 2,
+        ..Options::default()
+    };
     let cluster = Cluster::up_with("e2e-vxlan", &options, &["--pod-network", "vxlan"]);
     cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
     let report = cluster.ripstop(&["check", "-o", "json"]).ok();
