@@ -22,11 +22,16 @@ mod check;
 
 // A folder an API group, in it a file a kind (or a family): its entry in the table, defaults, rules, columns.
 mod apps;
+mod batch;
 mod coordination;
 mod core;
 mod discovery;
 mod networking;
+mod node;
+mod policy;
 mod rbac;
+mod scheduling;
+mod storage;
 
 // Pods are large, and other kinds hold them as templates.
 mod pod;

@@ -1,7 +1,9 @@
 //! The table itself, and the look-ups in it.
 
 use crate::kind::Kind;
-use crate::{apps, coordination, core, discovery, networking, pod, rbac};
+use crate::{
+    apps, batch, coordination, core, discovery, networking, node, pod, policy, rbac, scheduling, storage,
+};
 
 static KINDS: &[Kind] = &[
     core::configmap::KIND,
@@ -24,6 +26,8 @@ static KINDS: &[Kind] = &[
     apps::deployment::KIND,
     apps::replicaset::KIND,
     apps::statefulset::KIND,
+    batch::cronjob::KIND,
+    batch::job::KIND,
     coordination::lease::KIND,
     discovery::endpointslice::KIND,
     networking::ingress::KIND,
@@ -31,10 +35,17 @@ static KINDS: &[Kind] = &[
     networking::ipaddress::KIND,
     networking::networkpolicy::KIND,
     networking::servicecidr::KIND,
+    node::runtimeclass::KIND,
+    policy::poddisruptionbudget::KIND,
     rbac::binding::CLUSTER_KIND,
     rbac::role::CLUSTER_KIND,
     rbac::binding::KIND,
     rbac::role::KIND,
+    scheduling::priorityclass::KIND,
+    storage::csidriver::KIND,
+    storage::csinode::KIND,
+    storage::storageclass::KIND,
+    storage::volumeattachment::KIND,
 ];
 
 /// Every kind, grouped by API group; within a group in the order of discovery.

@@ -23,7 +23,8 @@ pub(crate) fn scheduling(errors: &mut Errors, spec: &Value, path: &Field) {
     }
 }
 
-fn toleration(errors: &mut Errors, toleration: &Value, path: &Field) {
+/// Checks one toleration.
+pub(crate) fn toleration(errors: &mut Errors, toleration: &Value, path: &Field) {
     let (key, operator) = (text(toleration, "/key"), text(toleration, "/operator"));
     let (value, effect) = (text(toleration, "/value"), text(toleration, "/effect"));
     if !key.is_empty() {

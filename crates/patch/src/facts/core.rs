@@ -269,6 +269,10 @@ types! { core,
     }
     StorageOSPersistentVolumeSource { secretRef: core::ObjectReference; }
     StorageOSVolumeSource { secretRef: core::LocalObjectReference; }
+    TopologySelectorLabelRequirement { values .list_atomic(); }
+    TopologySelectorTerm atomic {
+        matchLabelExpressions: core::TopologySelectorLabelRequirement .list_atomic();
+    }
     TopologySpreadConstraint { labelSelector: meta::LabelSelector; matchLabelKeys .list_atomic(); }
     TypedLocalObjectReference atomic {}
     Volume {

@@ -10,6 +10,9 @@ macro_rules! name {
     (apps, $name:ident) => {
         concat!("io.k8s.api.apps.v1.", stringify!($name))
     };
+    (batch, $name:ident) => {
+        concat!("io.k8s.api.batch.v1.", stringify!($name))
+    };
     (coordination, $name:ident) => {
         concat!("io.k8s.api.coordination.v1.", stringify!($name))
     };
@@ -25,8 +28,20 @@ macro_rules! name {
     (networking, $name:ident) => {
         concat!("io.k8s.api.networking.v1.", stringify!($name))
     };
+    (node, $name:ident) => {
+        concat!("io.k8s.api.node.v1.", stringify!($name))
+    };
+    (policy, $name:ident) => {
+        concat!("io.k8s.api.policy.v1.", stringify!($name))
+    };
     (rbac, $name:ident) => {
         concat!("io.k8s.api.rbac.v1.", stringify!($name))
+    };
+    (scheduling, $name:ident) => {
+        concat!("io.k8s.api.scheduling.v1.", stringify!($name))
+    };
+    (storage, $name:ident) => {
+        concat!("io.k8s.api.storage.v1.", stringify!($name))
     };
 }
 
@@ -46,22 +61,32 @@ macro_rules! types {
 }
 
 mod apps;
+mod batch;
 mod coordination;
 mod core;
 mod discovery;
 mod meta;
 mod networking;
+mod node;
+mod policy;
 mod rbac;
+mod scheduling;
+mod storage;
 
 use crate::schema::Type;
 
 /// The types of every group, groups ordered as well.
 pub(crate) static TYPES: &[&[Type]] = &[
     apps::TYPES,
+    batch::TYPES,
     coordination::TYPES,
     core::TYPES,
     discovery::TYPES,
     networking::TYPES,
+    node::TYPES,
+    policy::TYPES,
     rbac::TYPES,
+    scheduling::TYPES,
+    storage::TYPES,
     meta::TYPES,
 ];

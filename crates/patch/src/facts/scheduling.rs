@@ -1,0 +1,5 @@
+//! `scheduling.k8s.io/v1`.
+
+types! { scheduling,
+    PriorityClass { metadata: meta::ObjectMeta; }
+}
