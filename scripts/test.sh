@@ -18,6 +18,11 @@ cargo fmt --all --check
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
+step "the BPF object is what its sources say"
+scripts/bpf-tools.sh
+(cd bpf && cargo fmt --check)
+cargo run --quiet --locked -p xtask -- bpf --check
+
 step "licences and banned crates"
 if ! cargo deny --version >/dev/null 2>&1; then
     cargo install cargo-deny --locked --quiet

@@ -1,5 +1,6 @@
 //! Developer tasks that are more than a line of shell: `cargo run -p xtask -- --help`.
 
+mod bpf;
 mod docs;
 mod elf;
 mod image;
@@ -27,6 +28,15 @@ enum Task {
         /// The plugin
         plugin: PathBuf,
     },
+    /// Builds the programs in `bpf/` and keeps the object in crate kernel
+    Bpf {
+        /// Only compare with the object that is kept
+        #[arg(long)]
+        check: bool,
+        /// The repository's root
+        #[arg(long, default_value = ".")]
+        root: PathBuf,
+    },
     /// Checks that the documents say what is
     DocsCheck {
         /// The repository's root
@@ -42,6 +52,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Image(options) => image::build(&options),
         Task::PluginCheck { plugin } => plugin::check(&plugin),
+        Task::Bpf { check, root } => bpf::build(&root, check),
         Task::DocsCheck { root, ripstop } => docs::check(&root, ripstop.as_deref()),
     };
     match done {

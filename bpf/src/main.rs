@@ -1,0 +1,258 @@
+//! The programs that run in the kernel: on every pod's link, and on those that lead to other nodes.
+//!
+//! ```text
+//!          pod a                       node                          pod b
+//!          eth0 ── rip-a ─ from_pod ──┬─► redirect_peer ───────────► eth0
+//!                                     ├─► redirect_neigh ─► to_wire ─► uplink, tunnel
+//!                                     └─► network stack ─► netfilter ─┬─ to_pod ─► rip-b ── eth0
+//!                                                                     └─ to_wire ─► uplink
+//!          uplink, tunnel ─ from_wire ┬─► redirect_peer ───────────► eth0
+//!                                     └─► network stack
+//! ```
+//!
+//! `from_pod` lets nothing pass but what is the pod's own to say, then decides between shortcut and
+//! network stack; `from_wire` does the same for what comes from other nodes. `to_pod` and `to_wire`
+//! see what came by the stack, and learn from it. Which conversation takes which way, and why, is in
+//! [`flow`].
+//!
+//! What isn't decided here goes on: to other programs on the link, to the network stack.
+
+#![no_std]
+#![no_main]
+
+mod flow;
+mod maps;
+mod neighbour;
+mod packet;
+mod way;
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use bpf_abi::{Counter, Endpoint, MARK_SHORTCUT, MARK_UNTRANSLATED, endpoint};
+use maps::{Family, Ipv4, Ipv6, count};
+use neighbour::{Says, link};
+use packet::{Ethernet, Packet, Read, at};
+
+/// On to whoever comes next: tcx's next program, clsact's next filter, the network stack.
+const NEXT: i32 = -1;
+
+const IPV4: u32 = 0x0800u16.to_be() as u32;
+const IPV6: u32 = 0x86ddu16.to_be() as u32;
+const ARP: u32 = 0x0806u16.to_be() as u32;
+
+/// On the node's end of a pod's link, for what the pod sends.
+#[classifier]
+pub fn rip_from_pod(ctx: TcContext) -> i32 {
+    packet::pull(&ctx);
+    match protocol(&ctx) {
+        IPV4 => ipv4_from_pod(&ctx),
+        IPV6 => ipv6_from_pod(&ctx),
+        ARP if neighbour::arp_is_own(&ctx) => NEXT,
+        ARP => drop(Counter::SpoofedNeighbour),
+        _ => drop(Counter::Malformed),
+    }
+}
+
+/// On the node's end of a pod's link, for what the network stack sends to the pod.
+#[classifier]
+pub fn rip_to_pod(ctx: TcContext) -> i32 {
+    packet::pull(&ctx);
+    match protocol(&ctx) {
+        IPV4 => learn_to_pod::<Ipv4>(&ctx),
+        IPV6 => learn_to_pod::<Ipv6>(&ctx),
+        _ => {}
+    }
+    NEXT
+}
+
+/// On links to other nodes, for what comes.
+#[classifier]
+pub fn rip_from_wire(ctx: TcContext) -> i32 {
+    packet::pull(&ctx);
+    match protocol(&ctx) {
+        IPV4 => from_wire::<Ipv4>(&ctx),
+        IPV6 => from_wire::<Ipv6>(&ctx),
+        _ => NEXT,
+    }
+}
+
+/// On links to other nodes, for what goes.
+#[classifier]
+pub fn rip_to_wire(ctx: TcContext) -> i32 {
+    // SAFETY: the context is valid as long as the program runs.
+    let mark = unsafe { (*ctx.skb.skb).mark };
+    if mark & MARK_SHORTCUT == 0 {
+        packet::pull(&ctx);
+        match protocol(&ctx) {
+            IPV4 => learn_to_wire::<Ipv4>(&ctx, mark),
+            IPV6 => learn_to_wire::<Ipv6>(&ctx, mark),
+            _ => {}
+        }
+    }
+    // Others' rules are to see none of ours.
+    if mark & (MARK_SHORTCUT | MARK_UNTRANSLATED) != 0 {
+        ctx.set_mark(mark & !(MARK_SHORTCUT | MARK_UNTRANSLATED));
+    }
+    NEXT
+}
+
+/// The Ethernet header's protocol; none that is known inside a VLAN.
+#[inline(always)]
+fn protocol(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is valid as long as the program runs.
+    unsafe {
+        if (*ctx.skb.skb).vlan_present != 0 {
+            return 0;
+        }
+        (*ctx.skb.skb).protocol
+    }
+}
+
+#[inline(always)]
+fn drop(why: Counter) -> i32 {
+    count(why);
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
+fn ipv4_from_pod(ctx: &TcContext) -> i32 {
+    let Some(packet) = Ipv4::read(ctx) else {
+        return drop(Counter::Malformed);
+    };
+    let Some(own) = sender::<Ipv4>(ctx, &packet) else {
+        return drop(Counter::Spoofed);
+    };
+    from_pod::<Ipv4>(ctx, &packet, own)
+}
+
+#[inline(always)]
+fn ipv6_from_pod(ctx: &TcContext) -> i32 {
+    let Some(packet) = Ipv6::read(ctx) else {
+        return drop(Counter::Malformed);
+    };
+    let says = neighbour::ipv6_says(ctx, packet.key.protocol);
+    if says == Says::AsAnother {
+        return drop(Counter::SpoofedNeighbour);
+    }
+    match sender::<Ipv6>(ctx, &packet) {
+        Some(own) => from_pod::<Ipv6>(ctx, &packet, own),
+        // Neighbours talk by addresses of the link's, or by none before they have one.
+        None if says == Says::AsHost && is_of_link(packet.key.source) => NEXT,
+        None => drop(Counter::Spoofed),
+    }
+}
+
+#[inline(always)]
+fn is_of_link(source: [u32; 4]) -> bool {
+    neighbour::is_link_local(source) || source == [0; 4]
+}
+
+/// The pod that sends, if its addresses are the packet's.
+#[inline(always)]
+fn sender<F: Family>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<&'static Endpoint> {
+    let own = F::endpoint(packet.key.source)?;
+    // SAFETY: `at` has checked that the header is there.
+    let ethernet = unsafe { &*at::<Ethernet>(ctx, 0)? };
+    (own.link == link(ctx) && own.mac == ethernet.source).then_some(own)
+}
+
+#[inline(always)]
+fn from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoint) -> i32 {
+    let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
+    if packet.plain && packet.talks && to_node {
+        if let Some(to) = F::endpoint(packet.key.destination) {
+            if to.link != own.link
+                && to.flags & endpoint::SHAPED == 0
+                && way::fits(ctx, packet, to.mtu)
+                && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
+                && let Some(action) = way::into_pod::<F>(ctx, to)
+            {
+                count(Counter::PeerFromPod);
+                return action;
+            }
+        } else if let Some(to) = F::forward(packet.key.destination)
+            && way::fits(ctx, packet, to.mtu)
+            && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
+            && let Some(action) = way::onto_wire::<F>(ctx, to)
+        {
+            count(Counter::Forwarded);
+            return action;
+        }
+    }
+    count(Counter::StackFromPod);
+    NEXT
+}
+
+#[inline(always)]
+fn from_wire<F: Read>(ctx: &TcContext) -> i32 {
+    // What is no packet at all is the network stack's to refuse.
+    let Some(packet) = F::read(ctx) else {
+        return NEXT;
+    };
+    let to = F::endpoint(packet.key.destination);
+    if F::endpoint(packet.key.source).is_some() {
+        return drop(Counter::SpoofedFromWire);
+    }
+    let Some(to) = to else {
+        return NEXT;
+    };
+    let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
+    if packet.plain
+        && packet.talks
+        && to_node
+        && to.flags & endpoint::SHAPED == 0
+        && way::fits(ctx, &packet, to.mtu)
+        && F::forward(packet.key.source).is_some_and(|from| from.link == link(ctx))
+        && flow::allows::<F>(&packet, bpf_abi::flow::FROM_WIRE)
+        && let Some(action) = way::into_pod::<F>(ctx, to)
+    {
+        count(Counter::PeerFromWire);
+        return action;
+    }
+    count(Counter::StackFromWire);
+    NEXT
+}
+
+#[inline(always)]
+fn learn_to_pod<F: Read>(ctx: &TcContext) {
+    let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
+        return;
+    };
+    // Only pods' conversations may take the shortcut; nothing need be known of others.
+    let there = if F::endpoint(packet.key.source).is_some() {
+        bpf_abi::flow::FROM_POD
+    } else if F::forward(packet.key.source).is_some() {
+        bpf_abi::flow::FROM_WIRE
+    } else {
+        return;
+    };
+    // SAFETY: the context is valid as long as the program runs.
+    let untranslated = unsafe { (*ctx.skb.skb).mark } & MARK_UNTRANSLATED != 0;
+    flow::learn::<F>(&packet, untranslated, there, bpf_abi::flow::FROM_POD);
+}
+
+#[inline(always)]
+fn learn_to_wire<F: Read>(ctx: &TcContext, mark: u32) {
+    let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
+        return;
+    };
+    if F::endpoint(packet.key.source).is_some() && F::forward(packet.key.destination).is_some() {
+        flow::learn::<F>(
+            &packet,
+            mark & MARK_UNTRANSLATED != 0,
+            bpf_abi::flow::FROM_POD,
+            bpf_abi::flow::FROM_WIRE,
+        );
+    }
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: the verifier accepts no program that could get here.
+    unsafe { core::hint::unreachable_unchecked() }
+}

@@ -1,0 +1,260 @@
+//! A packet's headers, read with every length checked.
+
+use aya_ebpf::programs::TcContext;
+use bpf_abi::FlowKey;
+
+use crate::maps::{Family, Ipv4, Ipv6};
+
+/// Length of an Ethernet header.
+pub const ETHERNET: usize = 14;
+/// The headers that decisions are made of: Ethernet, IPv6, TCP.
+const MOST_HEADERS: u32 = 74;
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMP: u8 = 1;
+pub const ICMPV6: u8 = 58;
+/// IPv6's hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+
+/// The Ethernet header in words, as it's aligned to them.
+#[repr(C)]
+pub struct Ethernet {
+    pub destination: [u16; 3],
+    pub source: [u16; 3],
+}
+
+/// IPv4's header without options.
+#[repr(C)]
+pub struct Ipv4Header {
+    pub version_length: u8,
+    pub service: u8,
+    pub length: u16,
+    pub id: u16,
+    pub fragment: u16,
+    pub hops: u8,
+    pub protocol: u8,
+    pub checksum: u16,
+    pub source: u32,
+    pub destination: u32,
+}
+
+/// IPv6's header.
+#[repr(C)]
+pub struct Ipv6Header {
+    pub version: u8,
+    pub rest: [u8; 3],
+    pub length: u16,
+    pub next: u8,
+    pub hops: u8,
+    pub source: [u32; 4],
+    pub destination: [u32; 4],
+}
+
+#[repr(C)]
+struct TcpHeader {
+    ports: [u16; 2],
+    numbers: [u32; 2],
+    length: u8,
+    flags: u8,
+    window: u16,
+    rest: u32,
+}
+
+#[repr(C)]
+struct UdpHeader {
+    ports: [u16; 2],
+    rest: u32,
+}
+
+#[repr(C)]
+struct IcmpHeader {
+    kind: u8,
+    code: u8,
+    checksum: u16,
+    id: u16,
+    sequence: u16,
+}
+
+/// What decisions depend on.
+pub struct Packet<A> {
+    /// Addresses always, ports if it's part of a conversation.
+    pub key: FlowKey<A>,
+    /// It has ports: it's TCP, UDP or an echo, and not the later part of something cut.
+    pub talks: bool,
+    /// Nothing about it needs the network stack: no options, not cut, hops left.
+    pub plain: bool,
+    /// It begins a conversation, and can't be an answer in one.
+    pub begins: bool,
+    /// Length of the network and transport headers, if TCP.
+    pub headers: u32,
+}
+
+impl<A: Copy> Packet<A> {
+    /// The direction of what comes back.
+    #[inline(always)]
+    pub fn answer(&self) -> FlowKey<A> {
+        FlowKey {
+            source: self.key.destination,
+            destination: self.key.source,
+            source_port: self.key.destination_port,
+            destination_port: self.key.source_port,
+            ..self.key
+        }
+    }
+}
+
+/// A family whose packets can be read.
+pub trait Read: Family {
+    /// The packet, if it has the headers that it must have.
+    fn read(ctx: &TcContext) -> Option<Packet<Self::Address>>;
+    /// Takes one hop off; the packet has more than one.
+    fn take_hop(ctx: &TcContext) -> Option<()>;
+}
+
+/// Makes the headers readable, where they aren't.
+#[inline(always)]
+pub fn pull(ctx: &TcContext) {
+    let wanted = ctx.len().min(MOST_HEADERS);
+    if ctx.data() + wanted as usize > ctx.data_end() {
+        // If it fails, reading does.
+        let _ = ctx.pull_data(wanted);
+    }
+}
+
+/// What is at an offset of the packet, if all of it is there.
+///
+/// The kernel aligns packets so that IP headers are aligned to words, and where it doesn't the
+/// machine doesn't mind: the loads are made as if they were aligned.
+#[inline(always)]
+pub fn at<T>(ctx: &TcContext, offset: usize) -> Option<*mut T> {
+    let start = ctx.data() + offset;
+    (start + size_of::<T>() <= ctx.data_end()).then_some(start as *mut T)
+}
+
+impl Read for Ipv4 {
+    #[inline(always)]
+    fn read(ctx: &TcContext) -> Option<Packet<u32>> {
+        const WITHOUT_OPTIONS: u8 = 0x45;
+        const LATER: u16 = 0x1fffu16.to_be();
+        const CUT: u16 = 0x3fffu16.to_be();
+        // SAFETY: `at` has checked that the header is there.
+        let ip = unsafe { &*at::<Ipv4Header>(ctx, ETHERNET)? };
+        if ip.version_length & 0xf0 != 0x40 {
+            return None;
+        }
+        let simple = ip.version_length == WITHOUT_OPTIONS;
+        let mut packet = Packet {
+            key: key(ip.source, ip.destination, ip.protocol),
+            talks: false,
+            plain: simple && ip.fragment & CUT == 0 && ip.hops > 1,
+            begins: false,
+            headers: 0,
+        };
+        if simple && ip.fragment & LATER == 0 {
+            transport::<Ipv4>(ctx, &mut packet, ICMP, [8, 0]);
+        }
+        Some(packet)
+    }
+
+    #[inline(always)]
+    fn take_hop(ctx: &TcContext) -> Option<()> {
+        const ONE_HOP: u32 = 0x0100u16.to_be() as u32;
+        let ip = at::<Ipv4Header>(ctx, ETHERNET)?;
+        // SAFETY: `at` has checked that the header is there, and nobody else refers to it.
+        unsafe {
+            (*ip).hops -= 1;
+            // The header's checksum follows by RFC 1141, as in the kernel.
+            let sum = u32::from((*ip).checksum) + ONE_HOP;
+            (*ip).checksum = (sum + u32::from(sum >= 0xffff)) as u16;
+        }
+        Some(())
+    }
+}
+
+impl Read for Ipv6 {
+    #[inline(always)]
+    fn read(ctx: &TcContext) -> Option<Packet<[u32; 4]>> {
+        // SAFETY: `at` has checked that the header is there.
+        let ip = unsafe { &*at::<Ipv6Header>(ctx, ETHERNET)? };
+        if ip.version & 0xf0 != 0x60 {
+            return None;
+        }
+        let mut packet = Packet {
+            key: key(ip.source, ip.destination, ip.next),
+            talks: false,
+            plain: ip.hops > 1,
+            begins: false,
+            headers: 0,
+        };
+        transport::<Ipv6>(ctx, &mut packet, ICMPV6, [128, 129]);
+        Some(packet)
+    }
+
+    #[inline(always)]
+    fn take_hop(ctx: &TcContext) -> Option<()> {
+        let word = at::<u16>(ctx, ETHERNET + 6)?;
+        // SAFETY: `at` has checked that it's there. The second byte of the word is the hops.
+        unsafe {
+            let before = *word;
+            let after = before - 1u16.to_be();
+            *word = after;
+            // If the device has summed the packet up, the sum follows. IPv4's needs nothing: its
+            // header's own checksum makes up for it.
+            aya_ebpf::helpers::generated::bpf_csum_update(ctx.skb.skb, u32::from(!before) + u32::from(after));
+        }
+        Some(())
+    }
+}
+
+#[inline(always)]
+fn key<A>(source: A, destination: A, protocol: u8) -> FlowKey<A> {
+    FlowKey {
+        source,
+        destination,
+        source_port: 0,
+        destination_port: 0,
+        protocol,
+        zero: [0; 3],
+    }
+}
+
+/// Reads the transport header. What has none of those below goes by the network stack.
+#[inline(always)]
+fn transport<F: Family>(
+    ctx: &TcContext,
+    packet: &mut Packet<F::Address>,
+    icmp: u8,
+    [request, reply]: [u8; 2],
+) {
+    const SYN: u8 = 2;
+    /// SYN, ACK, RST and FIN.
+    const WHICH: u8 = 0x17;
+    let offset = ETHERNET + F::HEADER as usize;
+    let protocol = packet.key.protocol;
+    if protocol == TCP {
+        if let Some(tcp) = at::<TcpHeader>(ctx, offset) {
+            // SAFETY: `at` has checked that the header is there; so below.
+            let tcp = unsafe { &*tcp };
+            [packet.key.source_port, packet.key.destination_port] = tcp.ports;
+            packet.talks = true;
+            packet.begins = tcp.flags & WHICH == SYN;
+            packet.headers = F::HEADER + u32::from(tcp.length >> 4) * 4;
+        }
+    } else if protocol == UDP {
+        if let Some(udp) = at::<UdpHeader>(ctx, offset) {
+            [packet.key.source_port, packet.key.destination_port] = unsafe { (*udp).ports };
+            packet.talks = true;
+        }
+    } else if protocol == icmp
+        && let Some(icmp) = at::<IcmpHeader>(ctx, offset)
+    {
+        let icmp = unsafe { &*icmp };
+        if icmp.kind == request || icmp.kind == reply {
+            packet.key.source_port = icmp.id;
+            packet.key.destination_port = icmp.id;
+            packet.talks = true;
+            packet.begins = icmp.kind == request;
+        }
+    }
+}

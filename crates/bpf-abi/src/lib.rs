@@ -1,0 +1,187 @@
+//! What the programs in the kernel (`bpf/`) and the agent both know: the maps' keys and values, and
+//! constants. Whoever changes a layout here changes the object's version with it, as the programs
+//! are built from this too.
+//!
+//! Addresses and ports are as they stand in packets: bytes in network order, read as the machine
+//! reads them.
+
+#![no_std]
+
+/// The Ethernet address of the node's end of every pod's link: each is a network of its own, so one
+/// address does for all.
+pub const NODE_MAC: [u8; 6] = [0x02, b'r', b'i', b'p', b's', b't'];
+
+/// An Ethernet address in words, as it stands in packets.
+pub const fn mac([a, b, c, d, e, f]: [u8; 6]) -> [u16; 3] {
+    [
+        u16::from_ne_bytes([a, b]),
+        u16::from_ne_bytes([c, d]),
+        u16::from_ne_bytes([e, f]),
+    ]
+}
+
+/// Set in a packet's mark after routing, by a rule of our nft table, if its connection is known and
+/// isn't translated. Without that rule nothing new takes the shortcut: the absence of the mark proves
+/// nothing, its presence does.
+pub const MARK_UNTRANSLATED: u32 = 0x0010_0000;
+/// Set in the mark of what takes the shortcut to another node, until it has left.
+pub const MARK_SHORTCUT: u32 = 0x0020_0000;
+
+/// Names of the programs, as `bpftool` shows them. What a link carries under such a name is ours.
+pub mod program {
+    /// What all names begin with.
+    pub const PREFIX: &str = "rip_";
+    /// What comes from a pod.
+    pub const FROM_POD: &str = "rip_from_pod";
+    /// What goes to a pod by the node's network stack.
+    pub const TO_POD: &str = "rip_to_pod";
+    /// What comes from other nodes.
+    pub const FROM_WIRE: &str = "rip_from_wire";
+    /// What goes to other nodes.
+    pub const TO_WIRE: &str = "rip_to_wire";
+}
+
+/// Sizes of the maps.
+pub mod size {
+    /// Addresses of this node's pods, one family: kubelets take 110 pods, few take 1,000.
+    pub const ENDPOINTS: u32 = 4096;
+    /// Blocks of other nodes' pods, one family: Kubernetes' limit is 5,000 nodes, and a node may have
+    /// more than one block.
+    pub const FORWARDS: u32 = 16_384;
+    /// Conversations in both directions, one family. What is evicted takes the network stack until it
+    /// is learned again. The kernel sets the memory aside at once: 6 MiB for IPv4, 7 for IPv6.
+    pub const FLOWS: u32 = 65_536;
+    /// Conversations that began and weren't answered yet: kept apart, so that a flood of beginnings
+    /// evicts nothing else.
+    pub const OPENINGS: u32 = 16_384;
+}
+
+/// An IPv4 address.
+pub type V4 = u32;
+/// An IPv6 address.
+pub type V6 = [u32; 4];
+
+/// A pod of this node, by each of its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Index of the node's end of its link.
+    pub link: u32,
+    /// Largest packet it takes.
+    pub mtu: u32,
+    /// The Ethernet address of its end: [`mac`].
+    pub mac: [u16; 3],
+    /// [`endpoint`]'s bits.
+    pub flags: u16,
+}
+
+/// Bits of [`Endpoint::flags`].
+pub mod endpoint {
+    /// What it receives is shaped by the queue of the node's end of its link, which the shortcut would
+    /// miss.
+    pub const SHAPED: u16 = 1;
+}
+
+/// Where other nodes' pods are, by block of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Forward<A> {
+    /// Index of the link that leads there.
+    pub link: u32,
+    /// Largest packet that passes.
+    pub mtu: u32,
+    /// The next hop on that link.
+    pub gateway: A,
+}
+
+/// One direction of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowKey<A> {
+    /// Who sends.
+    pub source: A,
+    /// Whom to.
+    pub destination: A,
+    /// TCP's or UDP's, or an echo's identifier.
+    pub source_port: u16,
+    /// TCP's or UDP's, or an echo's identifier.
+    pub destination_port: u16,
+    /// IP's protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub zero: [u8; 3],
+}
+
+/// What becomes of one direction of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// One of [`flow`]'s.
+    pub way: u32,
+    /// The version of the policies that allowed it; nothing decides by it yet.
+    pub epoch: u32,
+}
+
+/// Values of [`Flow::way`].
+pub mod flow {
+    /// By the network stack: some node translates it.
+    pub const STACK: u32 = 1;
+    /// By the shortcut; a pod of this node sends it.
+    pub const FROM_POD: u32 = 2;
+    /// By the shortcut; a pod of another node sends it.
+    pub const FROM_WIRE: u32 = 3;
+}
+
+/// What is counted: indexes of the map of counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// From a pod straight to a pod of this node.
+    PeerFromPod,
+    /// From a pod straight to the link that leads to another node.
+    Forwarded,
+    /// From another node straight to a pod.
+    PeerFromWire,
+    /// From a pod to the network stack.
+    StackFromPod,
+    /// For a pod, from another node, to the network stack.
+    StackFromWire,
+    /// Dropped: a source address, or an Ethernet address, that isn't the pod's.
+    Spoofed,
+    /// Dropped: ARP or neighbour discovery in another one's name, or a router's part of it.
+    SpoofedNeighbour,
+    /// Dropped: neither IP nor ARP, a VLAN's, or cut short.
+    Malformed,
+    /// Dropped: it came from outside under the address of a pod of this node.
+    SpoofedFromWire,
+}
+
+impl Counter {
+    /// All of them, in the order of their indexes.
+    pub const ALL: [Counter; 9] = [
+        Counter::PeerFromPod,
+        Counter::Forwarded,
+        Counter::PeerFromWire,
+        Counter::StackFromPod,
+        Counter::StackFromWire,
+        Counter::Spoofed,
+        Counter::SpoofedNeighbour,
+        Counter::Malformed,
+        Counter::SpoofedFromWire,
+    ];
+
+    /// Its name, as metrics show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Counter::PeerFromPod => "peer_from_pod",
+            Counter::Forwarded => "forwarded",
+            Counter::PeerFromWire => "peer_from_wire",
+            Counter::StackFromPod => "stack_from_pod",
+            Counter::StackFromWire => "stack_from_wire",
+            Counter::Spoofed => "spoofed",
+            Counter::SpoofedNeighbour => "spoofed_neighbour",
+            Counter::Malformed => "malformed",
+            Counter::SpoofedFromWire => "spoofed_from_wire",
+        }
+    }
+}
