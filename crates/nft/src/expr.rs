@@ -36,6 +36,11 @@ pub enum Expr {
     /// Lowers the segment size that a TCP connection begins with to what the way of the packet, and
     /// the way back, carry.
     ClampMss,
+    /// Goes on if the packet belongs to a connection that is known and not translated, neither its
+    /// source nor its destination.
+    Untranslated,
+    /// Sets bits of the packet's mark; the others stay.
+    SetMark(u32),
     /// Counts packets and bytes.
     Counter,
     /// Translates by a map, if the packet is of that family and the map has its key.

@@ -17,6 +17,10 @@ const VERDICT_REGISTER: u32 = 0;
 /// Length of a link's name as the kernel compares it.
 const NAME_LENGTH: usize = 16;
 
+/// `IPS_SRC_NAT | IPS_DST_NAT`.
+const TRANSLATED: u32 = 0b11 << 4;
+const CT_STATUS: u32 = 2;
+const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
@@ -60,6 +64,8 @@ impl Program {
             Expr::Local => self.local(),
             Expr::TcpSyn => self.tcp_syn(),
             Expr::ClampMss => self.clamp_mss(),
+            Expr::Untranslated => self.untranslated(),
+            Expr::SetMark(bits) => self.set_mark(*bits),
             Expr::Counter => self.push("counter", Attributes::new()),
             Expr::Translate {
                 nat,
@@ -175,6 +181,11 @@ impl Program {
 
     /// Leaves in the register what the mask leaves.
     fn mask(&mut self, mask: &[u8]) {
+        self.bits(mask, &vec![0; mask.len()]);
+    }
+
+    /// Leaves in the register what the mask leaves, then flips bits of it.
+    fn bits(&mut self, mask: &[u8], flip: &[u8]) {
         const REGISTER_FROM: u16 = 1;
         const REGISTER_TO: u16 = 2;
         const LENGTH: u16 = 3;
@@ -187,7 +198,7 @@ impl Program {
         let masks = registers
             .be32(LENGTH, length)
             .nested(MASK, data(mask))
-            .nested(XOR, data(&vec![0; mask.len()]));
+            .nested(XOR, data(flip));
         self.push("bitwise", masks);
     }
 
@@ -222,13 +233,14 @@ impl Program {
         self.push("lookup", lookup);
     }
 
-    fn established(&mut self) {
+    fn connection(&mut self, key: u32) {
         const REGISTER_TO: u16 = 1;
         const KEY: u16 = 2;
-        self.push(
-            "ct",
-            Attributes::new().be32(REGISTER_TO, REGISTER).be32(KEY, CT_STATE),
-        );
+        self.push("ct", Attributes::new().be32(REGISTER_TO, REGISTER).be32(KEY, key));
+    }
+
+    fn established(&mut self) {
+        self.connection(CT_STATE);
         // The state is a number of this machine, not of the wire.
         self.mask(&ESTABLISHED_RELATED.to_ne_bytes());
         self.cmp(Op::Ne, &[0; 4]);
@@ -324,6 +336,26 @@ impl Program {
             .be32(OPTION_OP, TCP_OPTION)
             .be32(OPTION_REGISTER_FROM, REGISTER);
         self.push("exthdr", option);
+    }
+
+    /// What belongs to no connection doesn't match.
+    fn untranslated(&mut self) {
+        self.connection(CT_STATUS);
+        self.mask(&TRANSLATED.to_ne_bytes());
+        self.cmp(Op::Eq, &[0; 4]);
+    }
+
+    fn set_mark(&mut self, bits: u32) {
+        const KEY: u16 = 2;
+        const REGISTER_FROM: u16 = 3;
+        self.meta(META_MARK, REGISTER);
+        self.bits(&(!bits).to_ne_bytes(), &bits.to_ne_bytes());
+        self.push(
+            "meta",
+            Attributes::new()
+                .be32(KEY, META_MARK)
+                .be32(REGISTER_FROM, REGISTER),
+        );
     }
 
     fn verdict(&mut self, verdict: &Verdict) {

@@ -88,6 +88,8 @@ impl fmt::Display for Base {
             (priority::MANGLE, _) => f.write_str("mangle")?,
             (priority::FILTER, _) => f.write_str("filter")?,
             (priority::SRCNAT, Hook::Postrouting) => f.write_str("srcnat")?,
+            // Near a name it's told by that.
+            (near @ 101..=110, Hook::Postrouting) => write!(f, "srcnat + {}", near - priority::SRCNAT)?,
             (priority::DSTNAT, Hook::Prerouting) => f.write_str("dstnat")?,
             (other, _) => write!(f, "{other}")?,
         }
@@ -116,6 +118,8 @@ impl fmt::Display for Expr {
             Expr::Local => f.write_str("fib daddr type local"),
             Expr::TcpSyn => f.write_str("tcp flags syn"),
             Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
+            Expr::Untranslated => f.write_str("ct status ! snat,dnat"),
+            Expr::SetMark(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Expr::Counter => f.write_str("counter"),
             Expr::Translate {
                 nat,
