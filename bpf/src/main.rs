@@ -157,6 +157,8 @@ fn sender<F: Family>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<&'s
     (own.link == link(ctx) && own.mac == ethernet.source).then_some(own)
 }
 
+/// By the shortcut, if all that it's for allows it. Where the way carries less than the pod's link the
+/// network stack lowers the size of segments that a connection begins with.
 #[inline(always)]
 fn from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoint) -> i32 {
     let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
@@ -173,6 +175,7 @@ fn from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoin
             }
         } else if let Some(to) = F::forward(packet.key.destination)
             && way::fits(ctx, packet, to.mtu)
+            && !(packet.sizes && to.mtu < own.mtu)
             && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
             && let Some(action) = way::onto_wire::<F>(ctx, to)
         {
@@ -203,7 +206,9 @@ fn from_wire<F: Read>(ctx: &TcContext) -> i32 {
         && to_node
         && to.flags & endpoint::SHAPED == 0
         && way::fits(ctx, &packet, to.mtu)
-        && F::forward(packet.key.source).is_some_and(|from| from.link == link(ctx))
+        && let Some(from) = F::forward(packet.key.source)
+        && from.link == link(ctx)
+        && !(packet.sizes && from.mtu < to.mtu)
         && flow::allows::<F>(&packet, bpf_abi::flow::FROM_WIRE)
         && let Some(action) = way::into_pod::<F>(ctx, to)
     {

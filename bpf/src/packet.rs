@@ -86,6 +86,8 @@ pub struct Packet<A> {
     pub plain: bool,
     /// It begins a conversation, and can't be an answer in one.
     pub begins: bool,
+    /// It's a TCP SYN, which says how large segments may be.
+    pub sizes: bool,
     /// Length of the network and transport headers, if TCP.
     pub headers: u32,
 }
@@ -149,6 +151,7 @@ impl Read for Ipv4 {
             talks: false,
             plain: simple && ip.fragment & CUT == 0 && ip.hops > 1,
             begins: false,
+            sizes: false,
             headers: 0,
         };
         if simple && ip.fragment & LATER == 0 {
@@ -185,6 +188,7 @@ impl Read for Ipv6 {
             talks: false,
             plain: ip.hops > 1,
             begins: false,
+            sizes: false,
             headers: 0,
         };
         transport::<Ipv6>(ctx, &mut packet, ICMPV6, [128, 129]);
@@ -239,6 +243,7 @@ fn transport<F: Family>(
             [packet.key.source_port, packet.key.destination_port] = tcp.ports;
             packet.talks = true;
             packet.begins = tcp.flags & WHICH == SYN;
+            packet.sizes = tcp.flags & SYN != 0;
             packet.headers = F::HEADER + u32::from(tcp.length >> 4) * 4;
         }
     } else if protocol == UDP {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 ///   "kubeconfig": "/var/lib/ripstop/local/nodes/node-1/kubeconfig",
 ///   "dataDir": "/var/lib/ripstop/local/nodes/node-1",
 ///   "runDir": "/run/ripstop/local/nodes/node-1",
+///   "bpfDir": "/run/ripstop/local/nodes/node-1/bpf",
 ///   "nodeIps": ["172.30.0.11"],
 ///   "cni": {"confDir": "/var/lib/ripstop/local/nodes/node-1/cni/net.d"}
 /// }
@@ -33,6 +34,10 @@ pub struct AgentConfig {
     pub data_dir: PathBuf,
     /// What a reboot may lose: sockets.
     pub run_dir: PathBuf,
+    /// Where BPF programs and maps are pinned: a bpffs, or a folder where one may be mounted. Nodes
+    /// that share a kernel have one each.
+    #[serde(default = "default_bpf_dir")]
+    pub bpf_dir: PathBuf,
     /// This node's own addresses, the preferred family first; the link that carries the first of
     /// them leads to the other nodes. Left out, they are the Node object's `InternalIP`s.
     #[serde(default)]
@@ -109,6 +114,10 @@ const fn default_reuse_after() -> u64 {
     10
 }
 
+fn default_bpf_dir() -> PathBuf {
+    "/sys/fs/bpf/ripstop".into()
+}
+
 impl AgentConfig {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> anyhow::Result<AgentConfig> {
@@ -135,6 +144,7 @@ impl AgentConfig {
         for (field, path) in [
             ("dataDir", &self.data_dir),
             ("runDir", &self.run_dir),
+            ("bpfDir", &self.bpf_dir),
             ("cni.confDir", &self.cni.conf_dir),
         ] {
             ensure!(
@@ -219,6 +229,7 @@ mod tests {
         assert_eq!(config.socket(), Path::new("/r/cni.sock"));
         assert_eq!(config.cni_dir(), Path::new("/d/cni"));
         assert_eq!(config.reuse_after(), Duration::from_secs(10));
+        assert_eq!(config.bpf_dir, Path::new("/sys/fs/bpf/ripstop"));
         assert_eq!(config.kubelet, None);
         assert_eq!(config.network.pod_network(), PodNetwork::default());
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use http::HeaderValue;
 use http::header::USER_AGENT;
+use kernel::NetNs;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use model::Snapshot;
@@ -34,7 +35,8 @@ const READY_AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.validate()?;
     let client = connect(&config).await?;
-    let kernel = NodeKernel::current().context("cannot reach the kernel's network")?;
+    let kernel = NetNs::current().and_then(|netns| NodeKernel::open(netns, config.bpf_dir.clone()));
+    let kernel = kernel.context("cannot reach the kernel's network")?;
     run_with(config, client, kernel, shutdown).await
 }
 

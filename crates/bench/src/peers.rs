@@ -10,7 +10,9 @@ use ipnet::{IpNet, Ipv4Net};
 use kernel::link::VethEnd;
 use kernel::{Kernel, NetNs, Netlink};
 use model::{Node, NodeFacts, PodNetwork, PodNetworkMode, Snapshot};
+use nix::mount::{MntFlags, umount2};
 use plan::plan;
+use tempfile::TempDir;
 
 use crate::figures::{Figures, Unit};
 use crate::wiring::{node, plug, whole};
@@ -62,6 +64,7 @@ struct Cluster {
     facts: NodeFacts,
     netns: Arc<NetNs>,
     kernel: Kernel,
+    pins: Pins,
     /// The link's other end.
     _beyond: NetNs,
 }
@@ -85,12 +88,14 @@ impl Cluster {
             ..Snapshot::default()
         };
         let facts = kernel::facts::facts(&Netlink::open(&netns)?, OWN, &[address(0).addr()]).await?;
-        let kernel = open(&netns)?;
+        let pins = Pins(TempDir::new()?);
+        let kernel = open(&netns, &pins)?;
         Ok(Self {
             snapshot,
             facts,
             netns,
             kernel,
+            pins,
             _beyond: beyond,
         })
     }
@@ -114,7 +119,7 @@ impl Cluster {
 
     /// Another agent, which knows nothing of what is in place.
     fn restart(&mut self) -> Result<()> {
-        self.kernel = open(&self.netns)?;
+        self.kernel = open(&self.netns, &self.pins)?;
         Ok(())
     }
 
@@ -125,8 +130,20 @@ impl Cluster {
     }
 }
 
-fn open(netns: &NetNs) -> Result<Kernel> {
-    Ok(Kernel::open(netns.run(NetNs::current)??)?)
+/// Where the node's BPF programs are kept; gone when dropped.
+struct Pins(TempDir);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+fn open(netns: &NetNs, pins: &Pins) -> Result<Kernel> {
+    Ok(Kernel::open(
+        netns.run(NetNs::current)??,
+        pins.0.path().to_owned(),
+    )?)
 }
 
 fn member(number: u16) -> Node {

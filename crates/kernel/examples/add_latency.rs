@@ -33,7 +33,10 @@ async fn main() -> Result<()> {
         uplink,
         ..NodeFacts::default()
     };
-    let mut kernel = Kernel::open(kernel::NetNs::open(lan.nodes[0].netns.path())?)?;
+    let mut kernel = Kernel::open(
+        kernel::NetNs::open(lan.nodes[0].netns.path())?,
+        lan.nodes[0].netns.pins(),
+    )?;
     kernel.apply(&plan::plan(&snapshot, &facts)).await?;
 
     let (mut adds, mut dels, mut parts) = (Vec::new(), Vec::new(), Vec::new());

@@ -5,11 +5,14 @@
 //! is idempotent, and a part whose writes failed is written whole the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bpf_abi::Counter;
 use nft::{Entry, Place, Set};
 use plan::{Change, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 
+use crate::bpf::{self, Bpf};
 use crate::conntrack::Conntrack;
 use crate::nftables::Nft;
 use crate::observe::Observed;
@@ -23,6 +26,7 @@ pub struct Kernel {
     pub(crate) netlink: Netlink,
     pub(crate) nft: Nft,
     pub(crate) conntrack: Conntrack,
+    pub(crate) bpf: bpf::Lazy,
     /// What was written, once everything was. Never locked over a wait.
     held: Mutex<Option<NodePlan>>,
 }
@@ -53,21 +57,13 @@ impl Applied {
 }
 
 impl Kernel {
-    /// The kernel as the calling thread's namespace shows it.
+    /// The kernel as the given namespace shows it, with BPF programs and maps pinned in `pins`, a
+    /// folder of this node's own.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn current() -> Result<Kernel> {
-        Kernel::open(NetNs::current()?)
-    }
-
-    /// The kernel as the given namespace shows it.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub fn open(netns: NetNs) -> Result<Kernel> {
+    pub fn open(netns: NetNs, pins: PathBuf) -> Result<Kernel> {
         let (netlink, nft) = (Netlink::open(&netns)?, Nft::open(&netns)?);
         let conntrack = Conntrack::open(&netns)?;
         Ok(Kernel {
@@ -75,12 +71,15 @@ impl Kernel {
             netlink,
             nft,
             conntrack,
+            bpf: bpf::Lazy::new(pins),
             held: Mutex::default(),
         })
     }
 
-    /// Makes the kernel hold what the plan says. One part's failure doesn't stop the others.
+    /// Makes the kernel hold what the plan says. One part's failure doesn't stop the others; without
+    /// our programs nothing is written at all.
     pub async fn apply(&mut self, plan: &NodePlan) -> Result<Applied> {
+        self.bpf.get()?;
         let held = self.held().take();
         let applied = match held {
             Some(held) if !tunnel::any_is_remade(&held, plan) => self.apply_changes(&held, plan).await?,
@@ -105,16 +104,22 @@ impl Kernel {
     /// may be written and removed side by side.
     pub async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize> {
         self.forget_part(id);
+        let bpf = self.bpf.get()?;
         let mut indexes = Indexes::new(&self.netlink);
         let mut writes = 0;
         let (mut born, mut observed) = (Vec::new(), None);
         for object in &part.objects {
             let result = self
-                .put_missing(object, &mut indexes, &mut born, &mut observed)
+                .put_missing(&bpf, object, &mut indexes, &mut born, &mut observed)
                 .await;
             match result {
                 Ok(count) => writes += count,
                 Err(error) => {
+                    for object in part.objects.iter().filter(|_| !born.is_empty()) {
+                        if let Object::Endpoint(endpoint) = object {
+                            let _ = bpf.remove_endpoint(endpoint);
+                        }
+                    }
                     for link in born {
                         let _ = self.netlink.delete_link(&link).await;
                     }
@@ -126,6 +131,62 @@ impl Kernel {
             held.parts.insert(id.clone(), part.clone());
         }
         Ok(writes)
+    }
+
+    /// What a part lacks of our programs and of what they know, for people.
+    pub async fn missing_programs(&self, part: &Part) -> Result<Vec<String>> {
+        let bpf = self.bpf.get()?;
+        let links = self.netlink.links().await?;
+        let names = links
+            .iter()
+            .map(|link| (link.index, link.name.as_str()))
+            .collect();
+        let held = bpf.objects(&names)?;
+        let index = |name: &str| links.iter().find(|link| link.name == name).map(|link| link.index);
+        let mut missing = Vec::new();
+        for object in &part.objects {
+            match object {
+                Object::Endpoint(_) if !held.contains(object) => missing.push(format!("no {object}")),
+                Object::Veth(veth) => {
+                    let Some(index) = index(&veth.name) else { continue };
+                    if !self
+                        .netns
+                        .run(|| bpf.programs().are_on(index, bpf::Role::Pod))??
+                    {
+                        missing.push(format!(
+                            "no programs of ours, or others beside them, on link {}",
+                            veth.name
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Takes our programs off all links, and leaves everything else as it is: what traffic without them
+    /// is compared with.
+    pub async fn bare(&mut self) -> Result<usize> {
+        self.forget();
+        let links = self.netlink.links().await?;
+        self.netns.run(|| {
+            let removed = links.iter().map(|link| bpf::remove(link.index).map(usize::from));
+            removed.sum()
+        })?
+    }
+
+    /// Forgets what our programs have learned of conversations, as the kernel does when there are too
+    /// many: each passes the network stack until it's learned again. Says how many there were.
+    pub fn forget_flows(&self) -> Result<usize> {
+        self.bpf.get()?.forget_flows()
+    }
+
+    /// What our programs have counted since they were first loaded here.
+    pub fn counts(&self) -> Result<Vec<(Counter, u64)>> {
+        let bpf = self.bpf.get()?;
+        let counts = Counter::ALL.map(|counter| bpf.count(counter).map(|count| (counter, count)));
+        counts.into_iter().collect()
     }
 
     /// Removes one part: what DEL does. What is gone already, the pod's namespace with everything
@@ -143,6 +204,7 @@ impl Kernel {
     /// Writes an object of a part unless it's there. With a new link nothing is, so nothing is read.
     async fn put_missing(
         &self,
+        bpf: &Bpf,
         object: &Object,
         indexes: &mut Indexes<'_>,
         born: &mut Vec<String>,
@@ -153,10 +215,13 @@ impl Kernel {
         {
             return Ok(0);
         }
-        let readable = matches!(object, Object::Neighbour(_) | Object::Route(_));
+        let readable = matches!(
+            object,
+            Object::Endpoint(_) | Object::Neighbour(_) | Object::Route(_)
+        );
         if readable && born.is_empty() {
             if observed.is_none() {
-                *observed = Some(Observed::read(&self.netlink).await?);
+                *observed = Some(Observed::read(&self.netlink, &self.netns, bpf).await?);
             }
             if observed.as_ref().is_some_and(|observed| observed.holds(object)) {
                 return Ok(0);
@@ -179,7 +244,8 @@ impl Kernel {
         let mut applied = Applied::default();
         // First: what was on such a link goes with it.
         applied.note_removal(&PartId::Base, tunnel::remove_unfit(self, plan).await);
-        let observed = Observed::read(&self.netlink).await?;
+        let bpf = self.bpf.get()?;
+        let observed = Observed::read(&self.netlink, &self.netns, &bpf).await?;
         let mut indexes = Indexes::known(&self.netlink, &observed.links);
         for (id, part) in &plan.parts {
             if part
@@ -193,6 +259,10 @@ impl Kernel {
         }
         self.remove_surplus(plan, &observed, &mut applied, &mut indexes)
             .await;
+        if applied.failures.is_empty() {
+            // Every link has this version's programs now.
+            bpf.retire_others()?;
+        }
         Ok(applied)
     }
 
@@ -221,12 +291,18 @@ impl Kernel {
         let wanted: BTreeMap<Identity, &Object> =
             plan.objects().map(|object| (object.identity(), object)).collect();
         let surplus = |object: &Object| match wanted.get(&object.identity()) {
-            None => true,
+            // Links that have some of our programs are among the wires.
+            None => !matches!(object, Object::Wire(_)),
             // A tunnel may have several entries for an address, and sends to all of them.
             Some(wanted) => matches!(object, Object::Fdb(_)) && *wanted != object,
         };
         for object in observed.objects.iter().rev().filter(|object| surplus(object)) {
             applied.note_removal(&PartId::Base, self.remove(object, indexes).await);
+        }
+        for (link, index) in &observed.wires {
+            if !wanted.contains_key(&Identity::Wire(link.clone())) {
+                applied.note_removal(&PartId::Base, self.unwire(*index));
+            }
         }
         for link in &observed.own_links {
             if !wanted.contains_key(&Identity::Link(link.clone())) {
@@ -325,6 +401,18 @@ impl Kernel {
                 let fdb = indexes.fdb(fdb).await?;
                 self.netlink.replace_fdb(&fdb).await.map(|()| 1)
             }
+            Object::Wire(link) => {
+                let (index, bpf) = (indexes.get(link).await?, self.bpf.get()?);
+                self.netns.run(|| bpf.programs().ensure(index, bpf::Role::Wire))?
+            }
+            Object::Endpoint(endpoint) => {
+                let index = indexes.get(&endpoint.link).await?;
+                self.bpf.get()?.put_endpoint(endpoint, index).map(|()| 1)
+            }
+            Object::Forward(forward) => {
+                let index = indexes.get(&forward.link).await?;
+                self.bpf.get()?.put_forward(forward, index).map(|()| 1)
+            }
             Object::Neighbour(neighbour) => {
                 let neighbour = indexes.neighbour(neighbour).await?;
                 self.netlink.replace_neighbour(&neighbour).await.map(|()| 1)
@@ -358,6 +446,19 @@ impl Kernel {
                 Ok(fdb) => self.netlink.delete_fdb(&fdb).await,
                 Err(error) => Err(error),
             },
+            Object::Wire(link) => match indexes.get(link).await {
+                Ok(index) => self.unwire(index),
+                Err(error) => Err(error),
+            },
+            // What could never be loaded holds nothing.
+            Object::Endpoint(endpoint) => self
+                .bpf
+                .get()
+                .map_or(Ok(false), |bpf| bpf.remove_endpoint(endpoint)),
+            Object::Forward(forward) => self
+                .bpf
+                .get()
+                .map_or(Ok(false), |bpf| bpf.remove_forward(forward.destination)),
             Object::Neighbour(neighbour) => match indexes.neighbour(neighbour).await {
                 Ok(neighbour) => self.netlink.delete_neighbour(&neighbour).await,
                 Err(error) => Err(error),
@@ -371,6 +472,11 @@ impl Kernel {
             Err(error) if error.is_not_found() => Ok(false),
             result => result,
         }
+    }
+
+    /// Takes our programs off a link.
+    fn unwire(&self, index: u32) -> Result<bool> {
+        self.netns.run(|| bpf::remove(index))?
     }
 
     fn change_element(

@@ -3,6 +3,7 @@
 use plan::{PodEnd, Veth};
 
 use crate::apply::Kernel;
+use crate::bpf::Role;
 use crate::link::{Link, LinkChange, VethEnd};
 use crate::observe::is_ours;
 use crate::translate::Indexes;
@@ -117,7 +118,8 @@ async fn create(kernel: &Kernel, veth: &Veth, pod: &Pod) -> Result<(u32, usize)>
     netlink.add_veth(&near, &far).await?;
     let index = netlink.link_index(&veth.name).await?;
     quiet(netlink, index, &veth.alias).await?;
-    let mut writes = 2 + sysctl::ensure_in(&kernel.netns, &veth.sysctls)?;
+    // Before the link is up: nothing that the pod ever sends passes unchecked.
+    let mut writes = 2 + set_up(kernel, veth, index)?;
     if let Some(shaper) = &veth.shaper {
         netlink.set_shaper(index, shaper).await?;
         writes += 1;
@@ -176,6 +178,18 @@ async fn quiet(netlink: &Netlink, index: u32, alias: &str) -> Result<()> {
     }
 }
 
+/// Our programs on the node's end, and its sysctls; in one visit to the node's namespace.
+fn set_up(kernel: &Kernel, veth: &Veth, index: u32) -> Result<usize> {
+    let bpf = kernel.bpf.get()?;
+    kernel.netns.run(|| {
+        let mut writes = bpf.programs().ensure(index, Role::Pod)?;
+        for one in &veth.sysctls {
+            writes += usize::from(sysctl::ensure(one)?);
+        }
+        Ok(writes)
+    })?
+}
+
 /// Addresses, neighbours and routes of a new link in the pod.
 async fn furnish(netlink: &Netlink, index: u32, end: &PodEnd) -> Result<usize> {
     for address in &end.addresses {
@@ -211,7 +225,7 @@ async fn repair(kernel: &Kernel, veth: &Veth, near: &Link, far: &Link, pod: &Pod
         quiet(&kernel.netlink, near.index, &veth.alias).await?;
         writes += 1;
     }
-    writes += sysctl::ensure_in(&kernel.netns, &veth.sysctls)?;
+    writes += set_up(kernel, veth, near.index)?;
     writes += kernel.netlink.ensure_shaper(near, veth.shaper.as_ref()).await?;
     writes += repair_link(&pod.netlink, far, veth.pod.mac, veth.mtu).await?;
     writes += pod.netlink.ensure_shaper(far, veth.pod.shaper.as_ref()).await?;

@@ -125,6 +125,29 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The kernel wouldn't take our programs.
+    #[error(
+        "the kernel refused the BPF programs: {0}; Ripstop needs root, and Linux 5.10 or newer with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS"
+    )]
+    BpfRefused(String),
+    /// Something about a program or a map failed.
+    #[error("cannot {action}: {reason}")]
+    Bpf {
+        /// What was tried.
+        action: String,
+        /// The error number, if the kernel gave one.
+        errno: Option<i32>,
+        /// Why not.
+        reason: String,
+    },
+    /// There's no place for pins.
+    #[error("cannot keep BPF programs in {dir}: {source}; it must be, or be allowed to become, a mounted bpffs", dir = dir.display())]
+    Pins {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A socket couldn't be made or used.
     #[error("cannot {action}: {source}")]
     Io {
@@ -140,9 +163,11 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Error::Refused { errno, .. } => Some(*errno),
-            Error::Netns { source, .. } | Error::Sysctl { source, .. } | Error::Io { source, .. } => {
-                source.raw_os_error()
-            }
+            Error::Netns { source, .. }
+            | Error::Sysctl { source, .. }
+            | Error::Pins { source, .. }
+            | Error::Io { source, .. } => source.raw_os_error(),
+            Error::Bpf { errno, .. } => *errno,
             _ => None,
         }
     }
@@ -156,6 +181,28 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         const GONE: [i32; 4] = [libc::ENOENT, libc::ENODEV, libc::ESRCH, libc::EADDRNOTAVAIL];
         matches!(self, Error::NoLink(_)) || self.errno().is_some_and(|errno| GONE.contains(&errno))
+    }
+
+    /// Something about a program or a map failed, for a reason that is the system's at its root.
+    pub(crate) fn bpf(action: impl Into<String>, reason: &(dyn std::error::Error + 'static)) -> Error {
+        let (mut texts, mut errno, mut cause) = (Vec::<String>::new(), None, Some(reason));
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Transparent errors say what their causes do.
+            if texts.last() != Some(&text) {
+                texts.push(text);
+            }
+            errno = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::raw_os_error)
+                .or(errno);
+            cause = error.source();
+        }
+        Error::Bpf {
+            action: action.into(),
+            errno,
+            reason: texts.join(": "),
+        }
     }
 
     /// A refusal, with the kernel's own words if the answer carries them.

@@ -11,7 +11,9 @@
 //!   with links, addresses, routes and neighbours as methods ([`link`], [`addr`], [`route`],
 //!   [`neigh`]).
 //! - What we own and may change: links named `rip-…`, routes of protocol [`route::PROTOCOL`],
-//!   neighbours on our links, the nft table `ripstop`, connections that its maps translated. Everything else belongs to somebody else.
+//!   neighbours on our links, the nft table `ripstop`, connections that its maps translated, BPF
+//!   programs named `rip_…` on links, and the folder of their pins. Everything else belongs to
+//!   somebody else.
 
 #![allow(
     unsafe_code,
@@ -21,6 +23,7 @@
 pub mod addr;
 mod apply;
 mod attach;
+mod bpf;
 pub mod cgroup;
 pub mod conntrack;
 mod context;

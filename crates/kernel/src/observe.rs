@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use model::LINK_PREFIX;
 use plan::{NextHop, Object};
 
+use crate::bpf::{self, Bpf};
 use crate::link::Link;
 use crate::neigh::Neighbour;
 use crate::route::{Route, RouteKind};
-use crate::{Netlink, Result};
+use crate::{NetNs, Netlink, Result};
 
 /// What a node's namespace holds that is ours, but for our nft table (which its own diff observes)
 /// and the pods' ends of links (which are looked at one by one).
@@ -18,13 +19,16 @@ pub(crate) struct Observed {
     pub(crate) links: Vec<Link>,
     /// Names of our links.
     pub(crate) own_links: Vec<String>,
-    /// Our routes, neighbours on our links, and what our tunnels know of the others' ends.
+    /// Links, but for pods', that have programs of ours on them, with their indexes.
+    pub(crate) wires: Vec<(String, u32)>,
+    /// Our routes, neighbours on our links, what our tunnels know of the others' ends, links that have
+    /// all the programs of a wire, and what our maps hold.
     pub(crate) objects: BTreeSet<Object>,
 }
 
 impl Observed {
-    /// Reads the namespace that the connection leads into.
-    pub(crate) async fn read(netlink: &Netlink) -> Result<Observed> {
+    /// Reads the namespace that the connection leads into, and the node's maps.
+    pub(crate) async fn read(netlink: &Netlink, netns: &NetNs, bpf: &Bpf) -> Result<Observed> {
         let links = netlink.links().await?;
         let names: HashMap<u32, &str> = links
             .iter()
@@ -35,7 +39,9 @@ impl Observed {
             .filter(|link| is_ours(link) || is_tunnel(link))
             .map(|link| link.name.clone())
             .collect();
-        let mut objects = BTreeSet::new();
+        let mut objects: BTreeSet<Object> = bpf.objects(&names)?.into_iter().collect();
+        let wires = netns.run(|| wires(&links, bpf))??;
+        objects.extend(wires.whole.into_iter().map(Object::Wire));
         for route in netlink.own_routes().await? {
             objects.extend(planned_route(&route, &names).map(Object::Route));
         }
@@ -53,6 +59,7 @@ impl Observed {
         }
         Ok(Observed {
             own_links,
+            wires: wires.any,
             objects,
             links,
         })
@@ -62,6 +69,29 @@ impl Observed {
     pub(crate) fn holds(&self, object: &Object) -> bool {
         self.objects.contains(object)
     }
+}
+
+/// Links that have programs of ours on them.
+#[derive(Debug, Default)]
+struct Wires {
+    any: Vec<(String, u32)>,
+    whole: Vec<String>,
+}
+
+/// The links of others' that carry our programs, and those that carry all of a wire's. Pods' links are
+/// looked at when they are repaired.
+fn wires(links: &[Link], bpf: &Bpf) -> Result<Wires> {
+    let Wires { mut any, mut whole } = Wires::default();
+    for link in links.iter().filter(|link| !is_ours(link)) {
+        if !bpf::carries_ours(link.index)? {
+            continue;
+        }
+        any.push((link.name.clone(), link.index));
+        if bpf.programs().are_on(link.index, bpf::Role::Wire)? {
+            whole.push(link.name.clone());
+        }
+    }
+    Ok(Wires { any, whole })
 }
 
 /// Whether a link is one that this crate makes for pods.

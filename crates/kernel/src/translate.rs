@@ -42,7 +42,7 @@ impl<'a> Indexes<'a> {
         self.known.remove(name);
     }
 
-    async fn get(&mut self, name: &str) -> Result<u32> {
+    pub(crate) async fn get(&mut self, name: &str) -> Result<u32> {
         if let Some(index) = self.known.get(name) {
             return Ok(*index);
         }

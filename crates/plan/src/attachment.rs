@@ -7,14 +7,18 @@
 //! ```
 //!
 //! Both ends know each other's Ethernet address from the start (permanent neighbours), so neither
-//! ever asks: there's no proxy ARP and no neighbour discovery to fail or to be spoofed.
+//! ever asks: there's no proxy ARP and no neighbour discovery to fail or to be spoofed. Our programs
+//! on the node's end let nothing else pass than what is the pod's own to say, and bring what is for
+//! another pod of the node straight into it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{Attachment, AttachmentId, MacAddr, NodeFacts};
 
-use crate::{Neighbour, NextHop, Object, Part, PodEnd, Route, Shaper, Sysctl, Veth, host_port, own_address};
+use crate::{
+    Endpoint, Neighbour, NextHop, Object, Part, PodEnd, Route, Shaper, Sysctl, Veth, host_port, own_address,
+};
 
 /// The gateway that a pod sees in IPv4. Nobody has this address; the neighbour entry leads to the node.
 pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -22,7 +26,7 @@ pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The Ethernet address of the node's end of every pod's link: each is a network of its own, so one
 /// address does for all.
-pub const NODE_MAC: MacAddr = MacAddr([0x02, b'r', b'i', b'p', b's', b't']);
+pub const NODE_MAC: MacAddr = MacAddr(bpf_abi::NODE_MAC);
 
 /// The part for one attachment.
 pub(crate) fn attachment(id: &AttachmentId, attachment: &Attachment, facts: &NodeFacts) -> Part {
@@ -45,6 +49,13 @@ pub(crate) fn attachment(id: &AttachmentId, attachment: &Attachment, facts: &Nod
         pod: pod_end(id, attachment, mac),
     }));
     for address in &attachment.addresses {
+        part.objects.insert(Object::Endpoint(Endpoint {
+            address: *address,
+            link: link.clone(),
+            mac,
+            mtu: attachment.mtu,
+            shaped: attachment.limits.shapes_ingress(),
+        }));
         part.objects.insert(Object::Neighbour(Neighbour {
             link: link.clone(),
             address: *address,

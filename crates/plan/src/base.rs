@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::Snapshot;
+use model::{NodeFacts, Snapshot};
 use nft::{
     Base, Chain, ChainKind, Elements, Entry, Expr, Family, Field, Hook, Key, KeyType, Policy, Rule, Set,
     Table, priority,
@@ -57,13 +57,15 @@ impl SetName {
 }
 
 /// The base of a node's plan.
-pub(crate) fn base(name: &str, snapshot: &Snapshot, blocks: &Blocks<'_>) -> Part {
+pub(crate) fn base(facts: &NodeFacts, snapshot: &Snapshot, blocks: &Blocks<'_>) -> Part {
+    let (name, uplink) = (facts.name.as_str(), facts.uplink.name.as_str());
     let mut part = Part {
         title: name.to_owned(),
         notes: blocks.conflicts.clone(),
         ..Part::default()
     };
     part.objects.insert(Object::Table(table()));
+    part.objects.insert(Object::Wire(uplink.to_owned()));
     for net in IpNet::aggregate(&snapshot.non_masquerade) {
         part.objects.insert(SetName::Direct.element(net));
     }
@@ -130,7 +132,7 @@ pub fn table() -> Table {
             .collect(),
     };
     let mut chains = Vec::from(host_port::chains());
-    chains.extend([postrouting, clamp()]);
+    chains.extend([postrouting, clamp(), untranslated()]);
     Table {
         family: Family::Inet,
         name: TABLE.to_owned(),
@@ -155,6 +157,24 @@ fn clamp() -> Chain {
             policy: Policy::Accept,
         }),
         rules: vec![rule],
+    }
+}
+
+/// Tells our programs which packets belong to connections that aren't translated: only those may take
+/// the shortcut. After everything that translates.
+fn untranslated() -> Chain {
+    Chain {
+        name: "untranslated".to_owned(),
+        base: Some(Base {
+            kind: ChainKind::Filter,
+            hook: Hook::Postrouting,
+            priority: priority::SRCNAT + 10,
+            policy: Policy::Accept,
+        }),
+        rules: vec![Rule {
+            exprs: vec![Expr::Untranslated, Expr::SetMark(bpf_abi::MARK_UNTRANSLATED)],
+            comment: Some("may take the shortcut from now on".to_owned()),
+        }],
     }
 }
 

@@ -31,7 +31,8 @@ use model::{NodeFacts, Snapshot};
 pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
 pub use base::{TABLE, elements, table};
 pub use object::{
-    Element, Fdb, Identity, Mapping, Neighbour, NextHop, Object, PodEnd, Route, Sysctl, Tunnel, Veth,
+    Element, Endpoint, Fdb, Forward, Identity, Mapping, Neighbour, NextHop, Object, PodEnd, Route, Sysctl,
+    Tunnel, Veth,
 };
 pub use part::{Change, NodePlan, Part, PartId};
 pub use shaper::Shaper;
@@ -49,7 +50,7 @@ pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
         facts,
         blocks: &blocks,
     };
-    let mut base = base::base(&facts.name, snapshot, &blocks);
+    let mut base = base::base(facts, snapshot, &blocks);
     tunnel::add(&mut base, &ways);
     let mut parts = BTreeMap::from([(PartId::Base, base)]);
     for (name, node) in snapshot.nodes.iter().filter(|(name, _)| **name != facts.name) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use bpf_abi::program::{FROM_POD, FROM_WIRE, TO_POD, TO_WIRE};
 use ipnet::IpNet;
 use model::{MacAddr, Vxlan};
 use nft::{Entry, Key, Table, Tuple};
@@ -23,8 +24,14 @@ pub enum Object {
     Element(Element),
     /// This node's end of the tunnels to others.
     Tunnel(Tunnel),
-    /// A pod's link.
+    /// A pod's link, with our programs on it.
     Veth(Veth),
+    /// Our programs on a link that leads to other nodes, by its name.
+    Wire(String),
+    /// A pod's address, for our programs.
+    Endpoint(Endpoint),
+    /// The way to other nodes' pods, for our programs.
+    Forward(Forward),
     /// Which node the tunnel carries an Ethernet address's frames to.
     Fdb(Fdb),
     /// A permanent neighbour.
@@ -48,6 +55,12 @@ pub enum Identity {
     Link(String),
     /// That Ethernet address on that link.
     Fdb(String, MacAddr),
+    /// Our programs on the link of that name.
+    Wire(String),
+    /// What our programs know of that address.
+    Endpoint(IpAddr),
+    /// What our programs know of that block.
+    Forward(IpNet),
     /// That address on that link.
     Neighbour(String, IpAddr),
     /// The route to that destination.
@@ -66,6 +79,9 @@ impl Object {
             Object::Tunnel(tunnel) => Identity::Link(tunnel.name.clone()),
             Object::Veth(veth) => Identity::Link(veth.name.clone()),
             Object::Fdb(fdb) => Identity::Fdb(fdb.link.clone(), fdb.mac),
+            Object::Wire(link) => Identity::Wire(link.clone()),
+            Object::Endpoint(endpoint) => Identity::Endpoint(endpoint.address),
+            Object::Forward(forward) => Identity::Forward(forward.destination),
             Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
             Object::Route(route) => Identity::Route(route.destination),
             Object::Mapping(mapping) => Identity::Mapping(mapping.map.clone(), mapping.key.clone()),
@@ -206,6 +222,35 @@ pub struct PodEnd {
     pub routes: Vec<Route>,
 }
 
+/// A pod of this node, as our programs know it: they let it send under this address alone, and bring
+/// what is for it straight into it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// Name of the node's end of the pod's link.
+    pub link: String,
+    /// Ethernet address of the pod's end.
+    pub mac: MacAddr,
+    /// Largest packet that it takes.
+    pub mtu: u32,
+    /// What it receives must pass the queue of its link.
+    pub shaped: bool,
+}
+
+/// The way to other nodes' pods, as our programs know it: the same as the route's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Forward {
+    /// The block of addresses.
+    pub destination: IpNet,
+    /// The next hop.
+    pub gateway: IpAddr,
+    /// Name of the link that it's on.
+    pub link: String,
+    /// Largest packet that passes.
+    pub mtu: u32,
+}
+
 /// A neighbour that never expires, so that nobody has to ask for it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Neighbour {
@@ -273,6 +318,9 @@ impl fmt::Display for Object {
             Object::Tunnel(tunnel) => tunnel.fmt(f),
             Object::Veth(veth) => veth.fmt(f),
             Object::Fdb(fdb) => fdb.fmt(f),
+            Object::Wire(link) => write!(f, "programs {FROM_WIRE}, {TO_WIRE} dev {link}"),
+            Object::Endpoint(endpoint) => endpoint.fmt(f),
+            Object::Forward(forward) => forward.fmt(f),
             Object::Neighbour(neighbour) => neighbour.fmt(f),
             Object::Route(route) => route.fmt(f),
             Object::Mapping(mapping) => mapping.fmt(f),
@@ -329,6 +377,7 @@ impl fmt::Display for Veth {
             "veth {} address {} mtu {} alias {:?}",
             self.name, self.mac, self.mtu, self.alias
         )?;
+        writeln!(f, "  programs {FROM_POD}, {TO_POD}")?;
         for sysctl in &self.sysctls {
             writeln!(f, "  sysctl {sysctl}")?;
         }
@@ -359,6 +408,32 @@ impl fmt::Display for PodEnd {
             write!(f, "\n    {route}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Endpoint {
+            address,
+            link,
+            mac,
+            mtu,
+            shaped,
+        } = self;
+        write!(f, "endpoint {address} dev {link} lladdr {mac} mtu {mtu}")?;
+        if *shaped { f.write_str(" shaped") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Forward {
+            destination,
+            gateway,
+            link,
+            mtu,
+        } = self;
+        write!(f, "forward {destination} via {gateway} dev {link} mtu {mtu}")
     }
 }
 

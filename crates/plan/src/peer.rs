@@ -5,7 +5,7 @@ use model::Node;
 
 use crate::base::SetName;
 use crate::way::{Way, Ways};
-use crate::{Fdb, Neighbour, NextHop, Object, Part, Route};
+use crate::{Fdb, Forward, Neighbour, NextHop, Object, Part, Route};
 
 /// The part for one other node.
 pub(crate) fn peer(name: &str, node: &Node, ways: &Ways<'_>) -> Part {
@@ -38,6 +38,7 @@ pub(crate) fn peer(name: &str, node: &Node, ways: &Ways<'_>) -> Part {
 }
 
 fn objects(net: IpNet, way: Way) -> impl Iterator<Item = Object> {
+    let shortcut = shortcut(net, &way);
     let tunnel = way.far_end.into_iter().flat_map(|end| {
         let fdb = Fdb {
             link: end.link.clone(),
@@ -57,5 +58,23 @@ fn objects(net: IpNet, way: Way) -> impl Iterator<Item = Object> {
         source: way.source,
         mtu: (way.mtu < way.link_mtu).then_some(way.mtu),
     };
-    tunnel.chain([Object::Route(route)])
+    tunnel.chain(shortcut).chain([Object::Route(route)])
+}
+
+/// The same for our programs, which must be on the link too.
+fn shortcut(net: IpNet, way: &Way) -> Vec<Object> {
+    let (NextHop::Via { gateway, link } | NextHop::OnLink { gateway, link }) = &way.to else {
+        return Vec::new();
+    };
+    // A next hop of the other family is the network stack's to know.
+    if gateway.is_ipv4() != net.addr().is_ipv4() {
+        return Vec::new();
+    }
+    let forward = Forward {
+        destination: net,
+        gateway: *gateway,
+        link: link.clone(),
+        mtu: way.mtu,
+    };
+    vec![Object::Wire(link.clone()), Object::Forward(forward)]
 }

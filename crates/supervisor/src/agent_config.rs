@@ -34,6 +34,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
         "kubeconfig": own.kubeconfig(),
         "dataDir": own.data,
         "runDir": own.run,
+        "bpfDir": own.run.join("bpf"),
         "nodeIps": node.addresses,
         "cni": {"confDir": own.cni_conf(), "socket": own.cni_socket()},
         "network": {"nonMasquerade": cluster.non_masquerade, "podNetwork": cluster.pod_network},

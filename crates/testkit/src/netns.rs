@@ -1,11 +1,13 @@
 //! Network namespaces for one test.
 
+use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::{NetNs, Netlink, netns, sysctl};
+use nix::mount::{MntFlags, umount2};
 
 /// A name that no other test on this machine has: what it's for, the process, a counter.
 pub fn unique(what: &str) -> String {
@@ -51,6 +53,11 @@ impl TestNs {
         netns::named(&self.name)
     }
 
+    /// Where a node that this namespace plays keeps its BPF programs; goes with it.
+    pub fn pins(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("{}-bpf", self.name))
+    }
+
     /// A connection into it.
     pub fn netlink(&self) -> Netlink {
         Netlink::open(&self.netns).expect("connecting to a namespace of the test's own")
@@ -76,6 +83,14 @@ impl Drop for TestNs {
     fn drop(&mut self) {
         if let Err(error) = NetNs::delete_named(&self.name) {
             eprintln!("left behind: {error}");
+        }
+        let pins = self.pins();
+        if pins.exists() {
+            // Not mounted if it was never used for what it's for.
+            let _ = umount2(&pins, MntFlags::MNT_DETACH);
+            if let Err(error) = fs::remove_dir(&pins) {
+                eprintln!("left behind: {}: {error}", pins.display());
+            }
         }
     }
 }

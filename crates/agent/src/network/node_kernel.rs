@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use kernel::link::Link;
 use kernel::path::Probes;
@@ -23,25 +24,17 @@ pub struct NodeKernel {
 }
 
 impl NodeKernel {
-    /// The kernel as the calling thread's namespace shows it.
+    /// The kernel as the given namespace shows it, with BPF programs and maps pinned in `pins`, a
+    /// folder of this node's own.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn current() -> Result<NodeKernel, Error> {
-        NodeKernel::open(NetNs::current()?)
-    }
-
-    /// The kernel as the given namespace shows it.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub fn open(netns: NetNs) -> Result<NodeKernel, Error> {
+    pub fn open(netns: NetNs, pins: PathBuf) -> Result<NodeKernel, Error> {
         Ok(NodeKernel {
             netlink: Netlink::open(&netns)?,
             probes: Probes::open(&netns)?,
-            kernel: RwLock::new(Kernel::open(netns)?),
+            kernel: RwLock::new(Kernel::open(netns, pins)?),
         })
     }
 }
@@ -93,12 +86,16 @@ impl DataPlane for NodeKernel {
                 }
                 Object::Neighbour(neighbour) => node.neighbour(neighbour, &mut missing),
                 Object::Route(route) => node.route(route, &mut missing),
+                // Our programs and what they know: asked for below, all at once.
+                Object::Endpoint(_) => {}
                 // Parts of the whole node's, not of a pod's.
                 Object::Sysctl(_)
                 | Object::Table(_)
                 | Object::Element(_)
                 | Object::Tunnel(_)
-                | Object::Fdb(_) => {}
+                | Object::Fdb(_)
+                | Object::Wire(_)
+                | Object::Forward(_) => {}
                 Object::Mapping(mapping) => mappings.push(mapping),
             }
         }
@@ -106,6 +103,7 @@ impl DataPlane for NodeKernel {
         for mapping in mappings {
             note(kernel.holds_mapping(mapping)?, &mut missing, mapping);
         }
+        missing.extend(kernel.missing_programs(part).await?);
         Ok(missing)
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn plugin() -> &'static Path {
 pub(crate) struct Spec {
     pub(crate) dir: PathBuf,
     pub(crate) netns: PathBuf,
+    pub(crate) pins: PathBuf,
     pub(crate) node: Node,
 }
 
@@ -76,8 +77,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn start(spec: &Spec) -> Agent {
-        let kernel =
-            NodeKernel::open(NetNs::open(&spec.netns).expect("the node's namespace")).expect("its kernel");
+        let kernel = NodeKernel::open(
+            NetNs::open(&spec.netns).expect("the node's namespace"),
+            spec.pins.clone(),
+        )
+        .expect("its kernel");
         let settings = Settings {
             node: "a".to_owned(),
             addresses: Vec::new(),
@@ -144,6 +148,7 @@ impl TestNode {
         let spec = Spec {
             dir: dir.path().to_owned(),
             netns: lan.nodes[0].netns.path(),
+            pins: lan.nodes[0].netns.pins(),
             node,
         };
         TestNode { lan, spec, _dir: dir }

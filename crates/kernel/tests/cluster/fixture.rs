@@ -65,6 +65,10 @@ pub(crate) fn name(node: usize) -> String {
     format!("node{node}")
 }
 
+fn open(node: &TestNs) -> Kernel {
+    Kernel::open(NetNs::open(node.path()).unwrap(), node.pins()).unwrap()
+}
+
 impl Cluster {
     /// A cluster whose nodes have no pods and nothing applied yet.
     pub(crate) async fn new(count: u8, stack: Stack) -> Cluster {
@@ -100,7 +104,7 @@ impl Cluster {
         };
         let (mut kernels, mut facts) = (Vec::new(), Vec::new());
         for (n, node) in lan.nodes.iter().enumerate() {
-            kernels.push(Kernel::open(NetNs::open(node.netns.path()).unwrap()).unwrap());
+            kernels.push(open(&node.netns));
             let addresses = &snapshot.nodes[&name(n)].addresses;
             let mut found = facts::facts(&node.netns.netlink(), &name(n), addresses)
                 .await
@@ -204,6 +208,6 @@ impl Cluster {
 
     /// A new agent on a node: it knows nothing of what was written.
     pub(crate) fn restart_agent(&mut self, node: usize) {
-        self.kernels[node] = Kernel::open(NetNs::open(self.lan.nodes[node].netns.path()).unwrap()).unwrap();
+        self.kernels[node] = open(&self.lan.nodes[node].netns);
     }
 }

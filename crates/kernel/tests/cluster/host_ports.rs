@@ -184,7 +184,8 @@ async fn what_a_removed_port_translated_is_forgotten_and_nothing_else() {
         ask(&cluster.lan.switch, to.parse().unwrap()).unwrap();
     }
     let direct = SocketAddr::new(cluster.pods[0].addresses[0], echo.port);
-    ask(&cluster.pods[1].netns, direct).unwrap();
+    // By the node: what goes from pod to pod is no connection of the node's.
+    ask(&cluster.lan.nodes[0].netns, direct).unwrap();
 
     let node = NetNs::open(cluster.lan.nodes[0].netns.path()).unwrap();
     let conntrack = Conntrack::open(&node).unwrap();

@@ -11,5 +11,6 @@ mod limits;
 mod mtu;
 mod parts;
 mod restart;
+mod shortcut;
 mod traffic;
 mod tunnel;

@@ -288,15 +288,15 @@ async fn peers_come_and_go_and_write_only_their_own() {
         pod_cidrs: vec![net("10.244.9.0/24")],
     };
     cluster.snapshots[0].nodes.insert(name(9), joined.clone());
-    // The block among the pods', an entry, a neighbour, a route.
-    assert_eq!(cluster.apply(0).await.writes, 4);
+    // The block among the pods', an entry, a neighbour, a route, the same for our programs.
+    assert_eq!(cluster.apply(0).await.writes, 5);
     cluster.snapshots[0].nodes.get_mut(&name(9)).unwrap().addresses = vec![ip("192.0.2.10")];
     assert_eq!(cluster.apply(0).await.writes, 1, "the entry alone");
     cluster.snapshots[0].nodes.remove(&name(9));
-    assert_eq!(cluster.apply(0).await.writes, 4);
-    // The last one beyond the link takes the tunnel with it.
-    cluster.snapshots[0].nodes.remove(&name(2));
     assert_eq!(cluster.apply(0).await.writes, 5);
+    // The last one beyond the link takes the tunnel with it, and our programs on it.
+    cluster.snapshots[0].nodes.remove(&name(2));
+    assert_eq!(cluster.apply(0).await.writes, 7);
     cluster.restart_agent(0);
     assert_eq!(cluster.apply(0).await.writes, 0);
 }
@@ -393,7 +393,8 @@ async fn what_is_taken_is_an_error_that_says_what_to_set() {
         local: node.v4.into(),
     };
     netlink.add_vxlan(&foreign).await.unwrap();
-    let mut kernel = kernel::Kernel::open(kernel::NetNs::open(node.netns.path()).unwrap()).unwrap();
+    let netns = kernel::NetNs::open(node.netns.path()).unwrap();
+    let mut kernel = kernel::Kernel::open(netns, node.netns.pins()).unwrap();
     let failure = async |kernel: &mut kernel::Kernel| {
         let applied = kernel.apply(&cluster.plan(0)).await.unwrap();
         let (_, error) = applied

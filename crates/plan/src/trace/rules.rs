@@ -172,6 +172,8 @@ impl<'a> Evaluation<'a, '_> {
             Expr::Established => false,
             Expr::Local => self.context.local,
             Expr::Translate { .. } => true,
+            // Marks are for our programs, which decide about later packets.
+            Expr::Untranslated | Expr::SetMark(_) => true,
             Expr::ClampMss | Expr::Counter | Expr::Masquerade { .. } | Expr::Verdict(_) => true,
         }
     }

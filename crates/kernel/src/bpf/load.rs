@@ -1,0 +1,233 @@
+//! From the object to pinned programs and maps, once a version.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Map, MapData, MapError, MapInfo};
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{EbpfError, EbpfLoader, VerifierLogLevel};
+use bpf_abi::program;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// The programs, built from `bpf/` by `cargo run -p xtask -- bpf`.
+pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!("ripstop.bpf.o");
+
+const PROGRAMS: [&str; 4] = [
+    program::FROM_POD,
+    program::TO_POD,
+    program::FROM_WIRE,
+    program::TO_WIRE,
+];
+const MAPS: [&str; 9] = [
+    "endpoints4",
+    "endpoints6",
+    "forwards4",
+    "forwards6",
+    "flows4",
+    "flows6",
+    "openings4",
+    "openings6",
+    "counters",
+];
+/// What is being pinned; a crash leaves it.
+const UNFINISHED: &str = "unfinished";
+
+/// What an object is in the kernel.
+pub(super) struct Loaded {
+    /// In the order of [`PROGRAMS`].
+    pub(super) programs: [OwnedFd; 4],
+    pub(super) maps: Maps,
+}
+
+/// Maps by name.
+pub(super) struct Maps(HashMap<&'static str, Map>);
+
+impl Maps {
+    /// One of them, as what it is.
+    pub(super) fn take<T: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<T> {
+        let map = self.0.remove(name).expect("every map of the object is there");
+        T::try_from(map).map_err(|error| Error::bpf(format!("use the map {name}"), &error))
+    }
+}
+
+/// Opens the object's pins below `dir`; loads and pins it first, if it isn't.
+pub(super) fn open_or_load(dir: &Path, object: &[u8]) -> Result<Loaded> {
+    let own = dir.join(version(object));
+    if !own.is_dir() {
+        load(dir, object)?;
+    }
+    open(&own)
+}
+
+/// Removes the pins of all other objects.
+pub(super) fn retire_others(dir: &Path, object: &[u8]) -> Result<()> {
+    let own = dir.join(version(object));
+    for other in versions(dir)?.into_iter().filter(|other| *other != own) {
+        fs::remove_dir_all(&other).map_err(at(&other))?;
+    }
+    Ok(())
+}
+
+/// What tells an object from another.
+fn version(object: &[u8]) -> String {
+    let digest = Sha256::digest(object);
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn open(dir: &Path) -> Result<Loaded> {
+    let mut maps = HashMap::new();
+    for name in MAPS {
+        let failed = |error: MapError| Error::bpf(format!("open the pinned map {name}"), &error);
+        let data = MapData::from_pin(dir.join(name)).map_err(failed)?;
+        maps.insert(name, Map::from_map_data(data).map_err(failed)?);
+    }
+    let mut programs = Vec::new();
+    for name in PROGRAMS {
+        let program =
+            SchedClassifier::from_pin(dir.join(name)).map_err(|error| failed_program(name, &error))?;
+        programs.push(descriptor(name, &program)?);
+    }
+    let programs = programs.try_into().expect("one for each name");
+    Ok(Loaded {
+        programs,
+        maps: Maps(maps),
+    })
+}
+
+/// Loads the object with what can be kept of an older one's maps, and pins everything under its
+/// version's name, which is there only once all is.
+fn load(dir: &Path, object: &[u8]) -> Result<()> {
+    let unfinished = dir.join(UNFINISHED);
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&unfinished)(error)),
+        _ => {}
+    }
+    fs::create_dir(&unfinished).map_err(at(&unfinished))?;
+    if let Some(old) = newest(dir)? {
+        keep_maps(&old, &unfinished, object)?;
+    }
+    let paths = MAPS.map(|name| unfinished.join(name));
+    let mut loader = loader();
+    for (name, path) in MAPS.iter().zip(&paths) {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut loaded = loader.load(object).map_err(|error| refused(&error))?;
+    for name in PROGRAMS {
+        let program = loaded.program_mut(name).expect("every program is in the object");
+        let program: &mut SchedClassifier =
+            program.try_into().map_err(|error| failed_program(name, &error))?;
+        program.load().map_err(|error| failed_program(name, &error))?;
+        let pinned = program.pin(unfinished.join(name));
+        pinned.map_err(|error| Error::bpf(format!("pin {name}"), &error))?;
+    }
+    let own = dir.join(version(object));
+    fs::rename(&unfinished, &own).map_err(at(&own))
+}
+
+/// Pins those of the old object's maps that the new one defines alike.
+fn keep_maps(old: &Path, new: &Path, object: &[u8]) -> Result<()> {
+    let mut loaded = loader().load(object).map_err(|error| refused(&error))?;
+    for name in MAPS {
+        let fresh = loaded.take_map(name).expect("every map is in the object");
+        let failed = |error: MapError| Error::bpf(format!("compare the pinned map {name}"), &error);
+        // The old object may not have had it.
+        let Ok(kept) = MapData::from_pin(old.join(name)) else {
+            continue;
+        };
+        if layout(&info(fresh).map_err(failed)?) == layout(&kept.info().map_err(failed)?) {
+            let pinned = kept.pin(new.join(name));
+            pinned.map_err(|error| Error::bpf(format!("pin the map {name}"), &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn info(map: Map) -> Result<MapInfo, MapError> {
+    match map {
+        Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data) | Map::PerCpuArray(data) => {
+            data.info()
+        }
+        _ => unreachable!("the object has no others"),
+    }
+}
+
+fn layout(info: &MapInfo) -> [u32; 4] {
+    [
+        info.key_size(),
+        info.value_size(),
+        info.max_entries(),
+        info.map_flags(),
+    ]
+}
+
+fn loader<'a>() -> EbpfLoader<'a> {
+    let mut loader = EbpfLoader::new();
+    // The object has no type information, and needs none of the kernel's. The verifier's words are
+    // asked for when it refuses.
+    loader.btf(None).verifier_log_level(VerifierLogLevel::DISABLE);
+    loader
+}
+
+fn descriptor(name: &str, program: &SchedClassifier) -> Result<OwnedFd> {
+    let fd = program.fd().map_err(|error| failed_program(name, &error))?;
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| Error::bpf(format!("use {name}"), &error))
+}
+
+fn newest(dir: &Path) -> Result<Option<PathBuf>> {
+    let changed = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+    Ok(versions(dir)?.into_iter().max_by_key(changed))
+}
+
+fn versions(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).map_err(at(dir))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    Ok(paths
+        .filter(|path| path.is_dir() && !path.ends_with(UNFINISHED))
+        .collect())
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let dir = path.to_owned();
+    move |source| Error::Pins { dir, source }
+}
+
+fn refused(error: &EbpfError) -> Error {
+    Error::BpfRefused(chain(error))
+}
+
+fn failed_program(name: &str, error: &ProgramError) -> Error {
+    let reason = match error {
+        // The log is hundreds of lines; its end has the reason.
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            let last: Vec<&str> = log.lines().rev().take(3).collect();
+            format!("{name}: {io_error} {}", last.join(" / "))
+        }
+        error => format!("{name}: {}", chain(error)),
+    };
+    Error::BpfRefused(reason.trim_end().to_owned())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

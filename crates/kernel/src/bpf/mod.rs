@@ -1,0 +1,137 @@
+//! Our programs on links, and the maps that tell them where pods are.
+//!
+//! ```text
+//!   bpfDir/VERSION/   a bpffs; VERSION is the object's digest
+//!     rip_from_pod …    programs
+//!     endpoints4 …      maps
+//! ```
+//!
+//! Everything belongs to one node. Programs hang on links without a link object of their own, so they
+//! live as long as the device; pins keep programs and maps for the next agent. One with the same
+//! object opens the pins and loads nothing. One with another object loads its own programs with those
+//! of the old maps that have the same layout, puts them in the place of the old ones, each in one
+//! step, and removes the old pins when all are replaced: no packet passes unchecked in between.
+
+mod attach;
+mod dir;
+mod load;
+mod sys;
+mod tables;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bpf_abi::Counter;
+use ipnet::IpNet;
+use plan::{Endpoint, Forward, Object};
+
+use crate::Result;
+
+use attach::Programs;
+pub(crate) use attach::{Role, carries_ours, remove};
+use tables::Tables;
+
+/// A node's programs and maps, in the kernel.
+pub(crate) struct Bpf {
+    dir: PathBuf,
+    programs: Programs,
+    tables: Mutex<Tables>,
+}
+
+impl fmt::Debug for Bpf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bpf")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bpf {
+    /// Opens what is pinned below `dir`, or loads and pins it.
+    pub(crate) fn open(dir: &Path) -> Result<Bpf> {
+        dir::prepare(dir)?;
+        let loaded = load::open_or_load(dir, load::OBJECT)?;
+        Ok(Bpf {
+            dir: dir.to_owned(),
+            programs: Programs::new(loaded.programs)?,
+            tables: Mutex::new(Tables::new(loaded.maps)?),
+        })
+    }
+
+    /// Removes other versions' pins, once nothing of theirs is on a link any more.
+    pub(crate) fn retire_others(&self) -> Result<()> {
+        load::retire_others(&self.dir, load::OBJECT)
+    }
+
+    /// The programs, for links of the calling thread's namespace.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Everything in the maps.
+    pub(crate) fn objects(&self, names: &HashMap<u32, &str>) -> Result<Vec<Object>> {
+        self.tables().read(names)
+    }
+
+    /// Writes a pod's address.
+    pub(crate) fn put_endpoint(&self, endpoint: &Endpoint, link: u32) -> Result<()> {
+        self.tables().put_endpoint(endpoint, link)
+    }
+
+    /// Removes a pod's address; false if it isn't there, or is another pod's.
+    pub(crate) fn remove_endpoint(&self, endpoint: &Endpoint) -> Result<bool> {
+        self.tables().remove_endpoint(endpoint)
+    }
+
+    /// Writes the way to a block.
+    pub(crate) fn put_forward(&self, forward: &Forward, link: u32) -> Result<()> {
+        self.tables().put_forward(forward, link)
+    }
+
+    /// Removes the way to a block; false if it isn't there.
+    pub(crate) fn remove_forward(&self, destination: IpNet) -> Result<bool> {
+        self.tables().remove_forward(destination)
+    }
+
+    /// Forgets all conversations; says how many there were.
+    pub(crate) fn forget_flows(&self) -> Result<usize> {
+        self.tables().forget_flows()
+    }
+
+    /// What was counted.
+    pub(crate) fn count(&self, counter: Counter) -> Result<u64> {
+        self.tables().count(counter)
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opened when it's first needed, again and again until it can be.
+#[derive(Debug)]
+pub(crate) struct Lazy {
+    dir: PathBuf,
+    opened: Mutex<Option<Arc<Bpf>>>,
+}
+
+impl Lazy {
+    pub(crate) fn new(dir: PathBuf) -> Lazy {
+        Lazy {
+            dir,
+            opened: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn get(&self) -> Result<Arc<Bpf>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bpf) = opened.as_ref() {
+            return Ok(bpf.clone());
+        }
+        let bpf = Arc::new(Bpf::open(&self.dir)?);
+        *opened = Some(bpf.clone());
+        Ok(bpf)
+    }
+}

@@ -1,0 +1,188 @@
+//! bpf(2), where aya has no word for it: programs on a link without a link object of their own, so
+//! that they live as long as the device.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const PROG_ATTACH: libc::c_int = 8;
+const PROG_DETACH: libc::c_int = 9;
+const PROG_GET_FD_BY_ID: libc::c_int = 13;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
+
+/// `BPF_F_REPLACE`
+const REPLACE: u32 = 1 << 2;
+/// More programs than anybody hangs on one side of a link; the kernel's limit is 64.
+const MOST_PROGRAMS: usize = 64;
+
+/// Which side of a link, as a tcx attach type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Side {
+    /// What comes in by the link: `BPF_TCX_INGRESS`.
+    Ingress = 46,
+    /// What goes out: `BPF_TCX_EGRESS`.
+    Egress = 47,
+}
+
+/// `BPF_PROG_ATTACH`'s and `BPF_PROG_DETACH`'s part of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Attach {
+    link: u32,
+    program: u32,
+    side: u32,
+    flags: u32,
+    replaced: u32,
+    relative: u32,
+    revision: u64,
+}
+
+/// `BPF_PROG_QUERY`'s.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    link: u32,
+    side: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    zero: u32,
+    program_flags: u64,
+    link_ids: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
+/// `BPF_PROG_GET_FD_BY_ID`'s.
+#[repr(C)]
+#[derive(Default)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD`'s.
+#[repr(C)]
+#[derive(Default)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+struct Info {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    lengths: [u32; 2],
+    code: [u64; 2],
+    loaded: u64,
+    user: u32,
+    maps: u32,
+    map_ids: u64,
+    name: [u8; 16],
+}
+
+/// Ids of the programs on one side of a link of the calling thread's namespace, in the order in which
+/// they run.
+pub(super) fn attached(link: u32, side: Side) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; MOST_PROGRAMS];
+    let mut query = Query {
+        link,
+        side: side as u32,
+        ids: ids.as_mut_ptr() as u64,
+        count: MOST_PROGRAMS as u32,
+        ..Query::default()
+    };
+    match bpf(PROG_QUERY, &mut query) {
+        Ok(_) => Ok(ids[..(query.count as usize).min(MOST_PROGRAMS)].to_vec()),
+        // Nothing was ever attached there.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Attaches a program to one side of a link of the calling thread's namespace: instead of `replaced`,
+/// in one step, or after all that are there.
+pub(super) fn attach(
+    link: u32,
+    side: Side,
+    program: BorrowedFd<'_>,
+    replaced: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut attach = Attach {
+        link,
+        program: number(program),
+        side: side as u32,
+        ..Attach::default()
+    };
+    if let Some(replaced) = replaced {
+        attach.flags = REPLACE;
+        attach.replaced = number(replaced);
+    }
+    bpf(PROG_ATTACH, &mut attach).map(drop)
+}
+
+/// Detaches a program from one side of a link of the calling thread's namespace.
+pub(super) fn detach(link: u32, side: Side, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut detach = Attach {
+        link,
+        program: number(program),
+        side: side as u32,
+        ..Attach::default()
+    };
+    bpf(PROG_DETACH, &mut detach).map(drop)
+}
+
+/// A program of the machine's, by id.
+pub(super) fn open(id: u32) -> io::Result<OwnedFd> {
+    let fd = bpf(
+        PROG_GET_FD_BY_ID,
+        &mut ById {
+            id,
+            ..ById::default()
+        },
+    )?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A program's id and name.
+pub(super) fn describe(program: BorrowedFd<'_>) -> io::Result<(u32, String)> {
+    // SAFETY: all of it is numbers.
+    let mut info: Info = unsafe { std::mem::zeroed() };
+    let mut request = InfoByFd {
+        fd: number(program),
+        length: size_of::<Info>() as u32,
+        info: &raw mut info as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut request)?;
+    let name = info.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok((info.id, String::from_utf8_lossy(name).into_owned()))
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: `attributes` is the command's part of `union bpf_attr`, from its beginning, and what it
+    // points to outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::c_int::try_from(result).expect("descriptors fit"))
+}
