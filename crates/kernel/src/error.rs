@@ -127,7 +127,7 @@ pub enum Error {
     },
     /// The kernel wouldn't take our programs.
     #[error(
-        "the kernel refused the BPF programs: {0}; Ripstop needs root, and Linux 5.10 or newer with CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS"
+        "the kernel refused the BPF programs: {0}; Ripstop needs root, and Linux 6.6 or newer with CONFIG_BPF_SYSCALL and CONFIG_NET_XGRESS"
     )]
     BpfRefused(String),
     /// Something about a program or a map failed.
