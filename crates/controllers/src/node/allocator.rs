@@ -1,6 +1,6 @@
 //! Divides ranges of addresses into blocks, each given once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -42,8 +42,9 @@ pub(super) struct Allocator {
 struct Range {
     net: IpNet,
     mask: u8,
-    /// Block number to owner.
-    taken: BTreeMap<u32, String>,
+    /// Block number to owners. More than one is a mistake of somebody else's; it takes all of them to
+    /// be gone until the block is free.
+    taken: BTreeMap<u32, BTreeSet<String>>,
     /// Where to look first: blocks that were just freed are given again last, for somebody may
     /// still send to their addresses.
     next: u32,
@@ -96,7 +97,7 @@ impl Allocator {
         }
         let mut blocks = Vec::with_capacity(numbers.len());
         for (range, number) in self.ranges.iter_mut().zip(numbers) {
-            range.taken.insert(number, owner.to_owned());
+            range.taken.entry(number).or_default().insert(owner.to_owned());
             range.next = (number + 1) % range.count();
             blocks.push(range.block(number));
         }
@@ -108,7 +109,10 @@ impl Allocator {
     pub(super) fn release(&mut self, owner: &str) {
         self.owners.remove(owner);
         for range in &mut self.ranges {
-            range.taken.retain(|_, other| other != owner);
+            range.taken.retain(|_, owners| {
+                owners.remove(owner);
+                !owners.is_empty()
+            });
         }
     }
 }
@@ -142,15 +146,16 @@ impl Range {
 
     /// Marks everything that a block touches; says who had some of it.
     fn occupy(&mut self, owner: &str, block: &IpNet) -> Option<String> {
-        let (first, last) = (self.number(block.network())?, self.number(block.broadcast())?);
+        let (first, last) = if block.contains(&self.net) {
+            (0, self.count() - 1)
+        } else {
+            (self.number(block.network())?, self.number(block.broadcast())?)
+        };
         let mut other = None;
         for number in first..=last {
-            match self.taken.get(&number) {
-                Some(had) if had != owner => other = Some(had.clone()),
-                _ => {
-                    self.taken.insert(number, owner.to_owned());
-                }
-            }
+            let owners = self.taken.entry(number).or_default();
+            other = owners.iter().find(|had| *had != owner).cloned().or(other);
+            owners.insert(owner.to_owned());
         }
         other
     }
@@ -222,11 +227,35 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_two_have_is_free_when_both_are_gone() {
+        let mut allocator = dual();
+        let shared = allocator.allocate("a").unwrap();
+        assert!(allocator.occupy("b", &shared).is_err());
+        allocator.release("a");
+        // b still has it, and its pods.
+        assert_eq!(allocator.occupy("a", &shared).unwrap_err(), "b");
+        allocator.release("a");
+        let mut wanted = (0..256).map(|n| allocator.allocate(&n.to_string()));
+        assert!(
+            wanted
+                .by_ref()
+                .take(255)
+                .all(|given| given.is_ok_and(|given| given != shared))
+        );
+        assert!(wanted.next().is_some_and(|given| given.is_err()));
+        drop(wanted);
+        allocator.release("b");
+        assert_eq!(allocator.allocate("last").unwrap(), shared);
+    }
+
+    #[test]
     fn wider_and_foreign_blocks_are_understood() {
         let mut allocator = dual();
         allocator.occupy("wide", &nets(&["10.244.0.0/22"])).unwrap();
         allocator.occupy("foreign", &nets(&["192.168.0.0/24"])).unwrap();
         assert_eq!(allocator.allocate("a").unwrap()[0], nets(&["10.244.4.0/24"])[0]);
+        assert!(allocator.occupy("all", &nets(&["10.0.0.0/8"])).is_err());
+        assert!(allocator.allocate("b").is_err(), "nothing is left of the range");
     }
 
     #[test]
