@@ -16,7 +16,7 @@ const MAX_ANNOTATION: usize = 256 << 10;
 /// Only kubectl's own name goes over from one to the other.
 const KUBECTL: &str = "kubectl";
 
-/// Like [`own::apply`]; but what kubectl applied on the client's side, and nobody changed since, it may take
+/// Like `own::apply`; but what kubectl applied on the client's side, and nobody changed since, it may take
 /// over from its former self without force, and the note follows.
 pub fn apply(
     shape: Shape,
