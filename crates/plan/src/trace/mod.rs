@@ -10,6 +10,7 @@
 //! route for one, is named as such.
 
 mod rules;
+mod shortcut;
 mod text;
 mod tunnel;
 
@@ -21,7 +22,7 @@ use model::Packet;
 use nft::{Hook, Nat, Tuple};
 
 use crate::base::same_family;
-use crate::{NextHop, NodePlan, Object, Part, PartId, Route, Veth};
+use crate::{Forward, NextHop, NodePlan, Object, Part, PartId, Route, Veth};
 
 /// A packet's way, step by step, and how it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,20 @@ pub enum Hop {
     DefaultRoute {
         /// The node.
         node: String,
+    },
+    /// A program brings it straight into a pod of the node, past the node's network stack.
+    Peered {
+        /// The node.
+        node: String,
+        /// The node's end of that pod's link.
+        link: String,
+    },
+    /// A program sends it to another node, past the network stack of its own.
+    Forwarded {
+        /// The node that sends it.
+        node: String,
+        /// The way.
+        forward: Forward,
     },
     /// The packet goes to another node inside a tunnel.
     Tunnelled {
@@ -266,6 +281,9 @@ impl<'a> Walk<'a> {
     }
 
     fn through(&mut self, plan: &'a NodePlan, iif: Option<&str>) -> Next<'a> {
+        if let Some(next) = iif.and_then(|link| self.shortcut(plan, link)) {
+            return next;
+        }
         let hook = if iif.is_some() {
             Hook::Prerouting
         } else {
@@ -333,6 +351,11 @@ impl<'a> Walk<'a> {
         if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, &plan.uplink.name) {
             return Next::End(verdict);
         }
+        self.to_next(plan, next)
+    }
+
+    /// To whoever has the address `next`, on the uplink.
+    fn to_next(&mut self, plan: &'a NodePlan, next: IpAddr) -> Next<'a> {
         match self.node_with(next) {
             Some(plan) => Next::Node {
                 plan,

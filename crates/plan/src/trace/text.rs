@@ -36,6 +36,10 @@ impl fmt::Display for Hop {
             Hop::DefaultRoute { node } => {
                 write!(f, "node {node}: no route of ours, so its own default route")
             }
+            Hop::Peered { node, link } => {
+                write!(f, "node {node}: by the fast path, into the pod behind {link}")
+            }
+            Hop::Forwarded { node, forward } => write!(f, "node {node}: by the fast path, {forward}"),
             Hop::Tunnelled {
                 node,
                 link,

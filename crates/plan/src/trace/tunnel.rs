@@ -19,6 +19,11 @@ impl<'a> Walk<'a> {
         if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, link) {
             return Next::End(verdict);
         }
+        self.encapsulate(plan, link, gateway)
+    }
+
+    /// Into the tunnel, whatever decided so.
+    pub(super) fn encapsulate(&mut self, plan: &'a NodePlan, link: &str, gateway: IpAddr) -> Next<'a> {
         let refused = |reason| {
             Next::End(Verdict::Refused {
                 at: Spot::Node(plan.node.clone()),
