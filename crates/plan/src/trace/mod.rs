@@ -351,11 +351,11 @@ impl<'a> Walk<'a> {
         if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, &plan.uplink.name) {
             return Next::End(verdict);
         }
-        self.to_next(plan, next)
+        self.hand_over(plan, next)
     }
 
     /// To whoever has the address `next`, on the uplink.
-    fn to_next(&mut self, plan: &'a NodePlan, next: IpAddr) -> Next<'a> {
+    fn hand_over(&mut self, plan: &'a NodePlan, next: IpAddr) -> Next<'a> {
         match self.node_with(next) {
             Some(plan) => Next::Node {
                 plan,

@@ -18,16 +18,16 @@ impl<'a> Walk<'a> {
             return None;
         }
         match self.endpoint(plan, self.packet.source) {
-            Some((_, own)) if own.link == iif => self.from_pod(plan, own),
+            Some((_, own)) if own.link == iif => self.leave_by_program(plan, own),
             Some(_) => None,
-            None => self.from_wire(plan, iif),
+            None => self.arrive_by_program(plan, iif),
         }
     }
 
-    fn from_pod(&mut self, plan: &'a NodePlan, own: &Endpoint) -> Option<Next<'a>> {
+    fn leave_by_program(&mut self, plan: &'a NodePlan, own: &Endpoint) -> Option<Next<'a>> {
         if let Some((part, to)) = self.endpoint(plan, self.packet.destination) {
             let direct = to.link != own.link && !to.shaped;
-            return direct.then(|| self.into_pod(plan, part, to));
+            return direct.then(|| self.peered(plan, part, to));
         }
         let forward = forward(plan, self.packet.destination)?;
         let is_connection = matches!(self.packet.transport, Transport::Tcp(_));
@@ -39,20 +39,20 @@ impl<'a> Walk<'a> {
             node: plan.node.clone(),
             forward: forward.clone(),
         });
-        Some(self.onto_wire(plan, forward))
+        Some(self.forwarded(plan, forward))
     }
 
-    fn from_wire(&mut self, plan: &'a NodePlan, iif: &str) -> Option<Next<'a>> {
+    fn arrive_by_program(&mut self, plan: &'a NodePlan, iif: &str) -> Option<Next<'a>> {
         let programmed = plan
             .objects()
             .any(|object| matches!(object, Object::Wire(link) if link == iif));
         let from = forward(plan, self.packet.source)?;
         let (part, to) = self.endpoint(plan, self.packet.destination)?;
         let direct = programmed && from.link == iif && !to.shaped;
-        direct.then(|| self.into_pod(plan, part, to))
+        direct.then(|| self.peered(plan, part, to))
     }
 
-    fn into_pod(&mut self, plan: &NodePlan, part: &Part, to: &Endpoint) -> Next<'a> {
+    fn peered(&mut self, plan: &NodePlan, part: &Part, to: &Endpoint) -> Next<'a> {
         self.hops.push(Hop::Peered {
             node: plan.node.clone(),
             link: to.link.clone(),
@@ -63,11 +63,11 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn onto_wire(&mut self, plan: &'a NodePlan, forward: &Forward) -> Next<'a> {
+    fn forwarded(&mut self, plan: &'a NodePlan, forward: &Forward) -> Next<'a> {
         if super::tunnel::ends(plan).any(|end| end.name == forward.link) {
             self.encapsulate(plan, &forward.link, forward.gateway)
         } else {
-            self.to_next(plan, forward.gateway)
+            self.hand_over(plan, forward.gateway)
         }
     }
 
