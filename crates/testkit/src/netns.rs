@@ -1,13 +1,15 @@
 //! Network namespaces for one test.
 
-use std::fs;
+use std::io;
 use std::ops::Deref;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::{NetNs, Netlink, netns, sysctl};
-use nix::mount::{MntFlags, umount2};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// A name that no other test on this machine has: what it's for, the process, a counter.
 pub fn unique(what: &str) -> String {
@@ -24,6 +26,7 @@ pub fn unique(what: &str) -> String {
 pub struct TestNs {
     name: String,
     netns: NetNs,
+    pins: OnceLock<OwnedFd>,
 }
 
 impl TestNs {
@@ -38,7 +41,11 @@ impl TestNs {
             ("net/ipv6/conf/all/forwarding", "0"),
         ];
         sysctl::write_in(&netns, &still).expect("writing a new namespace's sysctls");
-        let ns = TestNs { name, netns };
+        let ns = TestNs {
+            name,
+            netns,
+            pins: OnceLock::new(),
+        };
         ns.netlink().set_up("lo").await.expect("setting loopback up");
         ns
     }
@@ -53,9 +60,14 @@ impl TestNs {
         netns::named(&self.name)
     }
 
-    /// Where a node that this namespace plays keeps its BPF programs; goes with it.
+    /// Where a node that this namespace plays keeps its BPF programs: a bpffs that is mounted nowhere,
+    /// so that it goes with this, or with the process if that is killed. Other processes find it under
+    /// the same path.
     pub fn pins(&self) -> PathBuf {
-        std::env::temp_dir().join(format!("{}-bpf", self.name))
+        let mount = self
+            .pins
+            .get_or_init(|| bpffs().expect("making a bpffs (tests of the network need root)"));
+        PathBuf::from(format!("/proc/{}/fd/{}", process::id(), mount.as_raw_fd()))
     }
 
     /// A connection into it.
@@ -84,13 +96,12 @@ impl Drop for TestNs {
         if let Err(error) = NetNs::delete_named(&self.name) {
             eprintln!("left behind: {error}");
         }
-        let pins = self.pins();
-        if pins.exists() {
-            // Not mounted if it was never used for what it's for.
-            let _ = umount2(&pins, MntFlags::MNT_DETACH);
-            if let Err(error) = fs::remove_dir(&pins) {
-                eprintln!("left behind: {}: {error}", pins.display());
-            }
-        }
     }
+}
+
+fn bpffs() -> io::Result<OwnedFd> {
+    let fs = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&fs)?;
+    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+    Ok(fsmount(&fs, flags, MountAttrFlags::empty())?)
 }
