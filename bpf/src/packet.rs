@@ -64,7 +64,8 @@ struct TcpHeader {
 #[repr(C)]
 struct UdpHeader {
     ports: [u16; 2],
-    rest: u32,
+    length: u16,
+    checksum: u16,
 }
 
 #[repr(C)]
@@ -155,7 +156,8 @@ impl Read for Ipv4 {
             headers: 0,
         };
         if simple && ip.fragment & LATER == 0 {
-            transport::<Ipv4>(ctx, &mut packet, ICMP, [8, 0]);
+            let length = u32::from(u16::from_be(ip.length));
+            transport::<Ipv4>(ctx, &mut packet, length, ICMP, [8, 0]);
         }
         Some(packet)
     }
@@ -191,7 +193,8 @@ impl Read for Ipv6 {
             sizes: false,
             headers: 0,
         };
-        transport::<Ipv6>(ctx, &mut packet, ICMPV6, [128, 129]);
+        let length = Ipv6::HEADER + u32::from(u16::from_be(ip.length));
+        transport::<Ipv6>(ctx, &mut packet, length, ICMPV6, [128, 129]);
         Some(packet)
     }
 
@@ -223,11 +226,13 @@ fn key<A>(source: A, destination: A, protocol: u8) -> FlowKey<A> {
     }
 }
 
-/// Reads the transport header. What has none of those below goes by the network stack.
+/// Reads the transport header of a packet that says to be `length` long. What has none of those below
+/// goes by the network stack, as does what is cut short: the network stack drops it.
 #[inline(always)]
 fn transport<F: Family>(
     ctx: &TcContext,
     packet: &mut Packet<F::Address>,
+    length: u32,
     icmp: u8,
     [request, reply]: [u8; 2],
 ) {
@@ -236,6 +241,7 @@ fn transport<F: Family>(
     const WHICH: u8 = 0x17;
     let offset = ETHERNET + F::HEADER as usize;
     let protocol = packet.key.protocol;
+    let mut least = F::HEADER;
     if protocol == TCP {
         if let Some(tcp) = at::<TcpHeader>(ctx, offset) {
             // SAFETY: `at` has checked that the header is there; so below.
@@ -245,11 +251,17 @@ fn transport<F: Family>(
             packet.begins = tcp.flags & WHICH == SYN;
             packet.sizes = tcp.flags & SYN != 0;
             packet.headers = F::HEADER + u32::from(tcp.length >> 4) * 4;
+            packet.plain &= tcp.length >= 5 << 4;
+            least = packet.headers;
         }
     } else if protocol == UDP {
         if let Some(udp) = at::<UdpHeader>(ctx, offset) {
-            [packet.key.source_port, packet.key.destination_port] = unsafe { (*udp).ports };
+            let udp = unsafe { &*udp };
+            [packet.key.source_port, packet.key.destination_port] = udp.ports;
             packet.talks = true;
+            let own = u32::from(u16::from_be(udp.length));
+            packet.plain &= own >= size_of::<UdpHeader>() as u32;
+            least += own;
         }
     } else if protocol == icmp
         && let Some(icmp) = at::<IcmpHeader>(ctx, offset)
@@ -260,6 +272,8 @@ fn transport<F: Family>(
             packet.key.destination_port = icmp.id;
             packet.talks = true;
             packet.begins = icmp.kind == request;
+            least += size_of::<IcmpHeader>() as u32;
         }
     }
+    packet.plain &= least <= length && ETHERNET as u32 + length <= ctx.len();
 }
