@@ -10,6 +10,7 @@
 //! fail, never pass silently.
 
 mod capture;
+mod frame;
 mod lan;
 mod netns;
 mod ping;
@@ -18,6 +19,7 @@ mod talk;
 mod wait;
 
 pub use capture::Capture;
+pub use frame::send_frames;
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
 pub use ping::{Pong, icmp6_socket, ping, ping_whole};

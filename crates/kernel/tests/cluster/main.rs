@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
+mod craft;
 mod fixture;
 mod foreign;
 mod frames;
@@ -12,5 +13,6 @@ mod mtu;
 mod parts;
 mod restart;
 mod shortcut;
+mod spoofing;
 mod traffic;
 mod tunnel;

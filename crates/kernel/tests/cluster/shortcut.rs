@@ -171,7 +171,7 @@ fn translate(cluster: &Cluster, node: usize, port: u16, to: SocketAddr) {
 
 impl Cluster {
     /// How often something was counted on a node.
-    fn count(&self, node: usize, counter: Counter) -> u64 {
+    pub(crate) fn count(&self, node: usize, counter: Counter) -> u64 {
         let counts = self.kernels[node].counts().unwrap();
         counts.into_iter().find(|(which, _)| *which == counter).unwrap().1
     }
