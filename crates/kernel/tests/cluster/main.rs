@@ -16,3 +16,4 @@ mod shortcut;
 mod spoofing;
 mod traffic;
 mod tunnel;
+mod upgrade;

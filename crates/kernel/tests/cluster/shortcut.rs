@@ -25,14 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SOURCE: u16 = 23_456;
 
 /// Answers datagrams with what they hold, in a namespace, until dropped.
-struct UdpEcho {
-    port: u16,
+pub(crate) struct UdpEcho {
+    pub(crate) port: u16,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl UdpEcho {
-    fn start(netns: &NetNs, address: IpAddr) -> UdpEcho {
+    pub(crate) fn start(netns: &NetNs, address: IpAddr) -> UdpEcho {
         let socket = netns.run(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -177,7 +177,7 @@ impl Cluster {
     }
 
     /// How many packets of pods each node's network stack has had.
-    fn stack(&self) -> Vec<u64> {
+    pub(crate) fn stack(&self) -> Vec<u64> {
         let nodes = 0..self.kernels.len();
         nodes
             .map(|node| self.count(node, Counter::StackFromPod) + self.count(node, Counter::StackFromWire))
