@@ -9,6 +9,7 @@ mod frames;
 mod host_ports;
 mod ipv6;
 mod limits;
+mod malformed;
 mod mtu;
 mod parts;
 mod restart;
