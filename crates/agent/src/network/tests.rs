@@ -269,6 +269,26 @@ async fn before_the_cluster_is_known_add_waits_and_del_works() {
         .expect("nothing to do");
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_the_kernel_takes_nothing_add_is_told_why_and_to_try_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    kernel.played().refuse = usize::MAX;
+    let running = start(dir.path(), &kernel).await;
+    running.snapshots.send_replace(Some(cluster(&["10.244.1.0/24"])));
+    running
+        .until(|state| state.as_ref().is_err_and(|reason| reason.contains("refused")))
+        .await
+        .expect_err("unready");
+    let error = running.add("web").await.expect_err("unready");
+    assert_eq!(error.code, Code::TryAgainLater);
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(running.names().is_empty());
+    kernel.played().refuse = 0;
+    running.until(Result::is_ok).await.expect("it refuses no more");
+    running.add("web").await.expect("attached");
+}
+
 #[tokio::test]
 async fn a_node_without_blocks_says_what_it_waits_for() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -16,6 +16,31 @@ use testkit::{Pong, TestNs, eventually_async, ping};
 
 const DUAL: &[&str] = &["10.244.1.0/24", "fd00:10:244:1::/64"];
 
+/// Without our programs a pod could say anything in anybody's name: it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pod_is_attached_until_our_programs_can_be_kept_in_the_kernel() {
+    let mut node = TestNode::new(DUAL).await;
+    let bpffs = node.netns().pins();
+    node.spec.pins = bpffs.join("node");
+    std::os::unix::fs::symlink("/nowhere/at/all", &node.spec.pins).expect("a bpffs has links");
+    let agent = Agent::begin(&node.spec).await;
+    let place = node.spec.pins.display().to_string();
+    let says_where = |state: &Result<(), String>| state.as_ref().is_err_and(|reason| reason.contains(&place));
+    agent.until(says_where).await.expect_err("unready");
+
+    let pod = TestNs::new("pod").await;
+    let add = || node.call("ADD", "web", &pod.path()).run();
+    let refusal = add().await.expect_err("refused");
+    assert_eq!(refusal["code"], 11, "try again later: {refusal}");
+    assert!(refusal.to_string().contains(&place), "{refusal}");
+    assert_eq!(node.kernel_state().await.0, 0);
+
+    std::fs::remove_file(&node.spec.pins).expect("the link is there");
+    agent.until(Result::is_ok).await.expect("ready");
+    add().await.expect("attached");
+    agent.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_is_attached_checked_and_detached() {
     let node = TestNode::new(DUAL).await;

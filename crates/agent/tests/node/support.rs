@@ -76,7 +76,22 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// Starts, and waits until pods can be attached.
     pub(crate) async fn start(spec: &Spec) -> Agent {
+        let agent = Agent::begin(spec).await;
+        agent.until(Result::is_ok).await.expect("ready");
+        agent
+    }
+
+    /// Waits for readiness, or for a reason why not.
+    pub(crate) async fn until(&self, wanted: impl FnMut(&Result<(), String>) -> bool) -> Result<(), String> {
+        let mut ready = self.network.readiness();
+        let waited = tokio::time::timeout(Duration::from_secs(20), ready.wait_for(wanted)).await;
+        waited.expect("in time").expect("the network part lives").clone()
+    }
+
+    /// Starts.
+    pub(crate) async fn begin(spec: &Spec) -> Agent {
         let kernel = NodeKernel::open(
             NetNs::open(&spec.netns).expect("the node's namespace"),
             spec.pins.clone(),
@@ -105,9 +120,6 @@ impl Agent {
         let mut parts = JoinSet::new();
         let (follower, token) = (network.clone(), stop.clone());
         parts.spawn(async move { follower.follow(snapshots, token).await });
-        let mut ready = network.readiness();
-        let waited = tokio::time::timeout(Duration::from_secs(20), ready.wait_for(Result::is_ok)).await;
-        waited.expect("ready in time").expect("the network part lives");
         let server = Server::bind(&spec.socket()).expect("a socket");
         parts.spawn(server.serve(network.clone(), stop.clone()));
         Agent {
