@@ -12,7 +12,7 @@ use bpf_abi::Counter;
 use nft::{Entry, Place, Set};
 use plan::{Change, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 
-use crate::bpf::{self, Bpf};
+use crate::bpf::{self, Bpf, Hooks};
 use crate::conntrack::Conntrack;
 use crate::nftables::Nft;
 use crate::observe::Observed;
@@ -64,6 +64,15 @@ impl Kernel {
     ///
     /// Outside a tokio runtime.
     pub fn open(netns: NetNs, pins: PathBuf) -> Result<Kernel> {
+        Kernel::with_hooks(netns, pins, Hooks::probe())
+    }
+
+    /// [`Kernel::open`] for programs that hang on links where the caller says.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn with_hooks(netns: NetNs, pins: PathBuf, hooks: Hooks) -> Result<Kernel> {
         let (netlink, nft) = (Netlink::open(&netns)?, Nft::open(&netns)?);
         let conntrack = Conntrack::open(&netns)?;
         Ok(Kernel {
@@ -71,7 +80,7 @@ impl Kernel {
             netlink,
             nft,
             conntrack,
-            bpf: bpf::Lazy::new(pins),
+            bpf: bpf::Lazy::new(pins, hooks),
             held: Mutex::default(),
         })
     }
@@ -170,8 +179,9 @@ impl Kernel {
     pub async fn bare(&mut self) -> Result<usize> {
         self.forget();
         let links = self.netlink.links().await?;
+        let hooks = self.bpf.hooks();
         self.netns.run(|| {
-            let removed = links.iter().map(|link| bpf::remove(link.index).map(usize::from));
+            let removed = links.iter().map(|link| hooks.clear(link.index).map(usize::from));
             removed.sum()
         })?
     }
@@ -476,7 +486,7 @@ impl Kernel {
 
     /// Takes our programs off a link.
     fn unwire(&self, index: u32) -> Result<bool> {
-        self.netns.run(|| bpf::remove(index))?
+        self.netns.run(|| self.bpf.hooks().clear(index))?
     }
 
     fn change_element(

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nft::wire::{Attributes, find};
 
-use crate::netfilter::{Message, Netfilter, error_number, messages, refused};
+use crate::direct::{Direct, Message, error_number, messages, refused};
 use crate::{Error, NetNs, Result};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
@@ -74,14 +74,14 @@ pub enum Which {
 /// A conntrack connection into one network namespace.
 #[derive(Debug)]
 pub struct Conntrack {
-    netfilter: Netfilter,
+    netfilter: Direct,
 }
 
 impl Conntrack {
     /// Connects to the calling thread's namespace.
     pub fn current() -> Result<Conntrack> {
         Ok(Conntrack {
-            netfilter: Netfilter::current()?,
+            netfilter: Direct::netfilter()?,
         })
     }
 

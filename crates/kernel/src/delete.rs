@@ -10,15 +10,14 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ECHO, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_ECHO, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use tokio::io::unix::AsyncFd;
 
+use crate::netlink::serialize;
 use crate::{Error, Netlink, Result};
 
 /// `RTM_DELLINK`: the echo.
@@ -86,13 +85,7 @@ fn open() -> io::Result<Socket> {
 fn message(name: &str) -> Vec<u8> {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(RouteNetlinkMessage::DelLink(link)));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
+    serialize(RouteNetlinkMessage::DelLink(link), NLM_F_ACK | NLM_F_ECHO)
 }
 
 async fn receive(socket: &AsyncFd<Shared>) -> io::Result<Vec<u8>> {

@@ -100,6 +100,16 @@ pub enum Error {
         /// The queue's kind.
         kind: String,
     },
+    /// A link that should carry our programs has somebody else's queue where theirs must be.
+    #[error(
+        "link {link} has a queue of kind {kind} that Ripstop did not make, where its programs need clsact: remove it (tc qdisc del dev {link} {kind}), or run Linux 6.6 or newer, which needs no queue"
+    )]
+    NoClsact {
+        /// The link's name.
+        link: String,
+        /// The queue's kind.
+        kind: String,
+    },
     /// No link carries the node's address.
     #[error(
         "no link of this network namespace carries the node address {0}; is it the node's InternalIP, and is its link up?"
@@ -127,7 +137,7 @@ pub enum Error {
     },
     /// The kernel wouldn't take our programs.
     #[error(
-        "the kernel refused the BPF programs: {0}; Ripstop needs root, and Linux 6.6 or newer with CONFIG_BPF_SYSCALL and CONFIG_NET_XGRESS"
+        "the kernel refused the BPF programs: {0}; Ripstop needs root, and Linux with CONFIG_BPF_SYSCALL and either CONFIG_NET_XGRESS (6.6 or newer) or CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF (5.10 or newer)"
     )]
     BpfRefused(String),
     /// Something about a program or a map failed.

@@ -28,6 +28,7 @@ pub mod cgroup;
 pub mod conntrack;
 mod context;
 mod delete;
+mod direct;
 mod error;
 pub mod facts;
 pub mod fdb;
@@ -37,7 +38,7 @@ mod mapping;
 pub mod mountinfo;
 pub mod mountns;
 pub mod neigh;
-mod netfilter;
+
 pub mod netlink;
 pub mod netns;
 pub mod nftables;
@@ -52,6 +53,7 @@ mod tunnel;
 pub mod vxlan;
 
 pub use apply::{Applied, Kernel};
+pub use bpf::Hooks;
 pub use error::{Error, Result};
 pub use netlink::Netlink;
 pub use netns::{NetNs, NetNsGuard};

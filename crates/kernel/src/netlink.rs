@@ -161,12 +161,24 @@ impl Netlink {
         flags: u16,
         request: &impl Fn() -> String,
     ) -> Result<Answers> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        let message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        let answers = self.handle.clone().request(message);
+        let answers = self.handle.clone().request(request_of(message, flags));
         answers
             .map(futures::StreamExt::boxed)
             .map_err(|_| Error::Disconnected { request: request() })
     }
+}
+
+/// A request as bytes, for sockets that are used directly.
+pub(crate) fn serialize(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
+    let mut message = request_of(message, flags);
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+fn request_of(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    NetlinkMessage::new(header, NetlinkPayload::from(message))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nft::{Batch, Change, Elements, Entry, Object, Observed, Place, Request, Set, Table};
 
-use crate::netfilter::{Netfilter, error_number, messages, refused};
+use crate::direct::{Direct, error_number, messages, refused};
 use crate::{Error, NetNs, Result};
 
 /// What the errors of a dump call it.
@@ -13,14 +13,14 @@ const DUMP: &str = "read the nftables ruleset";
 /// A netfilter connection into one network namespace.
 #[derive(Debug)]
 pub struct Nft {
-    netfilter: Netfilter,
+    netfilter: Direct,
 }
 
 impl Nft {
     /// Connects to the calling thread's namespace.
     pub fn current() -> Result<Nft> {
         Ok(Nft {
-            netfilter: Netfilter::current()?,
+            netfilter: Direct::netfilter()?,
         })
     }
 

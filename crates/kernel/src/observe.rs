@@ -83,7 +83,7 @@ struct Wires {
 fn wires(links: &[Link], bpf: &Bpf) -> Result<Wires> {
     let Wires { mut any, mut whole } = Wires::default();
     for link in links.iter().filter(|link| !is_ours(link)) {
-        if !bpf::carries_ours(link.index)? {
+        if !bpf.programs().any_on(link.index)? {
             continue;
         }
         any.push((link.name.clone(), link.index));

@@ -10,9 +10,11 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption, Tc
 use crate::link::Link;
 use crate::{Error, Netlink, Result};
 
-/// The handle of our queues ("ri").
+/// The number that traffic control knows ours by ("ri").
+pub(crate) const OURS: u16 = 0x7269;
+/// The handle of our queues.
 const HANDLE: TcHandle = TcHandle {
-    major: 0x7269,
+    major: OURS,
     minor: 0,
 };
 const TBF: &str = "tbf";
@@ -140,10 +142,15 @@ impl Netlink {
 }
 
 fn message(link: u32) -> TcMessage {
+    message_at(link, TcHandle::ROOT, HANDLE)
+}
+
+/// A message about something of a link's traffic control, by where it is and what it's known by.
+pub(crate) fn message_at(link: u32, parent: TcHandle, handle: TcHandle) -> TcMessage {
     let mut message = TcMessage::default();
     message.header.index = link.cast_signed();
-    message.header.handle = HANDLE;
-    message.header.parent = TcHandle::ROOT;
+    message.header.handle = handle;
+    message.header.parent = parent;
     message
 }
 

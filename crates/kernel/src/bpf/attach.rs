@@ -1,10 +1,8 @@
 //! Our programs on a link: whether they are there, and making it so.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use bpf_abi::program::PREFIX;
-
+use super::hooks::Hooks;
 use super::sys::{self, Side};
 use crate::{Error, Result};
 
@@ -18,32 +16,30 @@ pub(crate) enum Role {
 }
 
 /// A loaded program.
-struct Program {
-    fd: OwnedFd,
-    id: u32,
+pub(super) struct Program {
+    pub(super) fd: OwnedFd,
+    pub(super) id: u32,
+    pub(super) name: String,
 }
 
 /// The loaded programs.
 pub(crate) struct Programs {
+    hooks: Hooks,
     from_pod: Program,
     to_pod: Program,
     from_wire: Program,
     to_wire: Program,
 }
 
-/// A program of ours, of whichever version, that is on a link.
-struct Found {
-    id: u32,
-    fd: OwnedFd,
-}
-
 impl Programs {
-    pub(super) fn new(fds: [OwnedFd; 4]) -> Result<Programs> {
+    pub(super) fn new(fds: [OwnedFd; 4], hooks: Hooks) -> Result<Programs> {
         let [from_pod, to_pod, from_wire, to_wire] = fds.map(|fd| {
-            let (id, _) = sys::describe(fd.as_fd()).map_err(failed("ask about a program"))?;
-            Ok::<_, Error>(Program { fd, id })
+            let described = sys::describe(fd.as_fd());
+            let (id, name) = described.map_err(|error| Error::bpf("ask about a program", &error))?;
+            Ok::<_, Error>(Program { fd, id, name })
         });
         Ok(Programs {
+            hooks,
             from_pod: from_pod?,
             to_pod: to_pod?,
             from_wire: from_wire?,
@@ -56,7 +52,7 @@ impl Programs {
     pub(crate) fn ensure(&self, link: u32, role: Role) -> Result<usize> {
         let mut writes = 0;
         for (side, program) in self.of(role) {
-            writes += ensure(link, side, program).map_err(failed("put a program on a link"))?;
+            writes += self.ensure_one(link, side, program)?;
         }
         Ok(writes)
     }
@@ -64,12 +60,32 @@ impl Programs {
     /// Whether the role's programs, and none of ours beside them, are on the link.
     pub(crate) fn are_on(&self, link: u32, role: Role) -> Result<bool> {
         for (side, program) in self.of(role) {
-            let found = found(link, side).map_err(failed("ask for a link's programs"))?;
-            if !matches!(found.as_slice(), [only] if only.id == program.id) {
+            if self.hooks.ours(link, side)? != [program.id] {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether any program of ours, of whichever version, is on a link.
+    pub(crate) fn any_on(&self, link: u32) -> Result<bool> {
+        self.hooks.carry_ours(link)
+    }
+
+    fn ensure_one(&self, link: u32, side: Side, program: &Program) -> Result<usize> {
+        let found = self.hooks.ours(link, side)?;
+        let mut writes = 0;
+        let has = found.contains(&program.id);
+        let mut others = found.into_iter().filter(|id| *id != program.id);
+        if !has {
+            self.hooks.attach(link, side, program, others.next())?;
+            writes += 1;
+        }
+        for other in others {
+            self.hooks.detach(link, side, other)?;
+            writes += 1;
+        }
+        Ok(writes)
     }
 
     fn of(&self, role: Role) -> [(Side, &Program); 2] {
@@ -78,69 +94,4 @@ impl Programs {
             Role::Wire => [(Side::Egress, &self.to_wire), (Side::Ingress, &self.from_wire)],
         }
     }
-}
-
-/// Whether any program of ours is on a link of the calling thread's namespace.
-pub(crate) fn carries_ours(link: u32) -> Result<bool> {
-    for side in [Side::Ingress, Side::Egress] {
-        if !found(link, side)
-            .map_err(failed("ask for a link's programs"))?
-            .is_empty()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Takes our programs off a link of the calling thread's namespace; false if there were none.
-pub(crate) fn remove(link: u32) -> Result<bool> {
-    let mut removed = false;
-    for side in [Side::Ingress, Side::Egress] {
-        let failed = || failed("take a program off a link");
-        for program in found(link, side).map_err(failed())? {
-            sys::detach(link, side, program.fd.as_fd()).map_err(failed())?;
-            removed = true;
-        }
-    }
-    Ok(removed)
-}
-
-fn ensure(link: u32, side: Side, program: &Program) -> io::Result<usize> {
-    let found = found(link, side)?;
-    let mut writes = 0;
-    let has = found.iter().any(|found| found.id == program.id);
-    let mut others = found.iter().filter(|found| found.id != program.id);
-    if !has {
-        let replaced = others.next().map(|other| other.fd.as_fd());
-        sys::attach(link, side, program.fd.as_fd(), replaced)?;
-        writes += 1;
-    }
-    for other in others {
-        sys::detach(link, side, other.fd.as_fd())?;
-        writes += 1;
-    }
-    Ok(writes)
-}
-
-/// Our programs on one side of a link.
-fn found(link: u32, side: Side) -> io::Result<Vec<Found>> {
-    let mut ours = Vec::new();
-    for id in sys::attached(link, side)? {
-        let fd = match sys::open(id) {
-            Ok(fd) => fd,
-            // Taken off meanwhile.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
-            Err(error) => return Err(error),
-        };
-        let (_, name) = sys::describe(fd.as_fd())?;
-        if name.starts_with(PREFIX) {
-            ours.push(Found { id, fd });
-        }
-    }
-    Ok(ours)
-}
-
-fn failed(action: &'static str) -> impl Fn(io::Error) -> Error {
-    move |error| Error::bpf(action, &error)
 }

@@ -7,13 +7,15 @@
 //! ```
 //!
 //! Everything belongs to one node. Programs hang on links without a link object of their own, so they
-//! live as long as the device; pins keep programs and maps for the next agent. One with the same
+//! live as long as the device ([`Hooks`] has the two ways); pins keep programs and maps for the next agent. One with the same
 //! object opens the pins and loads nothing. One with another object loads its own programs with those
 //! of the old maps that have the same layout, puts them in the place of the old ones, each in one
 //! step, and removes the old pins when all are replaced: no packet passes unchecked in between.
 
 mod attach;
+mod clsact;
 mod dir;
+mod hooks;
 mod load;
 mod sys;
 mod tables;
@@ -30,7 +32,8 @@ use plan::{Endpoint, Forward, Object};
 use crate::Result;
 
 use attach::Programs;
-pub(crate) use attach::{Role, carries_ours, remove};
+pub(crate) use attach::Role;
+pub use hooks::Hooks;
 use tables::Tables;
 
 /// A node's programs and maps, in the kernel.
@@ -50,12 +53,16 @@ impl fmt::Debug for Bpf {
 
 impl Bpf {
     /// Opens what is pinned below `dir`, or loads and pins it.
-    pub(crate) fn open(dir: &Path) -> Result<Bpf> {
+    fn open(dir: &Path, hooks: Hooks) -> Result<Bpf> {
         dir::prepare(dir)?;
+        if hooks == Hooks::Clsact {
+            // Linux before 5.11 counts maps as locked memory, of which processes get little.
+            sys::lock_memory();
+        }
         let loaded = load::open_or_load(dir, load::OBJECT)?;
         Ok(Bpf {
             dir: dir.to_owned(),
-            programs: Programs::new(loaded.programs)?,
+            programs: Programs::new(loaded.programs, hooks)?,
             tables: Mutex::new(Tables::new(loaded.maps)?),
         })
     }
@@ -114,15 +121,22 @@ impl Bpf {
 #[derive(Debug)]
 pub(crate) struct Lazy {
     dir: PathBuf,
+    hooks: Hooks,
     opened: Mutex<Option<Arc<Bpf>>>,
 }
 
 impl Lazy {
-    pub(crate) fn new(dir: PathBuf) -> Lazy {
+    pub(crate) fn new(dir: PathBuf, hooks: Hooks) -> Lazy {
         Lazy {
             dir,
+            hooks,
             opened: Mutex::default(),
         }
+    }
+
+    /// Where on links programs are: known without any.
+    pub(crate) fn hooks(&self) -> Hooks {
+        self.hooks
     }
 
     pub(crate) fn get(&self) -> Result<Arc<Bpf>> {
@@ -130,7 +144,7 @@ impl Lazy {
         if let Some(bpf) = opened.as_ref() {
             return Ok(bpf.clone());
         }
-        let bpf = Arc::new(Bpf::open(&self.dir)?);
+        let bpf = Arc::new(Bpf::open(&self.dir, self.hooks)?);
         *opened = Some(bpf.clone());
         Ok(bpf)
     }

@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -86,6 +88,22 @@ struct Info {
     maps: u32,
     map_ids: u64,
     name: [u8; 16],
+}
+
+/// Lets this process have as much locked memory as it asks for, as far as it may: what is too little
+/// shows when a map is made.
+pub(super) fn lock_memory() {
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}
+
+/// Whether links of this kernel take programs by tcx at all.
+pub(super) fn has_tcx() -> bool {
+    // No link has the index 0: with tcx that's what the kernel says. Others don't know the side.
+    let mut query = Query {
+        side: Side::Ingress as u32,
+        ..Query::default()
+    };
+    !matches!(bpf(PROG_QUERY, &mut query), Err(error) if error.raw_os_error() == Some(libc::EINVAL))
 }
 
 /// Ids of the programs on one side of a link of the calling thread's namespace, in the order in which

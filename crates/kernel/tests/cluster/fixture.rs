@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kernel::{Applied, Kernel, NetNs, facts};
+use kernel::{Applied, Hooks, Kernel, NetNs, facts};
 use model::{Attachment, AttachmentId, Node, NodeFacts, PodNetwork, PodNetworkMode, PodRef, Snapshot};
 use plan::NodePlan;
 use testkit::{Lan, TestNs};
@@ -43,6 +43,7 @@ pub(crate) struct Cluster {
     pub(crate) pods: Vec<Pod>,
     stack: Stack,
     underlay: Stack,
+    hooks: Hooks,
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -65,8 +66,8 @@ pub(crate) fn name(node: usize) -> String {
     format!("node{node}")
 }
 
-fn open(node: &TestNs) -> Kernel {
-    Kernel::open(NetNs::open(node.path()).unwrap(), node.pins()).unwrap()
+fn open(node: &TestNs, hooks: Hooks) -> Kernel {
+    Kernel::with_hooks(NetNs::open(node.path()).unwrap(), node.pins(), hooks).unwrap()
 }
 
 impl Cluster {
@@ -102,9 +103,10 @@ impl Cluster {
             },
             ..Snapshot::default()
         };
+        let hooks = Hooks::probe();
         let (mut kernels, mut facts) = (Vec::new(), Vec::new());
         for (n, node) in lan.nodes.iter().enumerate() {
-            kernels.push(open(&node.netns));
+            kernels.push(open(&node.netns, hooks));
             let addresses = &snapshot.nodes[&name(n)].addresses;
             let mut found = facts::facts(&node.netns.netlink(), &name(n), addresses)
                 .await
@@ -121,12 +123,23 @@ impl Cluster {
             pods: Vec::new(),
             stack,
             underlay,
+            hooks,
         }
     }
 
     /// A cluster with `pods` on every node, applied.
     pub(crate) async fn running(count: u8, pods: usize, stack: Stack) -> Cluster {
         Cluster::new(count, stack).await.with_pods(pods).await
+    }
+
+    /// A cluster with `pods` on every node, applied, whose programs hang there.
+    pub(crate) async fn hooked(hooks: Hooks, count: u8, pods: usize, stack: Stack) -> Cluster {
+        let mut cluster = Cluster::new(count, stack).await;
+        cluster.hooks = hooks;
+        for node in 0..cluster.kernels.len() {
+            cluster.restart_agent(node);
+        }
+        cluster.with_pods(pods).await
     }
 
     /// With `pods` on every node, applied.
@@ -208,6 +221,6 @@ impl Cluster {
 
     /// A new agent on a node: it knows nothing of what was written.
     pub(crate) fn restart_agent(&mut self, node: usize) {
-        self.kernels[node] = open(&self.lan.nodes[node].netns);
+        self.kernels[node] = open(&self.lan.nodes[node].netns, self.hooks);
     }
 }

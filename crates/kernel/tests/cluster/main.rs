@@ -6,6 +6,7 @@ mod craft;
 mod fixture;
 mod foreign;
 mod frames;
+mod hooks;
 mod host_ports;
 mod ipv6;
 mod limits;

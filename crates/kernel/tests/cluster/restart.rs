@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 
+use kernel::Hooks;
+use rstest::rstest;
 use testkit::{Echo, Pong, ask, ping};
 
 use crate::fixture::{Cluster, Stack, ip, name, net};
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_agent_writes_nothing() {
-    let mut cluster = Cluster::running(2, 3, Stack::Dual).await;
+async fn a_restarted_agent_writes_nothing(#[values(Hooks::probe(), Hooks::Clsact)] hooks: Hooks) {
+    let mut cluster = Cluster::hooked(hooks, 2, 3, Stack::Dual).await;
     assert_eq!(cluster.apply(0).await.writes, 0, "the same plan again");
     cluster.restart_agent(0);
     assert_eq!(cluster.apply(0).await.writes, 0, "a new agent, nothing changed");

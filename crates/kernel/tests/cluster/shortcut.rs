@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bpf_abi::Counter;
-use kernel::NetNs;
+use kernel::{Hooks, NetNs};
 use nix::sys::socket::sockopt::{Linger, ReuseAddr, SendTimeout};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
@@ -191,8 +191,11 @@ impl Cluster {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn conversations_between_pods_of_one_node_take_the_shortcut(#[values(false, true)] v6: bool) {
-    let cluster = Cluster::running(1, 2, Stack::Dual).await;
+async fn conversations_between_pods_of_one_node_take_the_shortcut(
+    #[values(Hooks::probe(), Hooks::Clsact)] hooks: Hooks,
+    #[values(false, true)] v6: bool,
+) {
+    let cluster = Cluster::hooked(hooks, 1, 2, Stack::Dual).await;
     let (client, server) = (&cluster.pods[0].netns, cluster.address(1, v6));
     let echo = Echo::start(&cluster.pods[1].netns);
     let before = cluster.count(0, Counter::StackFromPod);
@@ -211,8 +214,11 @@ async fn conversations_between_pods_of_one_node_take_the_shortcut(#[values(false
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn conversations_between_pods_of_two_nodes_take_the_shortcut(#[values(false, true)] v6: bool) {
-    let cluster = Cluster::running(2, 1, Stack::Dual).await;
+async fn conversations_between_pods_of_two_nodes_take_the_shortcut(
+    #[values(Hooks::probe(), Hooks::Clsact)] hooks: Hooks,
+    #[values(false, true)] v6: bool,
+) {
+    let cluster = Cluster::hooked(hooks, 2, 1, Stack::Dual).await;
     let (client, server) = (&cluster.pods[0].netns, cluster.address(1, v6));
     let echo = Echo::start(&cluster.pods[1].netns);
     let before = cluster.stack();
@@ -246,9 +252,10 @@ async fn what_is_translated_finds_its_way_back(
     #[case] node: usize,
     #[case] server: usize,
     #[values(false, true)] v6: bool,
+    #[values(Hooks::probe(), Hooks::Clsact)] hooks: Hooks,
 ) {
     const PORT: u16 = 8080;
-    let cluster = Cluster::running(3, 2, Stack::Dual).await;
+    let cluster = Cluster::hooked(hooks, 3, 2, Stack::Dual).await;
     let client = &cluster.pods[asker].netns;
     let address = cluster.address(server, v6);
     let tcp = Echo::start(&cluster.pods[server].netns);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use bpf_abi::Counter;
 use kernel::route::Route;
-use kernel::sysctl;
+use kernel::{Hooks, sysctl};
 use model::Packet;
 use plan::{NodePlan, Verdict};
 use rstest::rstest;
@@ -113,9 +114,10 @@ async fn packets_of_full_size_pass_and_larger_ones_are_cut() {
     }
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_cannot_send_under_another_ones_address() {
-    let cluster = Cluster::running(1, 2, Stack::V4).await;
+async fn a_pod_cannot_send_under_another_ones_address(#[values(Hooks::probe(), Hooks::Clsact)] hooks: Hooks) {
+    let cluster = Cluster::hooked(hooks, 1, 2, Stack::V4).await;
     let (liar, target) = (&cluster.pods[0].netns, &cluster.pods[1]);
     let netlink = liar.netlink();
     let link = netlink.link_index("eth0").await.unwrap();
@@ -126,6 +128,7 @@ async fn a_pod_cannot_send_under_another_ones_address() {
     };
     netlink.replace_route(&lie).await.unwrap();
     assert_eq!(ping(liar, target.addresses[0], 8).unwrap(), Pong::Silence);
+    assert!(cluster.count(0, Counter::Spoofed) > 0);
     assert!(netlink.delete_route(&lie).await.unwrap());
     assert_eq!(ping(liar, target.addresses[0], 8).unwrap(), Pong::Reply);
 }

@@ -1,4 +1,5 @@
-//! A netfilter connection into one network namespace: what nftables and conntrack share.
+//! A netlink socket that is asked and answered on the spot: what nftables, conntrack and the
+//! programs' filters share.
 //!
 //! The kernel answers within the call that asks, so nothing here waits: the socket doesn't block,
 //! and an empty queue means that the answer is complete or lost.
@@ -6,7 +7,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -23,9 +24,9 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// How often a disturbed dump is read again.
 const DUMP_ATTEMPTS: usize = 8;
 
-/// A netfilter socket.
+/// A socket into one network namespace.
 #[derive(Debug)]
-pub(crate) struct Netfilter {
+pub(crate) struct Direct {
     socket: Socket,
     /// Answers to two questions at once couldn't be told apart.
     exchange: Mutex<()>,
@@ -39,25 +40,26 @@ pub(crate) struct Message<'a> {
     pub(crate) body: &'a [u8],
 }
 
-impl Netfilter {
-    /// Connects to the calling thread's namespace.
-    pub(crate) fn current() -> Result<Netfilter> {
+impl Direct {
+    /// Connects to netfilter in the calling thread's namespace.
+    pub(crate) fn netfilter() -> Result<Direct> {
         let open = || -> io::Result<Socket> {
-            let mut socket = Socket::new(NETLINK_NETFILTER)?;
-            socket.bind_auto()?;
-            socket.set_non_blocking(true)?;
-            socket.set_ext_ack(true)?;
-            socket.set_cap_ack(true)?;
+            let socket = open(NETLINK_NETFILTER)?;
             setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER)?;
             setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
             Ok(socket)
         };
-        let socket = open().map_err(|source| Error::Io {
-            action: "open a netfilter socket",
-            source,
-        })?;
-        Ok(Netfilter {
-            socket,
+        Direct::new(open(), "open a netfilter socket")
+    }
+
+    /// Connects to route netlink in the calling thread's namespace.
+    pub(crate) fn route() -> Result<Direct> {
+        Direct::new(open(NETLINK_ROUTE), "open a netlink socket")
+    }
+
+    fn new(socket: io::Result<Socket>, action: &'static str) -> Result<Direct> {
+        Ok(Direct {
+            socket: socket.map_err(|source| Error::Io { action, source })?,
             exchange: Mutex::new(()),
         })
     }
@@ -79,10 +81,35 @@ impl Netfilter {
             Ok((buffer, _)) => Ok(Some(buffer)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(source) => Err(Error::Io {
-                action: "read netfilter's answer",
+                action: "read netlink's answer",
                 source,
             }),
         }
+    }
+
+    /// Sends one request and returns what the kernel says before it acknowledges; `what` says what is
+    /// asked for; `parse` reads one message.
+    pub(crate) fn execute<T>(
+        &self,
+        request: &[u8],
+        what: &str,
+        parse: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let _exchange = self.exchange();
+        self.send(request, "send a request over netlink")?;
+        let mut objects = Vec::new();
+        while let Some(buffer) = self.receive()? {
+            for message in messages(&buffer) {
+                match error_number(&message) {
+                    Some(0) => return Ok(objects),
+                    Some(errno) => return Err(refused(what.to_owned(), errno, message.body)),
+                    None => objects.extend(parse(&message)),
+                }
+            }
+        }
+        Err(Error::Disconnected {
+            request: what.to_owned(),
+        })
     }
 
     /// Reads all objects that a request asks for, again if a change ran into it. `what` says what
@@ -110,7 +137,7 @@ impl Netfilter {
         parse: &impl Fn(&Message<'_>) -> Option<T>,
     ) -> Result<Option<Vec<T>>> {
         let _exchange = self.exchange();
-        self.send(request, "ask netfilter for what it holds")?;
+        self.send(request, "ask netlink for what it holds")?;
         let (mut objects, mut disturbed) = (Vec::new(), false);
         while let Some(buffer) = self.receive()? {
             for message in messages(&buffer) {
@@ -134,6 +161,15 @@ impl Netfilter {
             request: what.to_owned(),
         })
     }
+}
+
+fn open(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.set_non_blocking(true)?;
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    Ok(socket)
 }
 
 /// The messages of a datagram.
