@@ -62,7 +62,7 @@ impl NetworkConfig {
         let fields = value
             .as_object()
             .ok_or_else(|| invalid("bandwidth", "isn't an object"))?;
-        let number = |key: &str| match fields.get(key) {
+        let number = |key: &str| match field(fields, key) {
             None | Some(Value::Null) => Ok(0),
             Some(value) => value.as_u64().ok_or_else(|| {
                 invalid(
@@ -95,7 +95,7 @@ impl NetworkConfig {
 }
 
 fn port_mapping(at: &str, fields: &Map<String, Value>) -> Result<Option<PortMapping>, Error> {
-    let port = |key: &str| match fields.get(key) {
+    let port = |key: &str| match field(fields, key) {
         None | Some(Value::Null) => Ok(0),
         Some(value) => value
             .as_u64()
@@ -107,7 +107,7 @@ fn port_mapping(at: &str, fields: &Map<String, Value>) -> Result<Option<PortMapp
                 )
             }),
     };
-    let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = |key: &str| field(fields, key).and_then(Value::as_str).unwrap_or_default();
     let host_port = port("hostPort")?;
     if host_port == 0 {
         return Ok(None);
@@ -134,6 +134,16 @@ fn port_mapping(at: &str, fields: &Map<String, Value>) -> Result<Option<PortMapp
         protocol,
         host_ip,
     }))
+}
+
+/// A field by name, in whichever case: containerd writes `HostPort` and `IngressRate`, which readers
+/// in Go take for what the conventions call `hostPort` and `ingressRate`.
+fn field<'a>(fields: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    let exact = fields.get(key);
+    exact.or_else(|| {
+        let mut alike = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
+        alike.next().map(|(_, value)| value)
+    })
 }
 
 fn invalid(field: &str, problem: &str) -> Error {
@@ -182,6 +192,29 @@ mod tests {
         assert_eq!(bandwidth.ingress_rate, 10_000_000);
         assert_eq!(bandwidth.ingress_burst, u64::from(u32::MAX));
         assert_eq!((bandwidth.egress_rate, bandwidth.egress_burst), (0, 0));
+    }
+
+    #[test]
+    fn containerd_writes_names_in_its_own_case() {
+        let config = config(json!({
+            "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "udp", "HostIP": "192.0.2.1"}],
+            "bandwidth": {"IngressRate": 1000, "IngressBurst": 2, "EgressRate": 3000, "EgressBurst": 4},
+        }));
+        let mappings = config.port_mappings().expect("valid");
+        let wanted = PortMapping {
+            host_port: 8080,
+            container_port: 80,
+            protocol: "udp".to_owned(),
+            host_ip: "192.0.2.1".parse().ok(),
+        };
+        assert_eq!(mappings, [wanted]);
+        let wanted = Bandwidth {
+            ingress_rate: 1000,
+            ingress_burst: 2,
+            egress_rate: 3000,
+            egress_burst: 4,
+        };
+        assert_eq!(config.bandwidth(), Ok(wanted));
     }
 
     #[rstest]
