@@ -7,6 +7,8 @@
 
 #![no_std]
 
+pub mod service;
+
 /// The Ethernet address of the node's end of every pod's link: each is a network of its own, so one
 /// address does for all.
 pub const NODE_MAC: [u8; 6] = [0x02, b'r', b'i', b'p', b's', b't'];

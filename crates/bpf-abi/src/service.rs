@@ -1,0 +1,131 @@
+//! Services, as the programs know them.
+//!
+//! ```text
+//! Frontend (address, port, protocol) ─► Choice (set, slots) ─slot─► backend's id ─► Backend
+//! ```
+//!
+//! A *set* is what one choice is made among: the endpoints of one port of a Service in one family, as
+//! the Service's traffic policies let this node see them. Its slots are numbered from 0; how a slot is
+//! picked is the [`strategy`]'s matter, and a consistent hash's table is slots like any other's.
+//!
+//! Order of writes, so that nobody ever reads what isn't there: backends, slots, frontends; the other
+//! way for removals. A set that shrinks has its last slot moved into the gap first, then its
+//! frontends' count lowered, then the last slot removed.
+
+/// What a Service is reached at. Address zero stands for each of the node's own: node ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct FrontendKey<A> {
+    /// The Service's address.
+    pub address: A,
+    /// Its port.
+    pub port: u16,
+    /// IP's protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub zero: u8,
+}
+
+/// What a frontend leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Frontend {
+    /// For pods and nodes of the cluster.
+    pub inside: Choice,
+    /// For everybody else.
+    pub outside: Choice,
+    /// How long a client stays with its backend, in seconds; zero if it needn't.
+    pub affinity: u32,
+    /// One of [`strategy`]'s.
+    pub strategy: u8,
+    /// [`frontend`]'s bits.
+    pub flags: u8,
+    /// Always zero.
+    pub zero: u16,
+}
+
+/// A set to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Choice {
+    /// The set's id.
+    pub set: u32,
+    /// How many slots it has. None: whoever asks is refused, or not answered.
+    pub slots: u32,
+}
+
+/// Bits of [`Frontend::flags`].
+pub mod frontend {
+    /// Without a slot, what comes from inside is dropped, not refused: another node may have one.
+    pub const INSIDE_SILENT: u8 = 1;
+    /// Without a slot, what comes from outside is dropped, not refused.
+    pub const OUTSIDE_SILENT: u8 = 2;
+    /// Only certain sources may (`loadBalancerSourceRanges`): [`SourceKey`](super::SourceKey).
+    pub const RANGES: u8 = 4;
+    /// What comes from outside keeps its source, also to backends elsewhere.
+    pub const KEEP_SOURCE: u8 = 8;
+}
+
+/// Values of [`Frontend::strategy`].
+pub mod strategy {
+    /// Any slot.
+    pub const RANDOM: u8 = 0;
+    /// One slot after the other.
+    pub const ROUND_ROBIN: u8 = 1;
+    /// Of two random slots the one whose backend has fewer connections.
+    pub const LEAST_CONNECTIONS: u8 = 2;
+    /// By a hash of the client: the slots are Maglev's table.
+    pub const SOURCE_HASH: u8 = 3;
+}
+
+/// A slot of a set. Its value is a backend's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct SlotKey {
+    /// The set.
+    pub set: u32,
+    /// Below [`Choice::slots`].
+    pub slot: u32,
+}
+
+/// One endpoint's address and port, by its id. An id isn't given again while any socket, connection
+/// or map may still have the old meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Backend<A> {
+    /// The endpoint's address.
+    pub address: A,
+    /// Its port.
+    pub port: u16,
+    /// [`backend`]'s bits.
+    pub flags: u16,
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend {
+    /// It is on this node.
+    pub const LOCAL: u16 = 1;
+}
+
+/// A range of sources that a frontend takes traffic from, the longest match of which decides; a
+/// longest-prefix key of the set of the frontend's `outside` and an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct SourceKey<A> {
+    /// The set.
+    pub set: u32,
+    /// The source.
+    pub address: A,
+}
+
+/// What a program on a link wants of netfilter is in the packet's mark until it's translated.
+pub mod mark {
+    /// Set if the rest of [`MASK`] is a backend's id, or zero for none: refuse.
+    pub const SERVICE: u32 = 0x8000_0000;
+    /// The node's own address is to take the source's place.
+    pub const MASQUERADE: u32 = 0x4000_0000;
+    /// The backend's id: bits that none of the other marks use.
+    pub const ID: u32 = 0x000f_ffff;
+    /// All of them.
+    pub const MASK: u32 = SERVICE | MASQUERADE | ID;
+}
