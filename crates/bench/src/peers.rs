@@ -151,6 +151,7 @@ fn member(number: u16) -> Node {
     Node {
         addresses: vec![address(number).addr()],
         pod_cidrs: vec![whole(Ipv4Addr::new(10, 128 + high, low, 0))],
+        ..Node::default()
     }
 }
 

@@ -12,7 +12,9 @@
 //! way for removals. A set that shrinks has its last slot moved into the gap first, then its
 //! frontends' count lowered, then the last slot removed.
 
-/// What a Service is reached at. Address zero stands for each of the node's own: node ports.
+/// What a Service is reached at. Address zero stands for each of the node's own: node ports. With
+/// ICMP's protocol number and port zero it's about pings: they're answered if its choices have
+/// slots, and refused otherwise. Those have no backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct FrontendKey<A> {

@@ -20,6 +20,7 @@ async fn main() -> Result<()> {
     let node = Node {
         addresses: lan.nodes[0].addresses().to_vec(),
         pod_cidrs: vec!["10.244.0.0/24".parse()?, "fd00:10:244::/64".parse()?],
+        ..Node::default()
     };
     snapshot.nodes.insert("node".to_owned(), node);
     let addresses = vec!["172.30.0.11/24".parse()?, "fd00:172:30::11/64".parse()?];

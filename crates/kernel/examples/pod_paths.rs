@@ -75,6 +75,7 @@ impl Cluster {
                     .iter()
                     .map(|block| block.parse())
                     .collect::<Result<_, _>>()?,
+                ..Node::default()
             };
             nodes.insert(number.to_string(), node);
         }

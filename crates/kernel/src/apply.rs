@@ -405,6 +405,8 @@ impl Kernel {
                 self.change_element(&element.set, element.key.clone().into(), nft::Change::AddElements)
             }
             Object::Mapping(mapping) => self.put_mapping(mapping).await,
+            // All Services' step by step: one's alone would be written in the wrong order.
+            Object::Service(_) | Object::ServiceAddress(_) => Ok(0),
             Object::Tunnel(tunnel) => tunnel::ensure(self, tunnel, indexes).await,
             Object::Veth(veth) => attach::ensure(self, veth, indexes, born).await,
             Object::Fdb(fdb) => {
@@ -448,6 +450,7 @@ impl Kernel {
                 )
                 .map(|count| count > 0),
             Object::Mapping(mapping) => self.remove_mapping(mapping),
+            Object::Service(_) | Object::ServiceAddress(_) => Ok(false),
             Object::Veth(Veth { name, .. }) | Object::Tunnel(Tunnel { name, .. }) => {
                 indexes.forget(name);
                 self.netlink.delete_link(name).await

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 
 const INTERNAL_IP: &str = "InternalIP";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A part of a Node that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +38,14 @@ pub enum Problem {
 pub fn node(object: &Node) -> (model::Node, Vec<Problem>) {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let mut problems = Vec::new();
-    let mut node = model::Node::default();
+    let labels = object.metadata.labels.as_ref();
+    let zone = labels
+        .and_then(|labels| labels.get(ZONE))
+        .filter(|zone| !zone.is_empty());
+    let mut node = model::Node {
+        zone: zone.cloned(),
+        ..model::Node::default()
+    };
     for text in internal_ips(object) {
         match text.parse::<IpAddr>() {
             Ok(address) => push_new(&mut node.addresses, address.to_canonical()),
@@ -156,6 +164,13 @@ mod tests {
             texts[0].contains("\"node-a\"") && texts[1].contains("\"10.244.1.0\""),
             "{texts:?}"
         );
+    }
+
+    #[test]
+    fn a_nodes_zone_is_its_label() {
+        let object = json!({"metadata": {"name": "a", "labels": {"topology.kubernetes.io/zone": "west"}}});
+        let (node, _) = node(&serde_json::from_value(object).expect("a Node"));
+        assert_eq!(node.zone.as_deref(), Some("west"));
     }
 
     #[test]

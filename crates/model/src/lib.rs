@@ -1,4 +1,4 @@
-//! The domain types of the pod network: what the planner reads. No I/O and no Kubernetes types.
+//! The domain types of the network: what the planner reads. No I/O and no Kubernetes types.
 //!
 //! ```text
 //! Kubernetes objects ──kube-objects──► Snapshot ─┐
@@ -9,8 +9,9 @@ mod host_port;
 mod mac;
 mod packet;
 mod pod_network;
+mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,6 +22,10 @@ pub use host_port::{HostPort, Limits, Protocol, Rate};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Packet, Transport};
 pub use pod_network::{ParseModeError, PodNetwork, PodNetworkMode, Vxlan};
+pub use service::{
+    Backend, Endpoint, Hints, ParseStrategyError, Service, ServiceName, ServicePort, Slice, SlicePort,
+    Strategy, TrafficPolicy,
+};
 
 /// Everything about the cluster that one node's plan depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +39,17 @@ pub struct Snapshot {
     /// How pods of different nodes reach each other.
     #[serde(default)]
     pub pod_network: PodNetwork,
+    /// The cluster's Services that traffic is translated for.
+    #[serde(skip)]
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Whether `spec.externalIPs` of Services counts. It lets whoever may write Services have any
+    /// address's traffic.
+    #[serde(default)]
+    pub external_ips: bool,
+    /// Service addresses that each node has for itself, and answers itself: the cluster's DNS. They
+    /// are never translated, whatever a Service of that address says.
+    #[serde(default)]
+    pub node_local: BTreeSet<IpAddr>,
 }
 
 /// A node as the network sees it.
@@ -43,6 +59,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The blocks that its pods' addresses come from (`spec.podCIDRs`).
     pub pod_cidrs: Vec<IpNet>,
+    /// The zone that it is in (`topology.kubernetes.io/zone`), if it's known.
+    #[serde(default)]
+    pub zone: Option<String>,
 }
 
 /// What the kernel of this node is like, as far as a plan depends on it.

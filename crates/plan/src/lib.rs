@@ -18,6 +18,7 @@ mod host_port;
 mod object;
 mod part;
 mod peer;
+mod service;
 mod shaper;
 pub mod trace;
 mod tunnel;
@@ -35,6 +36,9 @@ pub use object::{
     Tunnel, Veth,
 };
 pub use part::{Change, NodePlan, Part, PartId};
+pub use service::{
+    BackendSet, Frontend, Scope, ServiceAddress, ServiceContext, ServicePort, ServicePortId, plan_service,
+};
 pub use shaper::Shaper;
 pub use trace::{Hop, Spot, Trace, Verdict, trace};
 pub use way::pod_mtu;
@@ -62,7 +66,15 @@ pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
             attachment::attachment(id, attachment, facts),
         );
     }
+    let context = ServiceContext::with_blocks(snapshot, facts, &blocks);
+    for (name, service) in &snapshot.services {
+        parts.insert(
+            PartId::Service(name.clone()),
+            plan_service(name, service, &context),
+        );
+    }
     resolve(&mut parts);
+    service::resolve(&mut parts);
     let addresses = snapshot
         .nodes
         .get(&facts.name)

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bpf_abi::program::{FROM_POD, FROM_WIRE, TO_POD, TO_WIRE};
 use ipnet::IpNet;
-use model::{MacAddr, Vxlan};
+use model::{MacAddr, ServiceName, Vxlan};
 use nft::{Entry, Key, Table, Tuple};
 
-use crate::Shaper;
+use crate::{ServiceAddress, ServicePort, ServicePortId, Shaper};
 
 /// One thing the kernel is to hold. The order of the variants is the order of writes, so that a
 /// half-applied part is safe: translation and filters before links, links before the routes that
@@ -40,6 +41,10 @@ pub enum Object {
     Route(Route),
     /// An element of a map of our table.
     Mapping(Mapping),
+    /// A port of a Service, for our programs and our table.
+    Service(Arc<ServicePort>),
+    /// A Service's address, for our programs.
+    ServiceAddress(ServiceAddress),
 }
 
 /// Which thing an object is about: the kernel holds at most one object for each.
@@ -67,6 +72,10 @@ pub enum Identity {
     Route(IpNet),
     /// What that key leads to in that map.
     Mapping(String, Tuple),
+    /// That port of that Service.
+    Service(ServicePortId),
+    /// That address of that Service.
+    ServiceAddress(ServiceName, IpAddr),
 }
 
 impl Object {
@@ -85,6 +94,8 @@ impl Object {
             Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
             Object::Route(route) => Identity::Route(route.destination),
             Object::Mapping(mapping) => Identity::Mapping(mapping.map.clone(), mapping.key.clone()),
+            Object::Service(port) => Identity::Service(port.id.clone()),
+            Object::ServiceAddress(own) => Identity::ServiceAddress(own.service.clone(), own.address),
         }
     }
 }
@@ -324,6 +335,8 @@ impl fmt::Display for Object {
             Object::Neighbour(neighbour) => neighbour.fmt(f),
             Object::Route(route) => route.fmt(f),
             Object::Mapping(mapping) => mapping.fmt(f),
+            Object::Service(port) => port.fmt(f),
+            Object::ServiceAddress(address) => address.fmt(f),
         }
     }
 }

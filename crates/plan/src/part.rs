@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use model::{AttachmentId, Uplink};
+use model::{AttachmentId, ServiceName, Uplink};
 
 use crate::object::by_identity;
 use crate::{Identity, Object};
@@ -31,6 +31,8 @@ pub enum PartId {
     Peer(String),
     /// A pod of this node.
     Attachment(AttachmentId),
+    /// A Service.
+    Service(ServiceName),
 }
 
 /// An independent part of a plan.
@@ -142,7 +144,7 @@ impl fmt::Display for NodePlan {
             let gap = if i == 0 { "" } else { "\n" };
             match id {
                 PartId::Base => writeln!(f, "{gap}node {}", self.node)?,
-                PartId::Peer(_) => writeln!(f, "{gap}{id}")?,
+                PartId::Peer(_) | PartId::Service(_) => writeln!(f, "{gap}{id}")?,
                 PartId::Attachment(_) => writeln!(f, "{gap}{id} of {}", part.title)?,
             }
             write!(f, "{part}")?;
@@ -157,6 +159,7 @@ impl fmt::Display for PartId {
             PartId::Base => f.write_str("base"),
             PartId::Peer(node) => write!(f, "peer {node}"),
             PartId::Attachment(id) => write!(f, "attachment {id}"),
+            PartId::Service(name) => write!(f, "service {name}"),
         }
     }
 }

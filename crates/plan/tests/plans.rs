@@ -23,6 +23,7 @@ fn node(addresses: &[&str], pod_cidrs: &[&str]) -> Node {
     Node {
         addresses: ips(addresses),
         pod_cidrs: nets(pod_cidrs),
+        ..Node::default()
     }
 }
 

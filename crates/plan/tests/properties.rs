@@ -25,7 +25,11 @@ fn net() -> impl Strategy<Value = IpNet> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    (vec(address(), 0..3), vec(net(), 0..3)).prop_map(|(addresses, pod_cidrs)| Node { addresses, pod_cidrs })
+    (vec(address(), 0..3), vec(net(), 0..3)).prop_map(|(addresses, pod_cidrs)| Node {
+        addresses,
+        pod_cidrs,
+        ..Node::default()
+    })
 }
 
 fn attachment() -> impl Strategy<Value = (AttachmentId, Attachment)> {
@@ -59,6 +63,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 mode,
                 ..PodNetwork::default()
             },
+            ..Snapshot::default()
         },
     )
 }
@@ -159,7 +164,7 @@ proptest! {
             let v6: IpNet = format!("fd00:{subnet}::{}/64", n + 1).parse().expect("a block");
             let own: Vec<IpNet> = [(1, v4), (2, v6)].into_iter().filter(|(bit, _)| families & bit != 0).map(|(_, net)| net).collect();
             let pod_cidrs = [format!("10.1.{n}.0/24"), format!("fd01:{n}::/64")].map(|text| text.parse().expect("a block")).to_vec();
-            let node = Node { addresses: own.iter().map(IpNet::addr).collect(), pod_cidrs };
+            let node = Node { addresses: own.iter().map(IpNet::addr).collect(), pod_cidrs, ..Node::default() };
             let uplink = Uplink { name: "eth0".to_owned(), mtu: 1500, addresses: own };
             (node, NodeFacts { name: name.to_owned(), uplink, ..NodeFacts::default() })
         });

@@ -43,6 +43,7 @@ fn plans_with(non_masquerade: Vec<IpNet>, mode: PodNetworkMode) -> BTreeMap<Stri
                 Node {
                     addresses: vec![ip(v4), ip(v6)],
                     pod_cidrs,
+                    ..Node::default()
                 },
             )
         })

@@ -95,7 +95,9 @@ impl DataPlane for NodeKernel {
                 | Object::Tunnel(_)
                 | Object::Fdb(_)
                 | Object::Wire(_)
-                | Object::Forward(_) => {}
+                | Object::Forward(_)
+                | Object::Service(_)
+                | Object::ServiceAddress(_) => {}
                 Object::Mapping(mapping) => mappings.push(mapping),
             }
         }

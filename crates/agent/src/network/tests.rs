@@ -29,6 +29,7 @@ fn cluster(blocks: &[&str]) -> Arc<Snapshot> {
             .iter()
             .map(|block| block.parse().expect("a block"))
             .collect(),
+        ..Node::default()
     };
     let nodes = [
         ("a".to_owned(), node("172.30.0.11", blocks)),

@@ -156,6 +156,7 @@ impl TestNode {
                 .iter()
                 .map(|block| block.parse::<IpNet>().expect("a block"))
                 .collect(),
+            ..Node::default()
         };
         let spec = Spec {
             dir: dir.path().to_owned(),

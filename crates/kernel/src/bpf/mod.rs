@@ -17,6 +17,7 @@ mod clsact;
 mod dir;
 mod hooks;
 mod load;
+pub(crate) mod service;
 mod sys;
 mod tables;
 

@@ -93,7 +93,12 @@ impl Cluster {
                 .into_iter()
                 .filter(|block| stack.has(&block.addr()))
                 .collect();
-            nodes.insert(name(n), Node { addresses, pod_cidrs });
+            let node = Node {
+                addresses,
+                pod_cidrs,
+                ..Node::default()
+            };
+            nodes.insert(name(n), node);
         }
         let snapshot = Snapshot {
             nodes,

@@ -36,6 +36,7 @@ async fn a_change_writes_only_what_it_touches() {
     let joined = model::Node {
         addresses: vec![ip("172.30.0.13")],
         pod_cidrs: vec![net("10.244.2.0/24")],
+        ..model::Node::default()
     };
     cluster.snapshots[0].nodes.insert(name(2), joined);
     assert_eq!(cluster.apply(0).await.writes, 4);

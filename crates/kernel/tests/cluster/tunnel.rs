@@ -286,6 +286,7 @@ async fn peers_come_and_go_and_write_only_their_own() {
     let joined = Node {
         addresses: vec![ip("192.0.2.9")],
         pod_cidrs: vec![net("10.244.9.0/24")],
+        ..Node::default()
     };
     cluster.snapshots[0].nodes.insert(name(9), joined.clone());
     // The block among the pods', an entry, a neighbour, a route, the same for our programs.
@@ -516,6 +517,7 @@ async fn a_thousand_peers_are_written_once() {
                 net(&format!("10.{}.{low}.0/24", 64 + high)),
                 net(&format!("fd00:10:245:{n:x}::/64")),
             ],
+            ..Node::default()
         };
         cluster.snapshots[0].nodes.insert(format!("peer-{n}"), peer);
     }
