@@ -47,6 +47,36 @@ impl Value {
     }
 }
 
+/// A change to make, and what it expects to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// The key doesn't exist: else [`Error::Exists`].
+    Create {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: Value,
+    },
+    /// The key's last change was at `revision`: else [`Error::Conflict`] or [`Error::NotFound`].
+    Update {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Value,
+        /// As the caller read it.
+        revision: u64,
+    },
+    /// The same.
+    Delete {
+        /// The key.
+        key: String,
+        /// The value that watches see with the deletion.
+        last: Value,
+        /// As the caller read it.
+        revision: u64,
+    },
+}
+
 /// A key's value, as of its last change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

@@ -12,7 +12,8 @@
 //!
 //! - A write is acknowledged after it is durable; readers and watches only ever see durable writes.
 //! - A change states what it expects ([`Store::create`]: nothing, [`Store::update`] and [`Store::delete`]:
-//!   the revision the caller read), so nobody overwrites what they haven't seen.
+//!   the revision the caller read), so nobody overwrites what they haven't seen. Changes that belong together
+//!   are made together or not at all ([`Store::write`]).
 //! - A [`Watch`] pulls from the log by revision: it has no buffer that could overflow, so there are no gaps
 //!   and no duplicates. One that falls behind the memory window reads the file; one that falls behind
 //!   compaction gets [`Error::Compacted`] and must list again.
@@ -37,13 +38,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::Error;
-pub use event::{Change, Entry, Event, Value};
+pub use event::{Change, Entry, Event, Value, Write};
 pub use read::{Page, Range};
 pub use watch::Watch;
 
 use disk::Disk;
 use log::Log;
-use writer::{Request, Work, Writer};
+use writer::{Request, Writer};
 
 /// How many writers may wait in the queue before further ones wait outside it.
 const QUEUE: usize = 1024;
@@ -112,31 +113,28 @@ impl Store {
 
     /// Creates `key`; [`Error::Exists`] when it exists.
     pub async fn create(&self, key: &str, value: Value) -> Result<Entry, Error> {
-        self.write(Work::Create {
-            key: key.into(),
-            value,
-        })
-        .await
+        let key = key.into();
+        self.one(Write::Create { key, value }).await
     }
 
     /// Replaces the value of `key`, last changed at `revision`.
     pub async fn update(&self, key: &str, value: Value, revision: u64) -> Result<Entry, Error> {
-        self.write(Work::Update {
-            key: key.into(),
-            value,
-            revision,
-        })
-        .await
+        let key = key.into();
+        self.one(Write::Update { key, value, revision }).await
     }
 
     /// Removes `key`, last changed at `revision`. `last` is the value that watches see with the deletion.
     pub async fn delete(&self, key: &str, last: Value, revision: u64) -> Result<Entry, Error> {
-        self.write(Work::Delete {
-            key: key.into(),
-            last,
-            revision,
-        })
-        .await
+        let key = key.into();
+        self.one(Write::Delete { key, last, revision }).await
+    }
+
+    /// Does all of the writes, or none when one finds something else than it expects; each key once at most.
+    /// Every write has a revision of its own. The answer is in the order of the writes.
+    pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Entry>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Write { writes, reply }).await?;
+        answer.await.map_err(|_| Error::Closed)?
     }
 
     /// Drops the log's events up to and including `revision` (at most the current one).
@@ -174,10 +172,9 @@ impl Store {
         let _ = head.wait_for(|head| *head >= revision).await;
     }
 
-    async fn write(&self, work: Work) -> Result<Entry, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Request::Write { work, reply }).await?;
-        answer.await.map_err(|_| Error::Closed)?
+    async fn one(&self, write: Write) -> Result<Entry, Error> {
+        let entry = self.write(vec![write]).await?.pop();
+        Ok(entry.expect("every write has its entry"))
     }
 
     async fn send(&self, request: Request) -> Result<(), Error> {

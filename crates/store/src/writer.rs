@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{State, Tables};
-use crate::{Change, Entry, Error, Event, Options, Shared, Value};
+use crate::{Change, Entry, Error, Event, Options, Shared, Write};
 
 /// How many writes share one transaction at most.
 const BATCH: usize = 256;
@@ -18,8 +17,8 @@ const COMPACTION_PERIOD: Duration = Duration::from_secs(30);
 /// What the queue carries.
 pub(crate) enum Request {
     Write {
-        work: Work,
-        reply: oneshot::Sender<Result<Entry, Error>>,
+        writes: Vec<Write>,
+        reply: oneshot::Sender<Result<Vec<Entry>, Error>>,
     },
     Compact {
         revision: u64,
@@ -27,27 +26,12 @@ pub(crate) enum Request {
     },
 }
 
-/// A change, and what it expects to find.
-pub(crate) enum Work {
-    Create {
-        key: String,
-        value: Value,
-    },
-    Update {
-        key: String,
-        value: Value,
-        revision: u64,
-    },
-    Delete {
-        key: String,
-        last: Value,
-        revision: u64,
-    },
-}
-
 /// An answer that waits for the commit.
 enum Answer {
-    Write(oneshot::Sender<Result<Entry, Error>>, Result<Arc<Event>, Error>),
+    Write(
+        oneshot::Sender<Result<Vec<Entry>, Error>>,
+        Result<Vec<Arc<Event>>, Error>,
+    ),
     Compact(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -84,7 +68,9 @@ impl Writer {
         let mut answers = Vec::with_capacity(batch.len());
         match self.commit(batch, &mut answers) {
             Ok(()) => {
-                self.shared.log.publish(answers.iter().filter_map(Answer::event));
+                self.shared
+                    .log
+                    .publish(answers.iter().flat_map(Answer::events).cloned());
                 if self.state.compacted > before.compacted {
                     self.shared.log.compacted(self.state.compacted);
                 }
@@ -116,9 +102,9 @@ impl Writer {
                     compact = compact.max(revision.min(self.state.revision));
                     answers.push(Answer::Compact(reply));
                 }
-                Request::Write { work, reply } => {
+                Request::Write { writes, reply } => {
                     let outcome = match &mut tables {
-                        Ok(tables) => self.apply(tables, work),
+                        Ok(tables) => self.apply(tables, writes),
                         Err(error) => Err(error.clone()),
                     };
                     if let Err(error) = &outcome
@@ -152,25 +138,30 @@ impl Writer {
         Ok(())
     }
 
-    /// Checks one write's expectation and makes the change.
-    fn apply(&mut self, tables: &mut Tables<'_>, work: Work) -> Result<Arc<Event>, Error> {
+    /// Checks what the writes expect, then makes the changes.
+    fn apply(&mut self, tables: &mut Tables<'_>, writes: Vec<Write>) -> Result<Vec<Arc<Event>>, Error> {
+        let found = writes.iter().map(|write| expected(tables, write));
+        let found: Vec<_> = found.collect::<Result<_, _>>()?;
+        let changes = writes.into_iter().zip(found);
+        changes
+            .map(|(write, previous)| self.change(tables, write, previous))
+            .collect()
+    }
+
+    fn change(
+        &mut self,
+        tables: &mut Tables<'_>,
+        write: Write,
+        previous: Option<Entry>,
+    ) -> Result<Arc<Event>, Error> {
         let revision = self.state.revision + 1;
-        let (change, key, value, expected) = match work {
-            Work::Create { key, value } => (Change::Created, key, value, None),
-            Work::Update { key, value, revision } => (Change::Updated, key, value, Some(revision)),
-            Work::Delete { key, last, revision } => (Change::Deleted, key, last, Some(revision)),
+        let (change, key, value) = match write {
+            Write::Create { key, value } => (Change::Created, key, value),
+            Write::Update { key, value, .. } => (Change::Updated, key, value),
+            Write::Delete { key, last, .. } => (Change::Deleted, key, last),
         };
-        let (previous, previous_revision) = match (tables.get(&key)?, expected) {
-            (None, None) => (Bytes::new(), 0),
-            (Some(_), None) => return Err(Error::Exists),
-            (None, Some(_)) => return Err(Error::NotFound),
-            (Some(entry), Some(expected)) if entry.revision == expected => (entry.value, entry.revision),
-            (Some(entry), Some(_)) => {
-                return Err(Error::Conflict {
-                    current: entry.revision,
-                });
-            }
-        };
+        let (previous, previous_revision) =
+            previous.map_or_else(Default::default, |entry| (entry.value, entry.revision));
         let event = Arc::new(Event {
             revision,
             key,
@@ -209,11 +200,28 @@ impl Writer {
     }
 }
 
+/// What a write finds, if it is what it expects.
+fn expected(tables: &mut Tables<'_>, write: &Write) -> Result<Option<Entry>, Error> {
+    let (key, revision) = match write {
+        Write::Create { key, .. } => (key, None),
+        Write::Update { key, revision, .. } | Write::Delete { key, revision, .. } => (key, Some(*revision)),
+    };
+    match (tables.get(key)?, revision) {
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Error::Exists),
+        (None, Some(_)) => Err(Error::NotFound),
+        (Some(entry), Some(revision)) if entry.revision == revision => Ok(Some(entry)),
+        (Some(entry), Some(_)) => Err(Error::Conflict {
+            current: entry.revision,
+        }),
+    }
+}
+
 impl Answer {
-    fn event(&self) -> Option<Arc<Event>> {
+    fn events(&self) -> &[Arc<Event>] {
         match self {
-            Answer::Write(_, Ok(event)) => Some(event.clone()),
-            _ => None,
+            Answer::Write(_, Ok(events)) => events,
+            _ => &[],
         }
     }
 
@@ -221,11 +229,12 @@ impl Answer {
     fn send(self) {
         match self {
             Answer::Write(reply, outcome) => {
-                let _ = reply.send(outcome.map(|event| Entry {
+                let entry = |event: &Arc<Event>| Entry {
                     key: event.key.clone(),
                     value: event.value.clone(),
                     revision: event.revision,
-                }));
+                };
+                let _ = reply.send(outcome.map(|events| events.iter().map(entry).collect()));
             }
             Answer::Compact(reply) => {
                 let _ = reply.send(Ok(()));

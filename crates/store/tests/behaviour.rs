@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use store::{Change, Error, Options, Range, Store, Value};
+use store::{Change, Error, Options, Range, Store, Value, Write};
 
 fn open(dir: &tempfile::TempDir) -> Store {
     open_with(dir, Options::default())
@@ -53,6 +53,38 @@ async fn a_write_that_expects_something_else_changes_nothing() {
     ));
     assert_eq!(store.revision(), 1);
     assert_eq!(&store.get("/a").unwrap().unwrap().value[..], b"1");
+}
+
+#[tokio::test]
+async fn writes_that_belong_together_are_made_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let create = |key: &str| Write::Create {
+        key: key.into(),
+        value: text(key),
+    };
+    store.write(vec![create("/a"), create("/b")]).await.unwrap();
+    let replace = |revision| {
+        let last = text("");
+        let delete = Write::Delete {
+            key: "/a".into(),
+            last,
+            revision,
+        };
+        vec![create("/c"), delete, create("/d")]
+    };
+    for (refused, why) in [
+        (vec![create("/c"), create("/b")], "one exists"),
+        (replace(7), "one has changed"),
+    ] {
+        assert!(store.write(refused).await.is_err(), "{why}");
+        assert_eq!(keys(&store, Range::default()), ["/a", "/b"], "{why}");
+        assert_eq!(store.revision(), 2);
+    }
+    let entries = store.write(replace(1)).await.unwrap();
+    let revisions: Vec<_> = entries.iter().map(|entry| entry.revision).collect();
+    assert_eq!(revisions, [3, 4, 5]);
+    assert_eq!(keys(&store, Range::default()), ["/b", "/c", "/d"]);
 }
 
 #[tokio::test]
