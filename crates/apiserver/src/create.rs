@@ -5,16 +5,17 @@ use kinds::Kind;
 use patch::apply::{self, Managers};
 use rand::Rng;
 use serde_json::Value;
+use store::Write;
 
 use crate::auth::authorize::{self, Action};
 use crate::auth::{accounts, rbac, restriction};
 use crate::call::Call;
-use crate::delete;
 use crate::managed::{self, Writer};
 use crate::object::{self, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
 use crate::update::Part;
+use crate::{delete, services};
 
 /// How long a name made from `generateName` may be.
 const MAX_GENERATED: usize = 63;
@@ -134,17 +135,34 @@ async fn create_named(
     own(call, &mut object, managers);
     let key = object::key(kind, call.namespace.as_deref(), &name);
     let subject = Subject::of(kind, &name);
-    if call.dry_run {
-        if server.store.get(&key)?.is_some() {
-            return Err(Failure::already_exists(subject));
+    services::settle(server, kind, None, &mut object)?;
+    let exists = || server.store.get(&key).map(|entry| entry.is_some());
+    for _ in 0..TRIES {
+        let mut object = object.clone();
+        let claims = match services::claim(server, kind, None, &mut object) {
+            Err(_) if exists()? => return Err(Failure::already_exists(subject)),
+            claims => claims?,
+        };
+        if call.dry_run {
+            return match exists()? {
+                true => Err(Failure::already_exists(subject)),
+                false => Ok(object.to_string().into()),
+            };
         }
-        return Ok(object.to_string().into());
+        let mut writes = vec![Write::Create {
+            key: key.clone(),
+            value: object::encode(&object),
+        }];
+        writes.extend(claims);
+        match server.store.write(writes).await {
+            Ok(entries) => return Ok(entries[0].value.clone()),
+            Err(store::Error::Exists) if exists()? => return Err(Failure::already_exists(subject)),
+            // What it wanted to have is somebody else's by now.
+            Err(store::Error::Exists) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    match server.store.create(&key, object::encode(&object)).await {
-        Ok(entry) => Ok(entry.value),
-        Err(store::Error::Exists) => Err(Failure::already_exists(subject)),
-        Err(error) => Err(error.into()),
-    }
+    Err(Failure::too_many_requests())
 }
 
 /// Notes who owns the new object's fields: who creates it, unless it is known better.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::object::{self, list, text};
 use crate::path::Query;
 use crate::server::ApiServer;
+use crate::services;
 use crate::status::{Failure, Subject};
-use crate::update::next_generation;
+use crate::update::{self, next_generation};
 
 /// The garbage collector's finalizers.
 const ORPHAN: &str = "orphan";
@@ -140,15 +141,14 @@ pub(crate) async fn delete(
                 Outcome::Marked(bytes)
             });
         }
-        let value = object::encode(&value);
-        let outcome = if gone {
-            server.store.delete(&key, value, entry.revision).await
-        } else {
-            server.store.update(&key, value, entry.revision).await
-        };
-        match outcome {
-            Ok(entry) if gone => return Ok(Outcome::Gone(entry.value)),
-            Ok(entry) => return Ok(Outcome::Marked(entry.value)),
+        let mut writes = vec![update::write(key.clone(), &value, entry.revision, gone)];
+        if gone {
+            writes.extend(services::release(server, kind, &current)?);
+        }
+        let written = server.store.write(writes).await;
+        match written.map(|entries| entries[0].value.clone()) {
+            Ok(value) if gone => return Ok(Outcome::Gone(value)),
+            Ok(value) => return Ok(Outcome::Marked(value)),
             Err(store::Error::Conflict { .. } | store::Error::NotFound) => {}
             Err(error) => return Err(error.into()),
         }

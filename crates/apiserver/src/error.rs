@@ -30,6 +30,9 @@ pub enum Error {
     /// A default role or binding can't be put in place.
     #[error("can't put the default roles in place: {0}")]
     Roles(String),
+    /// The range of Services' addresses, or a Service of the cluster's own, can't be put in place.
+    #[error("can't put the cluster's own Services in place: {0}")]
+    Services(String),
     /// The listener no longer accepts connections.
     #[error("can't accept connections: {0}")]
     Accept(#[source] std::io::Error),

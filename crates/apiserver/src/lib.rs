@@ -1,7 +1,7 @@
 //! The embedded, Kubernetes-compatible API server: generic and table-driven over the store.
 //!
 //! A request finds its way like this; nothing in it knows a kind by name except the few real special cases
-//! (namespaces, pods and their subresources):
+//! (namespaces, Services, pods and their subresources):
 //!
 //! ```text
 //! serve (TLS, HTTP) ─┐
@@ -13,6 +13,7 @@
 //!                                                              └─► kubelet (log, exec, attach, portforward)
 //! ```
 //!
+//! What a Service gets (addresses, node ports) is found out by `services` on the way, and written with it.
 //! Every write notes who owns which fields (`managed`, by the rules of crate `patch`), and `apply` asks.
 //! What a kind is, its decoding, defaults, validation and columns, is the table's business (crate `kinds`);
 //! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
@@ -44,6 +45,7 @@ mod scale;
 mod selector;
 mod serve;
 mod server;
+mod services;
 mod status;
 mod tls;
 mod update;
@@ -53,4 +55,5 @@ pub use auth::identity::Identity;
 pub use auth::tokens::TokenConfig;
 pub use error::Error;
 pub use server::{ApiServer, Config};
+pub use services::ServiceConfig;
 pub use tls::{ClientTls, ServerTls};

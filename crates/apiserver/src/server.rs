@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::negotiate::{self, DiscoveryForm};
 use crate::path::Route;
 use crate::reply::{self, Request, Response};
+use crate::services::ServiceConfig;
 use crate::status::Failure;
 use crate::tls::ClientTls;
 use crate::{compress, create, discovery, object, resource};
@@ -37,6 +38,8 @@ pub struct Config {
     pub kubelet_client: Option<ClientTls>,
     /// How ServiceAccount tokens are made and checked: pods get none without.
     pub tokens: Option<TokenConfig>,
+    /// What Services get.
+    pub services: ServiceConfig,
 }
 
 /// Namespaces that every cluster has.
@@ -50,6 +53,7 @@ pub struct ApiServer {
     pub(crate) tokens: Option<Tokens>,
     pub(crate) rbac: Rbac,
     pub(crate) nodes: Nodes,
+    pub(crate) services: ServiceConfig,
     /// Cancelled when the server shuts down: watches and streams end then.
     pub(crate) stopping: CancellationToken,
     openapi_json: OnceLock<Bytes>,
@@ -75,6 +79,7 @@ impl ApiServer {
             tokens: config.tokens.as_ref().map(Tokens::new).transpose()?,
             rbac: Rbac::new(&store).map_err(unusable)?,
             nodes: Nodes::new(&store).map_err(unusable)?,
+            services: config.services,
             store,
             limits: Limits::default(),
             stopping: CancellationToken::new(),
@@ -83,7 +88,7 @@ impl ApiServer {
         }))
     }
 
-    /// Puts in place what every cluster has: namespaces, default roles and bindings. [`ApiServer::serve`] does so
+    /// Puts in place what every cluster has: namespaces, default roles and bindings, Services. [`ApiServer::serve`] does so
     /// before it accepts connections.
     pub async fn bootstrap(&self) -> Result<(), Error> {
         for name in NAMESPACES {
@@ -96,7 +101,9 @@ impl ApiServer {
             }
         }
         let roles = Rbac::reconcile(self).await;
-        roles.map_err(|failure| Error::Roles(failure.message))
+        roles.map_err(|failure| Error::Roles(failure.message))?;
+        let services = self.keep_services().await;
+        services.map_err(|failure| Error::Services(failure.message))
     }
 
     /// Forgets what happened until now, as time does: lists of the past and watches from there begin anew.

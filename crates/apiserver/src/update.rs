@@ -4,14 +4,15 @@ use bytes::Bytes;
 use kinds::Kind;
 use patch::apply::{self, Managers};
 use serde_json::Value;
+use store::Write;
 
 use crate::auth::identity::Identity;
 use crate::auth::{rbac, restriction};
-use crate::delete;
 use crate::managed::{self, Writer};
 use crate::object::{self, assign, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
+use crate::{delete, services};
 
 /// How often a change without a resource version is tried again when others interfere.
 const TRIES: usize = 32;
@@ -82,26 +83,31 @@ pub(crate) async fn update(
         let change = change(&current)?;
         let (Change::To(wanted) | Change::Applied(wanted, _)) = &change;
         let insists = check_preconditions(&target, &current, wanted, entry.revision)?;
-        let new = prepare(&target, &current, change)?;
+        let mut new = prepare(server, &target, &current, change)?;
         if target.part != Part::Server {
             let status = target.part == Part::Status;
             restriction::update(target.identity, target.kind, status, &current, &new)?;
             rbac::check_escalation(server, target.identity, target.kind, Some(&current), &new)?;
         }
-        if new == current {
+        let gone = delete::is_finished(target.kind, &new);
+        let claims = if gone {
+            services::release(server, target.kind, &current)?
+        } else {
+            services::claim(server, target.kind, Some(&current), &mut new)?
+        };
+        if new == current && claims.is_empty() {
             return Ok(entry.value);
         }
         if target.dry_run {
             return Ok(new.to_string().into());
         }
-        let value = object::encode(&new);
-        let outcome = if delete::is_finished(target.kind, &new) {
-            server.store.delete(&key, value, entry.revision).await
-        } else {
-            server.store.update(&key, value, entry.revision).await
-        };
-        match outcome {
-            Ok(entry) => return Ok(entry.value),
+        let alone = claims.is_empty();
+        let mut writes = vec![write(key.clone(), &new, entry.revision, gone)];
+        writes.extend(claims);
+        match server.store.write(writes).await {
+            Ok(entries) => return Ok(entries[0].value.clone()),
+            // Somebody was faster with what it wanted to have: the next look tells.
+            Err(store::Error::Exists | store::Error::Conflict { .. } | store::Error::NotFound) if !alone => {}
             Err(store::Error::Conflict { .. }) if !insists => {}
             Err(store::Error::NotFound) if !insists => {}
             Err(store::Error::Conflict { .. }) => return Err(Failure::modified(target.subject())),
@@ -110,6 +116,20 @@ pub(crate) async fn update(
         }
     }
     Err(Failure::modified(target.subject()))
+}
+
+/// The write that stores a changed object, or removes it.
+pub(crate) fn write(key: String, new: &Value, revision: u64, gone: bool) -> Write {
+    let value = object::encode(new);
+    if gone {
+        Write::Delete {
+            key,
+            last: value,
+            revision,
+        }
+    } else {
+        Write::Update { key, value, revision }
+    }
 }
 
 /// Whether the wanted object names the resource version it was made from; it must be the current one then,
@@ -145,7 +165,12 @@ fn check_preconditions(
 }
 
 /// The object to store: the allowed part of the wanted one, the rest of the current one, checked.
-fn prepare(target: &Target<'_>, current: &Value, change: Change) -> Result<Value, Failure> {
+fn prepare(
+    server: &ApiServer,
+    target: &Target<'_>,
+    current: &Value,
+    change: Change,
+) -> Result<Value, Failure> {
     let kind = target.kind;
     let (mut wanted, applied) = match change {
         Change::To(wanted) => (wanted, None),
@@ -175,6 +200,7 @@ fn prepare(target: &Target<'_>, current: &Value, change: Change) -> Result<Value
     keep_system_fields(&bare, &mut wanted);
     (kind.default)(&mut wanted);
     (kind.prepare)(&mut wanted, Some(&bare));
+    services::settle(server, kind, Some(&bare), &mut wanted)?;
     let errors = kind.validate(&wanted, Some(&bare));
     if !errors.is_empty() {
         return Err(Failure::invalid(kind.kind, kind.group, target.name, &errors));

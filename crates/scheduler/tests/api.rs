@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use apiserver::{ApiServer, Config, Identity};
+use apiserver::{ApiServer, Config, Identity, ServiceConfig};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -34,6 +34,7 @@ impl Cluster {
             store,
             kubelet_client: None,
             tokens: None,
+            services: ServiceConfig::default(),
         })
         .unwrap();
         server.bootstrap().await.unwrap();

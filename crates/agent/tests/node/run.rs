@@ -68,6 +68,7 @@ impl Cluster {
             store: dir.path().join("store.redb"),
             kubelet_client: None,
             tokens: None,
+            services: apiserver::ServiceConfig::default(),
         };
         Cluster {
             server: ApiServer::open(config).expect("a server"),

@@ -15,6 +15,8 @@ mod owners;
 mod patches;
 mod protobufs;
 mod roles;
+mod service_model;
+mod services;
 mod support;
 mod tokens;
 mod watches;

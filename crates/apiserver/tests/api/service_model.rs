@@ -109,7 +109,7 @@ fn is_free(model: &Model, own: &str, service: &Value, wish: &Wish) -> bool {
     let address = service["spec"]["clusterIP"].as_str();
     let address_free = address.is_none_or(|ip| ip == "None" || !others().any(|held| held.0.contains(ip)));
     let in_range =
-        wish.address.is_none_or(|last| (1..=14).contains(&last)) || !address.is_some_and(|ip| ip != "None");
+        wish.address.is_none_or(|last| (1..=14).contains(&last)) || address.is_none_or(|ip| ip == "None");
     let port = service["spec"]["ports"][0]["nodePort"].as_u64();
     let port_free = port.is_none_or(|port| port <= 30_007 && !others().any(|held| held.1.contains(&port)));
     address_free && in_range && port_free

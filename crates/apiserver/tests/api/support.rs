@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use apiserver::{ApiServer, ClientTls, Config, Identity, ServerTls, TokenConfig};
+use apiserver::{ApiServer, ClientTls, Config, Identity, ServerTls, ServiceConfig, TokenConfig};
 use http_body_util::BodyExt;
 use pki::{Authority, KeyPairPem, Subject};
 use rustls::pki_types::CertificateDer;
@@ -39,6 +39,15 @@ impl Running {
     }
 
     async fn start_with(address: &str, with_tokens: bool) -> Running {
+        Running::start_full(address, with_tokens, ServiceConfig::default()).await
+    }
+
+    /// A server whose Services get something else.
+    pub(crate) async fn with_services(services: ServiceConfig) -> Running {
+        Running::start_full("127.0.0.1:0", false, services).await
+    }
+
+    async fn start_full(address: &str, with_tokens: bool, services: ServiceConfig) -> Running {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_create(dir.path()).unwrap();
         let kubelet_client = client_pair(&authority, "kube-apiserver-kubelet-client", "system:masters");
@@ -50,6 +59,7 @@ impl Running {
                 key_pem: kubelet_client.key,
             }),
             tokens: with_tokens.then(|| token_config(dir.path())),
+            services,
         };
         let server = ApiServer::open(config).unwrap();
         server.bootstrap().await.unwrap();

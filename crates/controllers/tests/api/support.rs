@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use apiserver::{ApiServer, Config, Identity};
+use apiserver::{ApiServer, Config, Identity, ServiceConfig};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -52,6 +52,7 @@ impl Cluster {
             store,
             kubelet_client: None,
             tokens: None,
+            services: ServiceConfig::default(),
         })
         .unwrap();
         server.bootstrap().await.unwrap();

@@ -101,6 +101,7 @@ impl Lab {
                 key_pem: caller.key,
             }),
             tokens: None,
+            services: apiserver::ServiceConfig::default(),
         })
         .unwrap();
         server.bootstrap().await.unwrap();
