@@ -1,11 +1,13 @@
 //! What can be typed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use controllers::AddressRange;
 use ipnet::IpNet;
 use model::PodNetworkMode;
 use supervisor::ClusterName;
@@ -248,6 +250,22 @@ pub(crate) struct Server {
     /// Addresses of Services, a range of each family, the preferred one's first
     #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
     pub(crate) service_cidr: Vec<IpNet>,
+    /// Ports that Services can have on every node
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = ports)]
+    pub(crate) service_node_port_range: RangeInclusive<u16>,
+    /// Addresses of load balancers, ranges of either family
+    #[arg(long, value_name = "FIRST-LAST", value_delimiter = ',')]
+    pub(crate) load_balancer_pool: Vec<AddressRange>,
+}
+
+/// A range of ports.
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parse = || {
+        let (first, last) = text.split_once('-')?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (1 <= first && first <= last).then_some(first..=last)
+    };
+    parse().ok_or_else(|| "it is no range of ports, as in 30000-32767".to_owned())
 }
 
 /// A range, or a single address as one.

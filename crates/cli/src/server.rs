@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use apiserver::{ApiServer, ClientTls, Identity, ServerTls, TokenConfig};
+use apiserver::{ApiServer, ClientTls, Identity, ServerTls, ServiceConfig, TokenConfig};
 use supervisor::network::Family;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +42,11 @@ async fn serve(args: Server) -> anyhow::Result<()> {
         store: args.store.clone(),
         kubelet_client: Some(kubelet_client),
         tokens: Some(tokens(&args)?),
+        services: ServiceConfig {
+            ranges: args.service_cidr.clone(),
+            node_ports: args.service_node_port_range.clone(),
+            endpoints: args.listen.clone(),
+        },
     };
     let api = ApiServer::open(config)?;
     // Before anything else runs: a second server must not touch objects that the first one serves.
@@ -58,6 +63,11 @@ async fn serve(args: Server) -> anyhow::Result<()> {
         node_mask_v4: Family::V4.node_mask(),
         node_mask_v6: Family::V6.node_mask(),
         ca_pem,
+        load_balancer_pools: vec![controllers::Pool {
+            name: "default".to_owned(),
+            ranges: args.load_balancer_pool,
+            automatic: true,
+        }],
         ..controllers::Config::default()
     };
     run_all(api, listeners, tls, controllers, shutdown).await
@@ -90,6 +100,11 @@ async fn run_all(
         scheduler::run(client, token)
             .await
             .context("the scheduler failed")
+    });
+    let (own, token) = (api.clone(), clients.clone());
+    parts.spawn(async move {
+        own.look_after_services(token.clone()).await;
+        Ok(())
     });
     let token = server.clone();
     let mut serving = tokio::spawn(serve_all(api, listeners, tls, token));

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::balancer::Pool;
+
 /// The controllers' configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub node_monitor_grace: Duration,
     /// How many ended pods are kept.
     pub terminated_pod_threshold: usize,
+    /// Where load balancers' addresses come from.
+    pub load_balancer_pools: Vec<Pool>,
 }
 
 impl Default for Config {
@@ -31,6 +35,7 @@ impl Default for Config {
             ca_pem: String::new(),
             node_monitor_grace: Duration::from_secs(40),
             terminated_pod_threshold: 12_500,
+            load_balancer_pools: Vec::new(),
         }
     }
 }

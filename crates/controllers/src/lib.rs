@@ -14,12 +14,14 @@
 //! the scheduler is built on it too.
 
 mod aggregation;
+mod balancer;
 mod batch;
 mod clients;
 mod config;
 mod defaults;
 mod deployment;
 mod discovery;
+mod endpoints;
 mod error;
 mod expectations;
 mod gc;
@@ -32,7 +34,9 @@ mod pods;
 pub mod queue;
 pub mod recorder;
 mod replicaset;
+mod service_cidr;
 
+pub use balancer::{AddressRange, ParseRangeError, Pool};
 pub use clients::Clients;
 pub use config::Config;
 pub use error::{Doing, Error};

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -14,7 +16,10 @@ use crate::informer::{Informer, Watched};
 use crate::node::{eviction, health, pod_gc, ranges};
 use crate::queue::serve;
 use crate::recorder::Recorder;
-use crate::{Clients, Config, Error, aggregation, defaults, deployment, gc, namespace, node, replicaset};
+use crate::{
+    Clients, Config, Error, aggregation, balancer, defaults, deployment, endpoints, gc, namespace, node,
+    replicaset, service_cidr,
+};
 
 /// Runs all controllers until the shutdown.
 ///
@@ -70,6 +75,11 @@ struct Watches {
     /// Those of nodes.
     leases: Informer<Lease>,
     roles: Informer<ClusterRole>,
+    services: Informer<Service>,
+    endpoints: Informer<Endpoints>,
+    slices: Informer<EndpointSlice>,
+    service_cidrs: Informer<ServiceCIDR>,
+    ip_addresses: Informer<IPAddress>,
 }
 
 fn all<K: Watched>(client: &Client) -> Informer<K> {
@@ -95,6 +105,11 @@ impl Watches {
             root_cas: named(client, defaults::ROOT_CA),
             leases: Informer::new(leases, watcher::Config::default()),
             roles: all(client),
+            services: all(client),
+            endpoints: all(client),
+            slices: all(client),
+            service_cidrs: all(client),
+            ip_addresses: all(client),
         }
     }
 
@@ -104,53 +119,49 @@ impl Watches {
         tasks: &mut JoinSet<()>,
         shutdown: &CancellationToken,
     ) -> impl Future<Output = ()> + use<> {
-        let caches = (
-            self.namespaces.cache(),
-            self.nodes.cache(),
-            self.pods.cache(),
-            self.deployments.cache(),
-            self.replica_sets.cache(),
-            self.accounts.cache(),
-            self.root_cas.cache(),
-            self.leases.cache(),
-            self.roles.cache(),
-        );
-        tasks.spawn(self.namespaces.run(shutdown.clone()));
-        tasks.spawn(self.nodes.run(shutdown.clone()));
-        tasks.spawn(self.pods.run(shutdown.clone()));
-        tasks.spawn(self.deployments.run(shutdown.clone()));
-        tasks.spawn(self.replica_sets.run(shutdown.clone()));
-        tasks.spawn(self.accounts.run(shutdown.clone()));
-        tasks.spawn(self.root_cas.run(shutdown.clone()));
-        tasks.spawn(self.leases.run(shutdown.clone()));
-        tasks.spawn(self.roles.run(shutdown.clone()));
-        async move {
-            let (namespaces, nodes, pods, deployments, replica_sets, accounts, maps, leases, roles) = caches;
-            tokio::join!(
-                namespaces.synced(),
-                nodes.synced(),
-                pods.synced(),
-                deployments.synced(),
-                replica_sets.synced(),
-                accounts.synced(),
-                maps.synced(),
-                leases.synced(),
-                roles.synced(),
-            );
-        }
+        let mut synced = JoinSet::new();
+        watch(self.namespaces, tasks, &mut synced, shutdown);
+        watch(self.nodes, tasks, &mut synced, shutdown);
+        watch(self.pods, tasks, &mut synced, shutdown);
+        watch(self.deployments, tasks, &mut synced, shutdown);
+        watch(self.replica_sets, tasks, &mut synced, shutdown);
+        watch(self.accounts, tasks, &mut synced, shutdown);
+        watch(self.root_cas, tasks, &mut synced, shutdown);
+        watch(self.leases, tasks, &mut synced, shutdown);
+        watch(self.roles, tasks, &mut synced, shutdown);
+        watch(self.services, tasks, &mut synced, shutdown);
+        watch(self.endpoints, tasks, &mut synced, shutdown);
+        watch(self.slices, tasks, &mut synced, shutdown);
+        watch(self.service_cidrs, tasks, &mut synced, shutdown);
+        watch(self.ip_addresses, tasks, &mut synced, shutdown);
+        async move { while synced.join_next().await.is_some() {} }
     }
+}
+
+fn watch<K: Watched>(
+    informer: Informer<K>,
+    tasks: &mut JoinSet<()>,
+    synced: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) {
+    let cache = informer.cache();
+    tasks.spawn(informer.run(shutdown.clone()));
+    synced.spawn(async move { cache.synced().await });
 }
 
 /// The controllers that work on queues.
 struct Controllers {
     aggregation: aggregation::Controller,
+    balancer: balancer::Controller,
     defaults: defaults::Controller,
     deployments: deployment::driver::Controller,
+    endpoints: endpoints::Controllers,
     eviction: eviction::Controller,
     health: health::Controller,
     namespaces: namespace::Controller,
     ranges: ranges::Controller,
     replica_sets: replicaset::driver::Controller,
+    service_cidrs: service_cidr::Controller,
 }
 
 impl Controllers {
@@ -162,6 +173,12 @@ impl Controllers {
             aggregation: aggregation::Controller::new(
                 client("clusterrole-aggregation-controller"),
                 &mut w.roles,
+            ),
+            balancer: balancer::Controller::new(
+                client("service-controller"),
+                recorder,
+                &config.load_balancer_pools,
+                &mut w.services,
             ),
             defaults: defaults::Controller::new(
                 client("service-account-controller"),
@@ -177,6 +194,16 @@ impl Controllers {
                 &mut w.deployments,
                 &mut w.replica_sets,
                 &mut w.pods,
+            ),
+            endpoints: endpoints::Controllers::new(
+                clients,
+                endpoints::Watches {
+                    services: &mut w.services,
+                    pods: &mut w.pods,
+                    nodes: &mut w.nodes,
+                    endpoints: &mut w.endpoints,
+                    slices: &mut w.slices,
+                },
             ),
             eviction: eviction::Controller::new(node_client(), recorder, &mut w.nodes, &mut w.pods),
             health: health::Controller::new(
@@ -195,13 +222,21 @@ impl Controllers {
                 &mut w.replica_sets,
                 &mut w.pods,
             ),
+            service_cidrs: service_cidr::Controller::new(
+                client("service-cidrs-controller"),
+                &mut w.service_cidrs,
+                &mut w.ip_addresses,
+            ),
         }
     }
 
     fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
         // What nodes have already must be known before anything is given.
         self.ranges.load();
+        self.balancer.load();
+        self.endpoints.start(tasks, shutdown);
         tasks.spawn(serve(self.aggregation, shutdown.clone()));
+        tasks.spawn(serve(self.balancer, shutdown.clone()));
         tasks.spawn(serve(self.defaults, shutdown.clone()));
         tasks.spawn(serve(self.deployments, shutdown.clone()));
         tasks.spawn(serve(self.eviction, shutdown.clone()));
@@ -209,5 +244,6 @@ impl Controllers {
         tasks.spawn(serve(self.namespaces, shutdown.clone()));
         tasks.spawn(serve(self.ranges, shutdown.clone()));
         tasks.spawn(serve(self.replica_sets, shutdown.clone()));
+        tasks.spawn(serve(self.service_cidrs, shutdown.clone()));
     }
 }

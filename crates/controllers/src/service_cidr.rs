@@ -192,8 +192,8 @@ mod tests {
         let needed = |all: &[Arc<ServiceCIDR>], taken: &str| {
             is_needed(&small, all, [taken.parse().unwrap()].into_iter())
         };
-        assert!(needed(&[small.clone()], "10.96.0.7"));
-        assert!(!needed(&[small.clone()], "10.96.1.7"));
+        assert!(needed(std::slice::from_ref(&small), "10.96.0.7"));
+        assert!(!needed(std::slice::from_ref(&small), "10.96.1.7"));
         assert!(!needed(&[small.clone(), large], "10.96.0.7"));
     }
 }

@@ -25,6 +25,8 @@ pub use choose::{Taken, Wish};
 const GATEWAY: usize = 1;
 const SERVER: usize = 2;
 const FIRST_NODE: usize = 11;
+const FIRST_BALANCER: usize = 200;
+const LAST_BALANCER: usize = 250;
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,6 +167,13 @@ impl FamilyRanges {
             .ok_or_else(|| choose::node_network_too_small(self.node_network))
     }
 
+    /// The first and the last of the addresses for load balancers; none if the node network ends before.
+    #[must_use]
+    pub fn load_balancers(&self) -> Option<(IpAddr, IpAddr)> {
+        let address = |number| nth(self.node_network, number);
+        address(FIRST_BALANCER).zip(address(LAST_BALANCER))
+    }
+
     /// The first address of the Service range: the API inside the cluster.
     #[must_use]
     pub fn first_service(&self) -> IpAddr {
@@ -210,6 +219,13 @@ impl Ranges {
     #[must_use]
     pub fn pod_cidrs(&self) -> Vec<IpNet> {
         self.iter().map(|ranges| ranges.pod_cidr).collect()
+    }
+
+    /// The ranges for load balancers, as FIRST-LAST.
+    #[must_use]
+    pub fn load_balancers(&self) -> Vec<String> {
+        let ends = self.iter().filter_map(FamilyRanges::load_balancers);
+        ends.map(|(first, last)| format!("{first}-{last}")).collect()
     }
 
     /// The Service ranges.

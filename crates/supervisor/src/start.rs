@@ -112,7 +112,7 @@ fn install_plugins(cluster: &Cluster, paths: &Paths) -> Result<(), Error> {
 fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
     let hierarchies = Hierarchies::detect().map_err(Error::system("control groups"))?;
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let args = [
+    let mut args = vec![
         "server".to_owned(),
         format!("--listen={}", list(&cluster.server_sockets())),
         format!("--store={}", text(&paths.store())),
@@ -120,10 +120,14 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
         format!("--pod-cidr={}", list(&cluster.ranges.pod_cidrs())),
         format!("--service-cidr={}", list(&cluster.ranges.service_cidrs())),
     ];
+    let balancers = cluster.ranges.load_balancers();
+    if !balancers.is_empty() {
+        args.push(format!("--load-balancer-pool={}", list(&balancers)));
+    }
     Ok(Unit {
         name: "server".to_owned(),
         program: cluster.programs.ripstop.clone(),
-        args: args.into(),
+        args,
         place: Place {
             netns: Some(netns::named(&cluster.name.switch_netns())),
             mountns: None,

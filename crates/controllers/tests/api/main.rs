@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod balancers;
 mod collection;
+mod endpoints;
 mod namespaces;
 mod nodes;
 mod support;

@@ -210,6 +210,13 @@ fn the_roles_have_their_addresses(
 }
 
 #[test]
+fn load_balancers_have_the_end_of_the_node_network() {
+    let ranges = Ranges::choose(&of(IpFamily::Dual), &[], 3).expect("free");
+    let expected = ["172.30.0.200-172.30.0.250", "fd00:172:30::200-fd00:172:30::250"];
+    assert_eq!(ranges.load_balancers(), expected);
+}
+
+#[test]
 fn numbers_are_written_alike_in_both_families() {
     let ranges = Ranges::choose(&of(IpFamily::Dual), &[], 100).expect("free");
     let last: Vec<String> = ranges
