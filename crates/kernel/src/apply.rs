@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bpf_abi::Counter;
-use nft::{Entry, Place, Set};
+use nft::{Chain, Entry, Place, Set};
 use plan::{Change, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 
 use crate::bpf::{self, Bpf, Hooks};
@@ -325,7 +325,11 @@ impl Kernel {
         let mut applied = Applied::default();
         let mut indexes = Indexes::new(&self.netlink);
         let changes = NodePlan::diff(held, plan);
-        self.change_table(&changes, plan, &mut applied).await;
+        // Chains that see to what comes by a link go after the link.
+        let chains_go = chains(held).any(|chain| !chains(plan).any(|kept| kept.name == chain.name));
+        if !chains_go {
+            self.change_table(&changes, plan, &mut applied).await;
+        }
         let mut failed: BTreeSet<PartId> = BTreeSet::new();
         for change in &changes {
             match change {
@@ -343,6 +347,9 @@ impl Kernel {
                     applied.note_removal(part, self.remove(object, &mut indexes).await);
                 }
             }
+        }
+        if chains_go {
+            self.change_table(&changes, plan, &mut applied).await;
         }
         Ok(applied)
     }
@@ -507,6 +514,14 @@ impl Kernel {
             .change(&Place::new(table.family, &table.name), &[change])
             .map(|()| 1)
     }
+}
+
+fn chains(plan: &NodePlan) -> impl Iterator<Item = &Chain> {
+    let tables = plan.objects().filter_map(|object| match object {
+        Object::Table(table) => Some(&table.chains),
+        _ => None,
+    });
+    tables.flatten()
 }
 
 fn by_set<'a>(elements: impl Iterator<Item = (&'a str, Entry)>) -> BTreeMap<String, Vec<Entry>> {

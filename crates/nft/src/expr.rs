@@ -41,6 +41,13 @@ pub enum Expr {
     Untranslated,
     /// Sets bits of the packet's mark; the others stay.
     SetMark(u32),
+    /// Goes on if the packet carries a frame of a VXLAN tunnel.
+    Vxlan {
+        /// The tunnel's UDP port.
+        port: u16,
+        /// Its network identifier.
+        vni: u32,
+    },
     /// Counts packets and bytes.
     Counter,
     /// Translates by a map, if the packet is of that family and the map has its key.

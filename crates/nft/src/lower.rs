@@ -29,6 +29,8 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 /// `IPPROTO_TCP`.
 const PROTOCOL_TCP: u8 = 6;
+/// `IPPROTO_UDP`.
+const PROTOCOL_UDP: u8 = 17;
 const CT_STATE: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED)`.
 const ESTABLISHED_RELATED: u32 = 0b110;
@@ -66,6 +68,7 @@ impl Program {
             Expr::ClampMss => self.clamp_mss(),
             Expr::Untranslated => self.untranslated(),
             Expr::SetMark(bits) => self.set_mark(*bits),
+            Expr::Vxlan { port, vni } => self.vxlan(*port, *vni),
             Expr::Counter => self.push("counter", Attributes::new()),
             Expr::Translate {
                 nat,
@@ -336,6 +339,19 @@ impl Program {
             .be32(OPTION_OP, TCP_OPTION)
             .be32(OPTION_REGISTER_FROM, REGISTER);
         self.push("exthdr", option);
+    }
+
+    fn vxlan(&mut self, port: u16, vni: u32) {
+        const DESTINATION_PORT: u32 = 2;
+        // Behind UDP's header, and VXLAN's flags.
+        const VNI: u32 = 8 + 4;
+        self.meta(META_L4PROTO, REGISTER);
+        self.cmp(Op::Eq, &[PROTOCOL_UDP]);
+        self.payload(TRANSPORT_HEADER, DESTINATION_PORT, 2, REGISTER);
+        self.cmp(Op::Eq, &port.to_be_bytes());
+        let [_, vni @ ..] = vni.to_be_bytes();
+        self.payload(TRANSPORT_HEADER, VNI, 3, REGISTER);
+        self.cmp(Op::Eq, &vni);
     }
 
     /// What belongs to no connection doesn't match.

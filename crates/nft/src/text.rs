@@ -120,6 +120,7 @@ impl fmt::Display for Expr {
             Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
             Expr::Untranslated => f.write_str("ct status ! snat,dnat"),
             Expr::SetMark(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
+            Expr::Vxlan { port, vni } => write!(f, "udp dport {port} @th,96,24 {vni:#x}"),
             Expr::Counter => f.write_str("counter"),
             Expr::Translate {
                 nat,

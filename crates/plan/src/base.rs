@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{NodeFacts, Snapshot};
 use nft::{
     Base, Chain, ChainKind, Elements, Entry, Expr, Family, Field, Hook, Key, KeyType, Policy, Rule, Set,
     Table, priority,
 };
 
-use crate::blocks::Blocks;
+use crate::tunnel::Overlay;
+use crate::way::Ways;
 use crate::{Element, NextHop, Object, Part, Route, Sysctl, host_port};
 
 /// Name of our nft table (family inet). Whatever is in it is ours; nothing outside it is.
@@ -25,12 +25,20 @@ pub(crate) enum SetName {
     Pods,
     /// Every node's addresses.
     Nodes,
+    /// Whom tunnels' packets are taken from: the other nodes' addresses.
+    TunnelEnds,
     /// Other destinations that must see pods' own addresses.
     Direct,
 }
 
 impl SetName {
-    const ALL: [SetName; 4] = [SetName::OwnPods, SetName::Pods, SetName::Nodes, SetName::Direct];
+    const ALL: [SetName; 5] = [
+        SetName::OwnPods,
+        SetName::Pods,
+        SetName::Nodes,
+        SetName::TunnelEnds,
+        SetName::Direct,
+    ];
 
     /// The set's name in the table.
     pub(crate) const fn of(self, v4: bool) -> &'static str {
@@ -41,9 +49,16 @@ impl SetName {
             (SetName::Pods, false) => "pods6",
             (SetName::Nodes, true) => "nodes4",
             (SetName::Nodes, false) => "nodes6",
+            (SetName::TunnelEnds, true) => "tunnel_ends4",
+            (SetName::TunnelEnds, false) => "tunnel_ends6",
             (SetName::Direct, true) => "direct4",
             (SetName::Direct, false) => "direct6",
         }
+    }
+
+    /// Whether it holds blocks of addresses, and not single ones.
+    const fn has_blocks(self) -> bool {
+        !matches!(self, SetName::Nodes | SetName::TunnelEnds)
     }
 
     /// An element of the set of the net's family.
@@ -57,14 +72,22 @@ impl SetName {
 }
 
 /// The base of a node's plan.
-pub(crate) fn base(facts: &NodeFacts, snapshot: &Snapshot, blocks: &Blocks<'_>) -> Part {
+pub(crate) fn base(ways: &Ways<'_>, overlay: &Overlay) -> Part {
+    let Ways {
+        snapshot,
+        facts,
+        blocks,
+    } = *ways;
     let (name, uplink) = (facts.name.as_str(), facts.uplink.name.as_str());
     let mut part = Part {
         title: name.to_owned(),
         notes: blocks.conflicts.clone(),
         ..Part::default()
     };
-    part.objects.insert(Object::Table(table()));
+    let mut table = table();
+    table.chains.extend(overlay.guard());
+    part.objects.insert(Object::Table(table));
+    overlay.add_to(&mut part, ways);
     part.objects.insert(Object::Wire(uplink.to_owned()));
     for net in IpNet::aggregate(&snapshot.non_masquerade) {
         part.objects.insert(SetName::Direct.element(net));
@@ -106,11 +129,11 @@ fn forwarding(own: &[IpNet]) -> Vec<Object> {
     sysctls
 }
 
-/// Our table, the same on every node: what differs is in its sets.
+/// Our table, the same on every node: what differs is in its sets. Nodes with tunnels have more chains.
 pub fn table() -> Table {
     let set = |name: SetName, v4| {
         let key = if v4 { KeyType::Ipv4 } else { KeyType::Ipv6 };
-        Set::new(name.of(v4), key, name != SetName::Nodes)
+        Set::new(name.of(v4), key, name.has_blocks())
     };
     let sets = [true, false]
         .into_iter()

@@ -44,6 +44,7 @@ pub use trace::{Hop, Spot, Trace, Verdict, trace};
 pub use way::pod_mtu;
 
 use blocks::Blocks;
+use tunnel::Overlay;
 use way::Ways;
 
 /// What the kernel of the node that `facts` are about is to hold.
@@ -54,11 +55,13 @@ pub fn plan(snapshot: &Snapshot, facts: &NodeFacts) -> NodePlan {
         facts,
         blocks: &blocks,
     };
-    let mut base = base::base(facts, snapshot, &blocks);
-    tunnel::add(&mut base, &ways);
-    let mut parts = BTreeMap::from([(PartId::Base, base)]);
+    let overlay = Overlay::new(&ways);
+    let mut parts = BTreeMap::from([(PartId::Base, base::base(&ways, &overlay))]);
     for (name, node) in snapshot.nodes.iter().filter(|(name, _)| **name != facts.name) {
-        parts.insert(PartId::Peer(name.clone()), peer::peer(name, node, &ways));
+        parts.insert(
+            PartId::Peer(name.clone()),
+            peer::peer(name, node, &ways, &overlay),
+        );
     }
     for (id, attachment) in &snapshot.attachments {
         parts.insert(

@@ -4,13 +4,18 @@ use ipnet::IpNet;
 use model::Node;
 
 use crate::base::SetName;
+use crate::tunnel::Overlay;
 use crate::way::{Way, Ways};
 use crate::{Fdb, Forward, Neighbour, NextHop, Object, Part, Route};
 
 /// The part for one other node.
-pub(crate) fn peer(name: &str, node: &Node, ways: &Ways<'_>) -> Part {
+pub(crate) fn peer(name: &str, node: &Node, ways: &Ways<'_>, overlay: &Overlay) -> Part {
     let mut part = Part::default();
     for address in &node.addresses {
+        if overlay.is_used() {
+            part.objects
+                .insert(SetName::TunnelEnds.element(IpNet::from(*address)));
+        }
         // Only who is on this link answers a pod by the way that it was asked: whatever lies
         // between other nodes may know nothing of pods, so they see this node's address.
         if ways.is_direct(*address) {

@@ -147,6 +147,13 @@ impl Ways<'_> {
         })
     }
 
+    /// The node's own addresses on its uplink that the others know: what comes from elsewhere isn't taken.
+    pub(crate) fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let known = self.snapshot.nodes.get(&self.facts.name);
+        let on_uplink = self.facts.uplink.addresses.iter().map(IpNet::addr);
+        on_uplink.filter(move |address| known.is_some_and(|node| node.addresses.contains(address)))
+    }
+
     fn native(&self, name: &str, node: &Node, block: IpNet) -> Result<Way, String> {
         let uplink = &self.facts.uplink;
         let family = family_of(block.addr());
@@ -172,11 +179,10 @@ impl Ways<'_> {
     }
 
     fn tunnel(&self, name: &str, node: &Node, block: IpNet) -> Result<Way, String> {
-        let own = || self.facts.uplink.addresses.iter().map(IpNet::addr);
         // IPv4 before IPv6, for both ends alike: it takes less of each packet.
         let (underlay, remote) = Underlay::ALL
             .into_iter()
-            .filter(|family| family.first(own()).is_some())
+            .filter(|family| family.first(self.own_addresses()).is_some())
             .find_map(|family| Some((family, family.first(node.addresses.iter().copied())?)))
             .ok_or_else(|| format!("node {name} has no address of a family that this node has one of, so there's no tunnel to it"))?;
         let link_mtu = self.tunnel_mtu(underlay);

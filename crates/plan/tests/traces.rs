@@ -205,6 +205,52 @@ fn a_tunnel_needs_both_ends() {
     ));
 }
 
+/// Whoever isn't a node of the cluster gets nothing into its tunnels.
+#[test]
+fn a_tunnels_packet_from_a_stranger_is_dropped() {
+    let to_tunnel = |source: &str, destination: &str| {
+        let packet = Packet {
+            transport: Transport::Udp(4789),
+            ..Packet::icmp(ip(source), ip(destination))
+        };
+        plan::trace(&plans(), &packet)
+    };
+    insta::assert_snapshot!(to_tunnel("198.51.100.1", "172.30.0.11"));
+    // Pods, of this node and of others, and the node itself are strangers to it, too.
+    for stranger in ["10.244.0.5", "10.244.1.5", "172.30.0.11"] {
+        let verdict = to_tunnel(stranger, "172.30.0.11").verdict;
+        assert!(
+            matches!(verdict, Verdict::Refused { .. }),
+            "{stranger}: {verdict:?}"
+        );
+    }
+    // It would take its node's address on the way.
+    insta::assert_snapshot!(to_tunnel("10.244.2.5", "172.30.0.11"));
+    insta::assert_snapshot!(to_tunnel("fd00:10:244:2::5", "fd00:172:30::11"));
+    for node in [("172.30.0.12", "172.30.0.11"), ("2001:db8::9", "fd00:172:30::11")] {
+        let verdict = to_tunnel(node.0, node.1).verdict;
+        assert!(
+            matches!(verdict, Verdict::Delivered { .. }),
+            "{node:?}: {verdict:?}"
+        );
+    }
+}
+
+/// A node that the other one doesn't know yet isn't let in.
+#[test]
+fn a_tunnel_is_taken_from_known_nodes_alone() {
+    let mut plans = plans();
+    plans
+        .get_mut("far")
+        .unwrap()
+        .parts
+        .remove(&PartId::Peer("a".to_owned()));
+    insta::assert_snapshot!(plan::trace(
+        &plans,
+        &Packet::icmp(ip("10.244.0.5"), ip("10.244.2.5"))
+    ));
+}
+
 #[test]
 fn to_a_host_port_from_outside_from_pods_and_from_the_pod_itself() {
     let to_port = |source: &str, destination: &str, port| {

@@ -26,6 +26,13 @@ pub(crate) struct Tunnelled<'a> {
     pub(crate) frame: &'a [u8],
 }
 
+impl<'a> Packet<'a> {
+    /// What it carries, if it's of that protocol.
+    pub(crate) fn transport(&self, protocol: u8) -> Option<&'a [u8]> {
+        (self.protocol == protocol).then_some(self.payload)
+    }
+}
+
 /// The IP packet of a frame, if it's one.
 pub(crate) fn packet(frame: &[u8]) -> Option<Packet<'_>> {
     let (kind, packet) = (frame.get(12..14)?, frame.get(14..)?);

@@ -26,7 +26,7 @@ fn port(protocol: Protocol, host_port: u16, container_port: u16) -> HostPort {
 }
 
 impl Cluster {
-    fn publish(&mut self, pod: usize, ports: &[HostPort]) {
+    pub(crate) fn publish(&mut self, pod: usize, ports: &[HostPort]) {
         let id = self.pods[pod].id.clone();
         let attachments = self
             .snapshots

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
+mod blocks;
 mod craft;
 mod fixture;
 mod foreign;
@@ -14,8 +15,10 @@ mod malformed;
 mod mtu;
 mod parts;
 mod restart;
+mod sctp;
 mod shortcut;
 mod spoofing;
+mod strangers;
 mod traffic;
 mod tunnel;
 mod upgrade;

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bpf_abi::Counter;
+use kernel::conntrack::{Conntrack, Which};
 use kernel::{Hooks, NetNs};
 use nix::sys::socket::sockopt::{Linger, ReuseAddr, SendTimeout};
 use nix::sys::socket::{
@@ -290,6 +291,52 @@ async fn what_is_translated_finds_its_way_back(
         for _ in 0..2 {
             udp_from(client, SOURCE + 1, vip)
                 .unwrap_or_else(|error| panic!("translated, {attempt}: {error}"));
+        }
+    }
+}
+
+/// Makes the nodes forget their connections, as they do with time: our programs' tables don't.
+fn connections_expire(cluster: &Cluster) {
+    for node in &cluster.lan.nodes {
+        let conntrack = Conntrack::open(&node.netns).unwrap();
+        for v4 in [true, false] {
+            for connection in conntrack.connections(v4, Which::All).unwrap() {
+                conntrack.delete(&connection).unwrap();
+            }
+        }
+    }
+}
+
+/// UDP says neither where a conversation begins nor where it ends: one that was direct long ago must
+/// not mislead one between the same ports that is translated, nor the other way round.
+#[rstest]
+#[case::asker_translation_and_server_on_one_node(0, 0, 1)]
+#[case::asker_elsewhere(2, 0, 1)]
+#[case::server_elsewhere(0, 0, 2)]
+#[case::translation_elsewhere(0, 1, 1)]
+#[case::translated_on_the_way_to_another_node(0, 1, 4)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_conversation_of_long_ago_does_not_mislead_a_translated_one(
+    #[case] asker: usize,
+    #[case] node: usize,
+    #[case] server: usize,
+    #[values(false, true)] v6: bool,
+) {
+    const PORT: u16 = 8080;
+    let cluster = Cluster::running(3, 2, Stack::Dual).await;
+    let client = &cluster.pods[asker].netns;
+    let address = cluster.address(server, v6);
+    let echo = UdpEcho::start(&cluster.pods[server].netns, address);
+    let direct = SocketAddr::new(address, echo.port);
+    let vip = SocketAddr::new(cluster.lan.nodes[node].addresses()[usize::from(v6)], PORT);
+    translate(&cluster, node, PORT, direct);
+    for attempt in 0..3 {
+        for (to, way) in [(direct, "directly"), (vip, "translated")] {
+            for datagram in 0..3 {
+                udp_from(client, SOURCE, to)
+                    .unwrap_or_else(|error| panic!("{way}, {attempt} {datagram}: {error}"));
+            }
+            connections_expire(&cluster);
         }
     }
 }

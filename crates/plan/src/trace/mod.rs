@@ -294,6 +294,9 @@ impl<'a> Walk<'a> {
         }
         let destination = self.packet.destination;
         if addresses(plan).any(|own| own == destination) {
+            if let Err(verdict) = self.rules(plan, Hook::Input, iif, "") {
+                return Next::End(verdict);
+            }
             let to = Spot::Node(plan.node.clone());
             return Next::End(Verdict::Delivered {
                 to,
@@ -334,7 +337,7 @@ impl<'a> Walk<'a> {
                 at: Spot::Node(plan.node.clone()),
                 reason: why_unreachable(id, part, self.packet.destination),
             }),
-            NextHop::Link(link) => match self.rules(plan, Hook::Postrouting, iif, link) {
+            NextHop::Link(link) => match self.rules_of_leaving(plan, iif, link) {
                 Err(verdict) => Next::End(verdict),
                 Ok(()) => Next::End(Verdict::Delivered {
                     to: spot_of(plan, part),
@@ -348,7 +351,7 @@ impl<'a> Walk<'a> {
 
     /// By the uplink, to whoever has the address `next`.
     fn leave(&mut self, plan: &'a NodePlan, iif: Option<&str>, next: IpAddr) -> Next<'a> {
-        if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, &plan.uplink.name) {
+        if let Err(verdict) = self.rules_of_leaving(plan, iif, &plan.uplink.name) {
             return Next::End(verdict);
         }
         self.hand_over(plan, next)
@@ -368,6 +371,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Our rules for what leaves by a link: of what came by one, those for what passes through first.
+    fn rules_of_leaving(&mut self, plan: &NodePlan, iif: Option<&str>, oif: &str) -> Result<(), Verdict> {
+        if iif.is_some() {
+            self.rules(plan, Hook::Forward, iif, oif)?;
+        }
+        self.rules(plan, Hook::Postrouting, iif, oif)
+    }
+
     /// Our rules of a hook.
     fn rules(&mut self, plan: &NodePlan, hook: Hook, iif: Option<&str>, oif: &str) -> Result<(), Verdict> {
         let context = rules::Context {
@@ -382,10 +393,7 @@ impl<'a> Walk<'a> {
                 self.translate(plan, nat, &to, rule);
                 Ok(())
             }
-            rules::Decision::Drop(rule) => Err(Verdict::Refused {
-                at: Spot::Node(plan.node.clone()),
-                reason: format!("dropped by the rule: {rule}"),
-            }),
+            rules::Decision::Drop(rule) => Err(dropped(plan, &rule)),
             rules::Decision::Masquerade(rule) => {
                 let from = self.packet.source;
                 let Some(to) = same_family(addresses(plan), from) else {
@@ -457,6 +465,13 @@ impl<'a> Walk<'a> {
             let base = plan.parts.get(&PartId::Base);
             base.is_some_and(|base| routes(base).any(|route| route.destination.contains(&address)))
         })
+    }
+}
+
+fn dropped(plan: &NodePlan, rule: &str) -> Verdict {
+    Verdict::Refused {
+        at: Spot::Node(plan.node.clone()),
+        reason: format!("dropped by the rule: {rule}"),
     }
 }
 

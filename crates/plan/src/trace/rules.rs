@@ -171,6 +171,8 @@ impl<'a> Evaluation<'a, '_> {
             // A trace follows the first packet.
             Expr::Established => false,
             Expr::Local => self.context.local,
+            // What a trace sends to that port is our tunnels', or pretends to be.
+            Expr::Vxlan { port, .. } => self.context.packet.transport == Transport::Udp(*port),
             Expr::Translate { .. } => true,
             // Marks are for our programs, which decide about later packets.
             Expr::Untranslated | Expr::SetMark(_) => true,

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use model::{Packet, Transport};
 use nft::Hook;
 
-use super::{Hop, Next, Spot, Verdict, Walk};
+use super::{Hop, Next, Spot, Verdict, Walk, rules};
 use crate::{NodePlan, Object, Tunnel};
 
 impl<'a> Walk<'a> {
@@ -16,7 +17,7 @@ impl<'a> Walk<'a> {
         link: &str,
         gateway: IpAddr,
     ) -> Next<'a> {
-        if let Err(verdict) = self.rules(plan, Hook::Postrouting, iif, link) {
+        if let Err(verdict) = self.rules_of_leaving(plan, iif, link) {
             return Next::End(verdict);
         }
         self.encapsulate(plan, link, gateway)
@@ -45,15 +46,36 @@ impl<'a> Walk<'a> {
             ));
         };
         match ends(next).find(|end| end.local == remote && end.vxlan == own.vxlan) {
-            Some(end) => Next::Node {
-                plan: next,
-                iif: &end.name,
+            Some(end) => match refused_outside(next, own, remote) {
+                Some(verdict) => Next::End(verdict),
+                None => Next::Node {
+                    plan: next,
+                    iif: &end.name,
+                },
             },
             None => Next::End(Verdict::Refused {
                 at: Spot::Node(next.node.clone()),
                 reason: format!("node {} has no tunnel that ends at {remote}", next.node),
             }),
         }
+    }
+}
+
+/// What the other node's rules say of the packet outside, before anything comes out of it.
+fn refused_outside(plan: &NodePlan, own: &Tunnel, remote: IpAddr) -> Option<Verdict> {
+    let outside = rules::Context {
+        packet: Packet {
+            source: own.local,
+            destination: remote,
+            transport: Transport::Udp(own.vxlan.port),
+        },
+        iif: Some(&plan.uplink.name),
+        oif: "",
+        local: true,
+    };
+    match rules::evaluate(plan, Hook::Input, &outside) {
+        rules::Decision::Drop(rule) => Some(super::dropped(plan, &rule)),
+        _ => None,
     }
 }
 
