@@ -17,8 +17,10 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// How one attempt ended without an answer.
 enum Failed {
-    /// Nobody listens, or the agent went away: trying again can help.
+    /// Nobody listens: trying again can help.
     Absent(io::Error),
+    /// The agent was there and went away: trying again can help.
+    Broken(io::Error),
     /// The agent is there and didn't answer in time.
     Silent,
     /// Trying again can't help.
@@ -38,7 +40,6 @@ pub fn call(request: &Request) -> Result<Option<Value>, Error> {
 
     let mut absent_since = Instant::now();
     loop {
-        let attempt = Instant::now();
         match exchange(socket, &body, deadline) {
             Ok(response) => return response.into(),
             Err(Failed::Final(error)) => return Err(error),
@@ -52,14 +53,16 @@ pub fn call(request: &Request) -> Result<Option<Value>, Error> {
                     ),
                 ));
             }
-            Err(Failed::Absent(error)) => {
-                if attempt.elapsed() > patience {
-                    // It was there for a while and went away: its absence starts now.
-                    absent_since = Instant::now();
-                }
-                if absent_since.elapsed() >= patience || Instant::now() >= deadline {
-                    return Err(absent(socket, patience, &error));
-                }
+            Err(Failed::Absent(error)) if absent_since.elapsed() >= patience => {
+                return Err(absent(socket, patience, &error));
+            }
+            Err(Failed::Absent(error) | Failed::Broken(error)) if Instant::now() >= deadline => {
+                return Err(absent(socket, request.config.answer_timeout(), &error));
+            }
+            Err(Failed::Absent(_)) => thread::sleep(RETRY),
+            Err(Failed::Broken(_)) => {
+                // Its absence starts now, however long the call has been under way.
+                absent_since = Instant::now();
                 thread::sleep(RETRY);
             }
         }
@@ -104,8 +107,8 @@ fn exchange(socket: &Path, body: &[u8], deadline: Instant) -> Result<Response, F
     let left = deadline
         .saturating_duration_since(Instant::now())
         .max(Duration::from_millis(1));
-    stream.set_write_timeout(Some(left)).map_err(Failed::Absent)?;
-    stream.set_read_timeout(Some(left)).map_err(Failed::Absent)?;
+    stream.set_write_timeout(Some(left)).map_err(Failed::Broken)?;
+    stream.set_read_timeout(Some(left)).map_err(Failed::Broken)?;
     stream.write_all(body).map_err(interrupted)?;
     stream.shutdown(Shutdown::Write).map_err(interrupted)?;
     let mut answer = Vec::new();
@@ -116,7 +119,7 @@ fn exchange(socket: &Path, body: &[u8], deadline: Instant) -> Result<Response, F
     match serde_json::from_slice(&answer) {
         Ok(response) => Ok(response),
         // Cut short: the agent was stopped while it worked on the call.
-        Err(error) if error.is_eof() => Err(Failed::Absent(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) if error.is_eof() => Err(Failed::Broken(io::ErrorKind::UnexpectedEof.into())),
         Err(error) => Err(Failed::Final(Error::new(
             Code::Decode,
             format!("the ripstop agent's answer can't be read: {error}"),
@@ -127,6 +130,6 @@ fn exchange(socket: &Path, body: &[u8], deadline: Instant) -> Result<Response, F
 fn interrupted(error: io::Error) -> Failed {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failed::Silent,
-        _ => Failed::Absent(error),
+        _ => Failed::Broken(error),
     }
 }

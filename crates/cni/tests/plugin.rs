@@ -206,6 +206,49 @@ fn a_call_that_a_restart_interrupts_is_sent_again(#[case] cut: &'static str) {
     assert_eq!(first, second);
 }
 
+/// Only the time without any agent counts: those that were killed before they answered were there.
+#[test]
+fn agents_that_are_ended_one_after_the_other_are_waited_for_anew() {
+    let agent = Agent::new();
+    let mut config: Value = serde_json::from_str(&config("1.0.0", &agent.socket)).expect("JSON");
+    config["connectTimeoutMs"] = json!(400);
+    let served = thread::spawn(move || {
+        for _ in 0..4 {
+            let (stream, _) = accept(&agent.listener);
+            thread::sleep(std::time::Duration::from_millis(150));
+            drop(stream);
+        }
+        let (stream, _) = accept(&agent.listener);
+        answer(stream, &Response::Success(None));
+    });
+    let output = plugin("DEL", &config.to_string());
+    assert!(output.status.success(), "{output:?}");
+    served.join().expect("served");
+}
+
+#[test]
+fn an_agent_that_always_ends_before_its_answer_is_given_up_in_the_end() {
+    let agent = Agent::new();
+    let mut config: Value = serde_json::from_str(&config("1.0.0", &agent.socket)).expect("JSON");
+    config["answerTimeoutMs"] = json!(300);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let socket = agent.socket.clone();
+    let served = thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            drop(agent.listener.accept());
+        }
+    });
+    let output = plugin("DEL", &config.to_string());
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    drop(UnixStream::connect(&socket));
+    served.join().expect("served");
+    let error = stdout(&output);
+    assert_eq!(error["code"], 11);
+    let message = error["msg"].as_str().expect("a message");
+    assert!(message.contains("for 300ms (the connection broke)"), "{message}");
+}
+
 #[test]
 fn an_agent_that_stays_silent_is_given_up() {
     let agent = Agent::new();
