@@ -23,6 +23,7 @@
 
 mod admit;
 mod backoff;
+mod bandwidth;
 mod conditions;
 mod config;
 mod container_config;

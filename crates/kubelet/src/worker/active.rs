@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::jobs::{Job, Outcome};
 use super::{Phase, Worker};
+use crate::bandwidth;
 use crate::context::Context;
 use crate::decide::{self, Kill, Plan, Start, View};
 use crate::events::About;
@@ -178,6 +179,9 @@ impl Worker {
         if !self.may(&Job::Sandbox) {
             return;
         }
+        if self.rates_are_wrong() {
+            return;
+        }
         let changed = !self.observed.sandboxes.is_empty();
         if changed {
             let message = "Pod sandbox changed, it will be killed and re-created.";
@@ -204,6 +208,18 @@ impl Worker {
             }
             Outcome::Sandbox(maker.run().await)
         });
+    }
+
+    /// Whether the pod waits until somebody corrects its annotations; said once.
+    fn rates_are_wrong(&mut self) -> bool {
+        let wrong = bandwidth::wrong(&self.pod);
+        if let Some(message) = wrong.as_ref().filter(|_| wrong != self.said_of_rates) {
+            self.ctx
+                .events
+                .warning(&self.about(), "FailedCreatePodSandBox", message.clone());
+        }
+        self.said_of_rates = wrong;
+        self.said_of_rates.is_some()
     }
 
     fn start(&mut self, start: Start, now: Timestamp) {

@@ -92,6 +92,8 @@ pub(crate) struct Worker {
     prober: Prober,
     backoff: CrashBackoff,
     retries: Retries,
+    /// What was said of the pod's rates, so as not to say it again.
+    said_of_rates: Option<String>,
     /// Containers that wait out a crash back-off.
     held: BTreeMap<String, Waiting>,
     jobs: JoinSet<Done>,
@@ -154,6 +156,7 @@ impl Worker {
             observed: Observed::default(),
             backoff: CrashBackoff::default(),
             retries: Retries::default(),
+            said_of_rates: None,
             held: BTreeMap::new(),
             jobs: JoinSet::new(),
             busy: BTreeSet::new(),

@@ -1,7 +1,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, LogParams};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::lab::{NODE, condition, container, on_a_node};
@@ -221,5 +221,48 @@ fn an_image_that_cannot_be_had_is_backed_off_from() {
             lab.delete(name, &DeleteParams::default()).await;
         }
         lab.nothing_left().await;
+    });
+}
+
+/// The runtime would say so again and again, and name neither the annotation nor the cure.
+#[test]
+fn a_rate_that_cannot_be_is_told_once_and_the_pod_waits_for_its_correction() {
+    on_a_node(async |lab| {
+        lab.create::<Pod>(json!({
+            "metadata": {"name": "slow", "annotations": {"kubernetes.io/egress-bandwidth": "10m"}},
+            "spec": {"nodeName": NODE, "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "a", "image": crate::image::IMAGE, "command": ["sleep", "1000"]}]},
+        }))
+        .await;
+        let said = lab.event("slow", "FailedCreatePodSandBox").await;
+        assert!(
+            said.contains(r#"kubernetes.io/egress-bandwidth is "10m""#),
+            "{said}"
+        );
+        let annotate = async |patch| {
+            let patch = Patch::Merge(json!({"metadata": {"annotations": patch}}));
+            lab.pods()
+                .patch("slow", &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        };
+        // Another one about something else says nothing new.
+        annotate(json!({"example.com/note": "a"})).await;
+        annotate(json!({"kubernetes.io/ingress-bandwidth": "fast"})).await;
+        lab.eventually("both are told", || async {
+            let events = lab.events("slow").await;
+            (events.len() == 2 && events.iter().any(|(_, said)| said.contains("ingress"))).then_some(())
+        })
+        .await;
+        annotate(json!({"kubernetes.io/ingress-bandwidth": null, "kubernetes.io/egress-bandwidth": "10M"}))
+            .await;
+        lab.ready("slow").await;
+        let failures = lab.events("slow").await.into_iter();
+        assert_eq!(
+            failures
+                .filter(|(reason, _)| reason == "FailedCreatePodSandBox")
+                .count(),
+            2
+        );
     });
 }
