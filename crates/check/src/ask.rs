@@ -1,6 +1,6 @@
 //! Asking from a pod for URLs, and judging whom their servers saw.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::checks::look_at;
 use crate::lab::{Answer, Lab, Spot};
@@ -24,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) source: Source,
+    /// The pod that must answer, where others could.
+    pub(crate) pod: Option<String>,
 }
 
 impl Target {
@@ -33,8 +35,21 @@ impl Target {
             name: name(to, address),
             url: to.url(address, "/"),
             source: source.clone(),
+            pod: None,
         };
         families(from, &to.addresses).map(target).collect()
+    }
+
+    /// A server by the port that it has of its node, at each of the node's addresses that the client
+    /// has the family of.
+    pub(crate) fn by_host_port(from: &Spot, to: &Spot, port: u16, node: &[IpAddr]) -> Vec<Self> {
+        let target = |address| Self {
+            name: name(to, address),
+            url: format!("http://{}/", SocketAddr::new(address, port)),
+            source: Source::Any,
+            pod: Some(to.pod.clone()),
+        };
+        families(from, node).map(target).collect()
     }
 }
 
@@ -97,6 +112,10 @@ pub(crate) async fn ask(lab: &Lab, check: &str, from: &Spot, targets: Vec<Target
 fn judge(from: &Spot, target: &Target, answer: &Answer) -> Result<String, String> {
     let seen = answer.seen().map_err(|why| format!("{}: {why}", target.url))?;
     let ms = answer.ms;
+    let server = answer.body["hostname"].as_str().unwrap_or("nobody");
+    if let Some(pod) = target.pod.as_ref().filter(|pod| *pod != server) {
+        return Err(format!("{} was answered by {server}, not by {pod}", target.url));
+    }
     match &target.source {
         Source::Own if from.addresses.contains(&seen) => {
             Ok(format!("seen as itself, {seen}: no NAT; {ms:.1} ms"))
@@ -118,15 +137,21 @@ fn judge(from: &Spot, target: &Target, answer: &Answer) -> Result<String, String
 
 fn next(lab: &Lab, target: &Target, nodes: &[&str]) -> String {
     let look = look_at(lab.cluster.as_deref(), nodes);
-    let prefix = lab
-        .cluster
-        .as_ref()
-        .map(|name| format!("ripstop-{name}-{}", nodes[0]));
+    // A port is the node's that it is of; everything else begins where it is asked from.
+    let at = match target.pod {
+        Some(_) => nodes[nodes.len() - 1],
+        None => nodes[0],
+    };
+    let prefix = lab.cluster.as_ref().map(|name| format!("ripstop-{name}-{at}"));
     let inside = prefix.map_or_else(
-        || format!("on {}", nodes[0]),
+        || format!("on {at}"),
         |namespace| format!("in `nsenter --net=/run/netns/{namespace}`"),
     );
     match target.source {
+        _ if target.pod.is_some() => format!(
+            "the maps `host_ports4` and `host_ports6` of `nft list table inet ripstop` {inside} show where \
+             its ports lead; {look}"
+        ),
         Source::Node(_) => format!(
             "`nft list table inet ripstop` {inside} shows what is masqueraded; a firewall on this machine \
              (`nft list ruleset`) may drop what comes from the nodes; {look}"
@@ -150,6 +175,7 @@ mod tests {
             node: node.to_owned(),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
             ports: POD_PORTS,
+            host_port: None,
         }
     }
 

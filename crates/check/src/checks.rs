@@ -16,6 +16,7 @@ const ACROSS: &str = "pod to pod, across nodes";
 const LARGE: &str = "large packets";
 const TO_NODE: &str = "pod to node";
 const FROM_NODE: &str = "node to pod";
+const HOST_PORTS: &str = "host ports";
 const OUTSIDE: &str = "pod to outside";
 
 type Check = for<'a> fn(&'a Lab) -> BoxFuture<'a, Vec<Row>>;
@@ -30,6 +31,7 @@ const CHECKS: &[Check] = &[
     |lab| Box::pin(path_mtu(lab)),
     |lab| Box::pin(pod_to_node(lab)),
     |lab| Box::pin(node_to_pod(lab)),
+    |lab| Box::pin(host_ports(lab)),
     |lab| Box::pin(pod_to_outside(lab)),
 ];
 
@@ -183,6 +185,19 @@ async fn node_to_pod(lab: &Lab) -> Vec<Row> {
     join_all(asks).await.concat()
 }
 
+/// From every pod to the pods that have a port of their node, themselves included.
+async fn host_ports(lab: &Lab) -> Vec<Row> {
+    let pods: Vec<&Spot> = lab.places.iter().filter_map(|place| place.pod.as_ref()).collect();
+    let asks = pods.iter().map(|from| {
+        let targets = lab.places.iter().filter_map(|place| {
+            let to = place.pod.as_ref()?;
+            Some(Target::by_host_port(from, to, to.host_port?, &place.addresses))
+        });
+        ask(lab, HOST_PORTS, from, targets.flatten().collect())
+    });
+    join_all(asks).await.concat()
+}
+
 /// Whoever is outside sees the node's address, never the pod's.
 async fn pod_to_outside(lab: &Lab) -> Vec<Row> {
     if lab.outside.is_empty() {
@@ -197,6 +212,7 @@ async fn pod_to_outside(lab: &Lab) -> Vec<Row> {
                 name: format!("outside{}", family(outside.address)),
                 url: outside.url.clone(),
                 source: Source::Node(place.addresses.clone()),
+                pod: None,
             })
         });
         Some(ask(lab, OUTSIDE, from, targets.collect()).await)
@@ -229,7 +245,12 @@ pub(crate) mod tests {
             let line = match self.dead.iter().any(|dead| url.contains(dead)) {
                 true => json!({"url": url, "ms": 3000.0, "error": "timed out", "code": 5}),
                 false => {
-                    json!({"url": url, "ms": 0.5, "status": 200, "bytes": 1, "body": {"client_ip": client}})
+                    // The port of a node that leads to a pod has the pod's number.
+                    let server = url
+                        .split_once(":2200")
+                        .map(|(_, rest)| format!("pod-{}", &rest[..1]));
+                    let body = json!({"client_ip": client, "hostname": server});
+                    json!({"url": url, "ms": 0.5, "status": 200, "bytes": 1, "body": body})
                 }
             };
             line.to_string()
@@ -283,6 +304,9 @@ pub(crate) mod tests {
 
     pub(crate) fn lab(nodes: usize, shell: Fake) -> Lab {
         let spot = |pod: String, node: usize, address: String, ports| Spot {
+            host_port: pod
+                .starts_with("pod-")
+                .then(|| 22_000 + u16::try_from(node).unwrap()),
             pod,
             node: format!("node-{node}"),
             addresses: vec![address.parse().unwrap()],
@@ -337,6 +361,7 @@ pub(crate) mod tests {
             (LARGE, 8),
             (TO_NODE, 9),
             (FROM_NODE, 9),
+            (HOST_PORTS, 9),
             (OUTSIDE, 3),
         ] {
             assert_eq!(count(&rows, check), rows_of_it, "{check}");
@@ -370,6 +395,20 @@ pub(crate) mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_port_that_leads_to_another_pod_is_a_failure() {
+        let mut lab = lab(2, works());
+        lab.places[1].pod.as_mut().unwrap().host_port = Some(22_000);
+        let rows = run(&lab).await;
+        let failed: Vec<&Row> = rows.iter().filter(|row| row.is_failure()).collect();
+        assert!(failed.len() == 2 && failed.iter().all(|row| row.check == HOST_PORTS));
+        let text = format!("{:?}", failed[0]);
+        assert!(
+            text.contains("answered by pod-0, not by pod-1") && text.contains("ripstop-local-node-1"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

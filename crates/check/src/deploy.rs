@@ -148,7 +148,7 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<Chosen>) {
 /// A pod and a pod in the node's own network on each node, a second pod on the
 /// first. On nodes, ports may be taken: chosen at random where few things are.
 fn plans(nodes: &[Chosen]) -> Vec<Plan> {
-    let http = rand::rng().random_range(20_000..29_000);
+    let http = rand::rng().random_range(20_000..28_000);
     let on_nodes = Ports {
         http,
         echo: http + 1000,
@@ -158,6 +158,7 @@ fn plans(nodes: &[Chosen]) -> Vec<Plan> {
         node: node.to_owned(),
         host_network: kind == "host",
         ports: if kind == "host" { on_nodes } else { POD_PORTS },
+        host_port: (kind == "pod").then_some(http + 2000),
     };
     let mut plans = Vec::new();
     for (number, Chosen { name: node, .. }) in nodes.iter().enumerate() {
@@ -206,6 +207,7 @@ async fn start(api: &Api<Pod>, plan: &Plan, image: &str) -> Result<Spot, String>
                     node: plan.node.clone(),
                     addresses,
                     ports: plan.ports,
+                    host_port: plan.host_port,
                 });
             }
             Some("Failed" | "Succeeded") => return Err(ended(api, &pod).await),
@@ -295,6 +297,12 @@ mod tests {
             (Some(true), Some("a"))
         );
         assert_eq!(plans[0].ports, POD_PORTS);
+        let container = &plans[0].object("i").spec.unwrap().containers[0];
+        let ports = container.ports.as_ref().unwrap();
+        let host_port = ports[0].host_port.and_then(|port| u16::try_from(port).ok());
+        assert!(host_port.is_some() && host_port == plans[3].host_port);
+        assert!(ports[1].host_port.is_none() && plans[2].host_port.is_none());
+        assert!(![plans[1].ports.http, plans[1].ports.echo].contains(&host_port.unwrap()));
         assert_ne!(plans[1].ports.http, plans[1].ports.echo);
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Spot {
     pub(crate) node: String,
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ports: Ports,
+    /// A port of its node that leads to its HTTP server.
+    pub(crate) host_port: Option<u16>,
 }
 
 /// A node and the pods on it; those that didn't start are missing.

@@ -258,6 +258,7 @@ mod tests {
             node: format!("node-{n}"),
             addresses: vec![address.parse().unwrap()],
             ports: POD_PORTS,
+            host_port: None,
         };
         let place = |n: usize| Place {
             node: format!("node-{n}"),

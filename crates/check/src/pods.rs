@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) node: String,
     pub(crate) host_network: bool,
     pub(crate) ports: Ports,
+    /// A port of the node that is to lead to the HTTP server.
+    pub(crate) host_port: Option<u16>,
 }
 
 impl Plan {
@@ -52,9 +54,13 @@ impl Plan {
             }],
         });
         if !self.host_network {
-            // Named for those who look at it; they open nothing.
+            let mut http = json!({"name": "http", "containerPort": self.ports.http});
+            if let Some(port) = self.host_port {
+                http["hostPort"] = port.into();
+            }
+            // The others are named for those who look at it; they open nothing.
             spec["containers"][0]["ports"] = Value::Array(vec![
-                json!({"name": "http", "containerPort": self.ports.http}),
+                http,
                 json!({"name": "echo", "containerPort": self.ports.echo}),
                 json!({"name": "echo-udp", "containerPort": self.ports.echo, "protocol": "UDP"}),
             ]);
