@@ -65,6 +65,10 @@ pub struct CniConfig {
     /// How many seconds a released address waits before another pod may have it.
     #[serde(default = "default_reuse_after")]
     pub reuse_after_seconds: u64,
+    /// How many seconds, twice over, a container may have an attachment that the runtime doesn't know of:
+    /// longer than it takes the runtime to make a sandbox.
+    #[serde(default = "default_orphan_after")]
+    pub orphan_after_seconds: u64,
 }
 
 /// The pod network.
@@ -112,6 +116,11 @@ impl NetworkConfig {
 /// small blocks with many short jobs.
 const fn default_reuse_after() -> u64 {
     10
+}
+
+/// Longer than a runtime waits for a plugin.
+const fn default_orphan_after() -> u64 {
+    150
 }
 
 fn default_bpf_dir() -> PathBuf {
@@ -164,6 +173,10 @@ impl AgentConfig {
             socket.as_os_str().len() <= SOCKET_PATH_MAX,
             "cni.socket {} is longer than the {SOCKET_PATH_MAX} bytes that the kernel allows: choose a shorter runDir",
             socket.display()
+        );
+        ensure!(
+            self.cni.orphan_after_seconds > 0,
+            "cni.orphanAfterSeconds 0 would release what the runtime is about to use: leave it out for 150"
         );
         if let Some(mtu) = self.network.mtu {
             ensure!(
@@ -242,6 +255,7 @@ mod tests {
     #[case::vni(json!({"network": {"vxlan": {"vni": 1 << 24}}}), "network.vxlan.vni 16777216 must be between 1 and 16777215")]
     #[case::port(json!({"network": {"vxlan": {"port": 0}}}), "network.vxlan.port 0 is no port")]
     #[case::mode(json!({"network": {"podNetwork": "vlan"}}), "unknown variant `vlan`, expected one of `auto`, `native`, `vxlan`")]
+    #[case::orphans(json!({"cni": {"confDir": "/c", "orphanAfterSeconds": 0}}), "cni.orphanAfterSeconds 0")]
     #[case::long_socket(json!({"runDir": format!("/{}", "x".repeat(120))}), "longer than the 107 bytes")]
     fn what_cannot_work_is_refused_by_name(#[case] change: Value, #[case] message: &str) {
         let mut value = minimal();

@@ -108,7 +108,8 @@ pub async fn run_with(
     });
     if let Some(kubelet) = config.kubelet {
         let runtime = cri::Client::new(&kubelet.cri_socket);
-        let reconcile = network.clone().reconcile(runtime, all.clone());
+        let patience = Duration::from_secs(config.cni.orphan_after_seconds);
+        let reconcile = network.clone().reconcile(runtime, patience, all.clone());
         parts.spawn(async {
             ("the comparison with the container runtime", {
                 reconcile.await;

@@ -15,10 +15,6 @@ use tracing::{debug, warn};
 
 use super::{DataPlane, Network};
 
-/// How long the runtime may make a sandbox without knowing it: attachments that it doesn't know at
-/// two looks this far apart are nobody's. Longer than it waits for a plugin.
-const PATIENCE: Duration = Duration::from_secs(150);
-
 /// What the runtime didn't know when it was asked last.
 #[derive(Debug, Default)]
 struct Suspects(BTreeSet<AttachmentId>);
@@ -39,8 +35,14 @@ impl Suspects {
 }
 
 impl<D: DataPlane> Network<D> {
-    /// Asks the runtime now and then, until `shutdown`.
-    pub async fn reconcile(self: Arc<Self>, runtime: cri::Client, shutdown: CancellationToken) {
+    /// Asks the runtime every `patience`, until `shutdown`. It may make a sandbox for so long without
+    /// knowing it: attachments that it doesn't know at two looks in a row are nobody's.
+    pub async fn reconcile(
+        self: Arc<Self>,
+        runtime: cri::Client,
+        patience: Duration,
+        shutdown: CancellationToken,
+    ) {
         let mut suspects = Suspects::default();
         loop {
             match runtime.list_pod_sandbox(PodSandboxFilter::default()).await {
@@ -57,7 +59,7 @@ impl<D: DataPlane> Network<D> {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(PATIENCE) => {}
+                () = tokio::time::sleep(patience) => {}
             }
         }
     }
