@@ -204,8 +204,14 @@ impl Kernel {
     pub async fn remove_part(&self, id: &PartId, part: &Part) -> Result<usize> {
         self.forget_part(id);
         let mut indexes = Indexes::new(&self.netlink);
-        let mut writes = 0;
-        for object in part.objects.iter().rev() {
+        let mappings = part.objects.iter().rev().filter_map(|object| match object {
+            Object::Mapping(mapping) => Some(mapping),
+            _ => None,
+        });
+        // First, as in the order of the others, and all at once.
+        let mut writes = self.remove_mappings(&mappings.collect::<Vec<_>>())?;
+        let others = |object: &&Object| !matches!(object, Object::Mapping(_));
+        for object in part.objects.iter().rev().filter(others) {
             writes += usize::from(self.remove(object, &mut indexes).await?);
         }
         Ok(writes)
@@ -456,7 +462,7 @@ impl Kernel {
                     nft::Change::DeleteElements,
                 )
                 .map(|count| count > 0),
-            Object::Mapping(mapping) => self.remove_mapping(mapping),
+            Object::Mapping(mapping) => self.remove_mappings(&[mapping]).map(|count| count > 0),
             Object::Service(_) | Object::ServiceAddress(_) => Ok(false),
             Object::Veth(Veth { name, .. }) | Object::Tunnel(Tunnel { name, .. }) => {
                 indexes.forget(name);

@@ -90,8 +90,8 @@ impl Conntrack {
         netns.run(Conntrack::current)?
     }
 
-    /// The connections of IPv4 or IPv6.
-    pub fn connections(&self, v4: bool, which: Which) -> Result<Vec<Connection>> {
+    /// The connections of both families.
+    pub fn connections(&self, which: Which) -> Result<Vec<Connection>> {
         let attributes = match which {
             Which::All => Attributes::new(),
             // Kernels before 5.15 don't know the mask and say more: whoever asks looks himself.
@@ -99,20 +99,23 @@ impl Conntrack {
                 .be32(STATUS, DESTINATION_TRANSLATED)
                 .be32(STATUS_MASK, DESTINATION_TRANSLATED),
         };
-        let request = message(GET, F_REQUEST | F_DUMP, v4, &attributes);
+        let request = message(GET, F_REQUEST | F_DUMP, libc::AF_UNSPEC, &attributes);
         self.netfilter.dump(&request, "read the connections", parse)
     }
 
     /// Deletes exactly this connection; false if it's gone already.
     pub fn delete(&self, connection: &Connection) -> Result<bool> {
-        let v4 = connection.original.source.is_ipv4();
+        let family = match connection.original.source {
+            SocketAddr::V4(_) => libc::AF_INET,
+            SocketAddr::V6(_) => libc::AF_INET6,
+        };
         let mut attributes = Attributes::new()
             .bytes(TUPLE_ORIGINAL | NESTED, &connection.tuple)
             .bytes(ID, &connection.id);
         if let Some(zone) = &connection.zone {
             attributes = attributes.bytes(ZONE, zone);
         }
-        let request = message(DELETE, F_REQUEST | F_ACK, v4, &attributes);
+        let request = message(DELETE, F_REQUEST | F_ACK, family, &attributes);
         let _exchange = self.netfilter.exchange();
         self.netfilter.send(&request, "delete a connection")?;
         let describe = || {
@@ -136,9 +139,8 @@ impl Conntrack {
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 1 << 15;
 
-fn message(kind: u16, flags: u16, v4: bool, attributes: &Attributes) -> Vec<u8> {
+fn message(kind: u16, flags: u16, family: libc::c_int, attributes: &Attributes) -> Vec<u8> {
     const HEADERS: usize = 16 + 4;
-    let family = if v4 { libc::AF_INET } else { libc::AF_INET6 };
     let length = u32::try_from(HEADERS + attributes.len()).expect("a request is short");
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&length.to_ne_bytes());

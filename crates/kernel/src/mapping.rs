@@ -66,63 +66,63 @@ impl Kernel {
                     .collect();
                 self.nft
                     .change(&place, &[Change::DeleteElements(set, old.clone()), add])?;
-                old.iter().try_for_each(|entry| self.forget_withdrawn(entry))?;
+                self.forget_withdrawn(&old)?;
             }
             written => written?,
         }
-        self.forget_untranslated(&mapping.entry()).await?;
+        self.forget_untranslated(&[mapping.entry()]).await?;
         Ok(1)
     }
 
-    /// Removes an element, and the connections that it made even if it was gone already: whoever
-    /// removed it may have been killed before that.
-    pub(crate) fn remove_mapping(&self, mapping: &Mapping) -> Result<bool> {
-        let Some((place, set)) = map(&mapping.map) else {
-            return Ok(false);
-        };
-        let entry = mapping.entry();
-        let removed = self
-            .nft
-            .change(&place, &[Change::DeleteElements(set, vec![entry.clone()])]);
-        match removed {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => self.forget_withdrawn(&entry)?,
+    /// Removes elements, and the connections that they made even if they were gone already: whoever
+    /// removed them may have been killed before that. Says how many were there.
+    pub(crate) fn remove_mappings(&self, mappings: &[&Mapping]) -> Result<usize> {
+        let mut removed = 0;
+        for mapping in mappings {
+            let Some((place, set)) = map(&mapping.map) else {
+                continue;
+            };
+            let change = Change::DeleteElements(set, vec![mapping.entry()]);
+            match self.nft.change(&place, &[change]) {
+                Ok(()) => removed += 1,
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
         }
-        removed.map(|()| true)
+        let entries: Vec<Entry> = mappings.iter().map(|mapping| mapping.entry()).collect();
+        self.forget_withdrawn(&entries)?;
+        Ok(removed)
     }
 
     /// Sees to the connections that changes of the whole table leave behind.
     pub(crate) async fn forget_after(&self, changes: &[Change]) -> Result<()> {
+        let (mut withdrawn, mut added) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
-                Change::DeleteElements(_, entries) => entries
-                    .iter()
-                    .try_for_each(|entry| self.forget_withdrawn(entry))?,
-                Change::AddElements(_, entries) => {
-                    for entry in entries {
-                        self.forget_untranslated(entry).await?;
-                    }
-                }
+                Change::DeleteElements(_, entries) => withdrawn.extend_from_slice(entries),
+                Change::AddElements(_, entries) => added.extend_from_slice(entries),
                 _ => {}
             }
         }
-        Ok(())
+        self.forget_withdrawn(&withdrawn)?;
+        self.forget_untranslated(&added).await
     }
 
-    /// Forgets the connections that a translation made which is no longer.
-    fn forget_withdrawn(&self, entry: &Entry) -> Result<()> {
-        let Some(translation) = translation(entry) else {
+    /// Forgets the connections that translations made which are no longer. The kernel is asked once for
+    /// all: it looks through the connections of every namespace each time.
+    fn forget_withdrawn(&self, entries: &[Entry]) -> Result<()> {
+        let translations: Vec<Translation> = entries.iter().filter_map(translation).collect();
+        if translations.is_empty() {
             return Ok(());
+        }
+        let connections = self.conntrack.connections(Which::Translated)?;
+        let is_stale = |connection: &&Connection| {
+            let made_by = |translation: &Translation| {
+                translation.is_for(connection) && connection.reply.source == translation.to
+            };
+            connection.is_translated() && translations.iter().any(made_by)
         };
-        let connections = self
-            .conntrack
-            .connections(translation.to.is_ipv4(), Which::Translated)?;
-        let stale = connections.iter().filter(|connection| {
-            connection.is_translated()
-                && translation.is_for(connection)
-                && connection.reply.source == translation.to
-        });
-        for connection in stale {
+        for connection in connections.iter().filter(is_stale) {
             self.conntrack.delete(connection)?;
         }
         Ok(())
@@ -130,15 +130,21 @@ impl Kernel {
 
     /// Forgets what a client that keeps sending began before the translation was there: its packets
     /// would pass it by. Only UDP goes on so; a refused TCP connection is begun anew.
-    async fn forget_untranslated(&self, entry: &Entry) -> Result<()> {
-        let Some(translation) = translation(entry).filter(|translation| translation.protocol == UDP) else {
+    async fn forget_untranslated(&self, entries: &[Entry]) -> Result<()> {
+        let translations = entries.iter().filter_map(translation);
+        let translations: Vec<Translation> = translations.filter(|one| one.protocol == UDP).collect();
+        if translations.is_empty() {
             return Ok(());
+        }
+        let connections = self.conntrack.connections(Which::All)?;
+        let is_stale = |connection: &&Connection| {
+            let is_for = |translation: &Translation| {
+                translation.to.is_ipv4() == connection.original.source.is_ipv4()
+                    && translation.is_for(connection)
+            };
+            !connection.is_translated() && translations.iter().any(is_for)
         };
-        let connections = self.conntrack.connections(translation.to.is_ipv4(), Which::All)?;
-        let stale = connections
-            .iter()
-            .filter(|connection| !connection.is_translated() && translation.is_for(connection));
-        for connection in stale {
+        for connection in connections.iter().filter(is_stale) {
             // The same port of somebody else's address is none of ours.
             if self
                 .netlink
