@@ -61,6 +61,7 @@ async fn it_reads_as_nft_prints_it_with_tunnels() {
         let node = Node {
             addresses: vec![address.parse().unwrap()],
             pod_cidrs: vec![block.parse().unwrap()],
+            ..Node::default()
         };
         snapshot.nodes.insert(name.to_owned(), node);
     }

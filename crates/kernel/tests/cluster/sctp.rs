@@ -45,8 +45,11 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
+/// An address and a port.
+type End = (IpAddr, u16);
+
 /// What a captured frame of SCTP says: from, to, and the kind of its chunk; only if its checksum is right.
-fn read(frame: &[u8]) -> Option<((IpAddr, u16), (IpAddr, u16), u8)> {
+fn read(frame: &[u8]) -> Option<(End, End, u8)> {
     let found = frames::packet(frame)?;
     let payload = found.transport(SCTP)?;
     let port = |at: usize| Some(u16::from_be_bytes(payload.get(at..at + 2)?.try_into().ok()?));
@@ -115,7 +118,7 @@ async fn an_association_with_a_host_port_is_the_pods(#[case] family: usize, #[ca
 
     // What the port translated is forgotten with it.
     let conntrack = Conntrack::open(&cluster.lan.nodes[0].netns).unwrap();
-    let translated = || conntrack.connections(family == 0, Which::Translated).unwrap();
+    let translated = || conntrack.connections(Which::Translated).unwrap();
     assert!(translated().iter().any(|one| one.protocol == SCTP));
     cluster.publish(0, &[]);
     cluster.apply(0).await;

@@ -147,7 +147,7 @@ async fn whom_tunnels_are_taken_from_follows_the_clusters_nodes() {
     let to = SocketAddr::new(cluster.lan.nodes[0].addresses()[0], 4789);
     let router = model::Node {
         addresses: vec![ip("172.30.0.1")],
-        pod_cidrs: Vec::new(),
+        ..model::Node::default()
     };
     let target = Capture::start(&cluster.pods[0].netns);
     cluster.snapshots[0].nodes.insert(name(9), router);
