@@ -17,6 +17,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use tokio::io::unix::AsyncFd;
 
+use crate::hurry::Hurry;
 use crate::netlink::serialize;
 use crate::{Error, Netlink, Result};
 
@@ -47,6 +48,7 @@ impl Netlink {
         let socket = Shared(Arc::new(self.netns().run(open)?.map_err(failed)?));
         let message = message(name);
         let sending = socket.clone();
+        let _hurry = Hurry::up();
         let mut sent = tokio::task::spawn_blocking(move || {
             sending.0.send_to(&message, &SocketAddr::new(0, 0), 0).map(drop)
         });

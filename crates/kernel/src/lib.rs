@@ -32,6 +32,7 @@ mod direct;
 mod error;
 pub mod facts;
 pub mod fdb;
+mod hurry;
 pub mod link;
 pub mod machine;
 mod mapping;

@@ -8,6 +8,7 @@ use bpf_abi::program::PREFIX;
 use super::attach::Program;
 use super::clsact;
 use super::sys::{self, Side};
+use crate::hurry::Hurry;
 use crate::{Error, Result};
 
 /// Where on links of a node its programs hang.
@@ -60,6 +61,7 @@ impl Hooks {
     ) -> Result<()> {
         match self {
             Hooks::Tcx => {
+                let _hurry = Hurry::up();
                 let attach = || {
                     let replaced = replaced.map(sys::open).transpose()?;
                     let replaced = replaced.as_ref().map(AsFd::as_fd);
@@ -75,6 +77,7 @@ impl Hooks {
     pub(super) fn detach(self, link: u32, side: Side, id: u32) -> Result<()> {
         match self {
             Hooks::Tcx => {
+                let _hurry = Hurry::up();
                 let detach = || sys::detach(link, side, sys::open(id)?.as_fd());
                 detach().map_err(failed("take a program off a link"))
             }
