@@ -16,23 +16,34 @@
 //! [`flow`].
 //!
 //! What isn't decided here goes on: to other programs on the link, to the network stack.
+//!
+//! Services are translated before there is a packet, by [`socket`]'s programs on the node's control group;
+//! what isn't is for [`ask`], on the links.
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+mod ask;
 mod flow;
 mod maps;
 mod neighbour;
 mod packet;
+mod pick;
+mod service;
+mod socket;
 mod way;
 
+use ask::{Echo, From};
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use bpf_abi::service::mark;
 use bpf_abi::{Counter, Endpoint, MARK_SHORTCUT, MARK_UNTRANSLATED, endpoint};
 use maps::{Family, Ipv4, Ipv6, count};
 use neighbour::{Says, link};
 use packet::{Ethernet, Packet, Read, at};
+use service::Services;
 
 /// On to whoever comes next: tcx's next program, clsact's next filter, the network stack.
 const NEXT: i32 = -1;
@@ -91,8 +102,12 @@ pub fn rip_to_wire(ctx: TcContext) -> i32 {
         }
     }
     // Others' rules are to see none of ours.
-    if mark & (MARK_SHORTCUT | MARK_UNTRANSLATED) != 0 {
-        ctx.set_mark(mark & !(MARK_SHORTCUT | MARK_UNTRANSLATED));
+    let mut ours = mark & (MARK_SHORTCUT | MARK_UNTRANSLATED);
+    if mark & mark::SERVICE != 0 {
+        ours |= mark & mark::MASK;
+    }
+    if ours != 0 {
+        ctx.set_mark(mark & !ours);
     }
     NEXT
 }
@@ -160,20 +175,25 @@ fn sender<F: Family>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<&'s
 /// By the shortcut, if all that it's for allows it. Where the way carries less than the pod's link the
 /// network stack lowers the size of segments that a connection begins with.
 #[inline(always)]
-fn from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoint) -> i32 {
+fn from_pod<F: Read + Services + Echo>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoint) -> i32 {
     let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
-    if packet.plain && packet.talks && to_node {
-        if let Some(to) = F::endpoint(packet.key.destination) {
-            if to.link != own.link
-                && to.flags & endpoint::SHAPED == 0
-                && way::fits(ctx, packet, to.mtu)
-                && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
-                && let Some(action) = way::into_pod::<F>(ctx, to)
-            {
-                count(Counter::PeerFromPod);
-                return action;
-            }
-        } else if let Some(to) = F::forward(packet.key.destination)
+    let quick = packet.plain && packet.talks && to_node;
+    let known = F::endpoint(packet.key.destination);
+    if let Some(to) = known.filter(|to| is_pod(to)) {
+        if quick
+            && to.link != own.link
+            && to.flags & endpoint::SHAPED == 0
+            && way::fits(ctx, packet, to.mtu)
+            && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
+            && let Some(action) = way::into_pod::<F>(ctx, to)
+        {
+            count(Counter::PeerFromPod);
+            return action;
+        }
+    } else if known.is_none()
+        && let Some(to) = F::forward(packet.key.destination)
+    {
+        if quick
             && way::fits(ctx, packet, to.mtu)
             && !(packet.sizes && to.mtu < own.mtu)
             && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
@@ -182,23 +202,32 @@ fn from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoin
             count(Counter::Forwarded);
             return action;
         }
+    } else if let Some(action) = ask::answer::<F>(ctx, packet, is_own(known), || From::Pod) {
+        return action;
     }
     count(Counter::StackFromPod);
     NEXT
 }
 
 #[inline(always)]
-fn from_wire<F: Read>(ctx: &TcContext) -> i32 {
+fn from_wire<F: Read + Services + Echo>(ctx: &TcContext) -> i32 {
     // What is no packet at all is the network stack's to refuse.
     let Some(packet) = F::read(ctx) else {
         return NEXT;
     };
-    let to = F::endpoint(packet.key.destination);
-    if F::endpoint(packet.key.source).is_some() {
+    let (to, from) = (
+        F::endpoint(packet.key.destination),
+        F::endpoint(packet.key.source),
+    );
+    if from.is_some_and(is_pod) {
         return drop(Counter::SpoofedFromWire);
     }
-    let Some(to) = to else {
-        return NEXT;
+    let Some(to) = to.filter(|to| is_pod(to)) else {
+        let asker = || match from.is_some() || F::forward(packet.key.source).is_some() {
+            true => From::Cluster,
+            false => From::Outside,
+        };
+        return ask::answer::<F>(ctx, &packet, is_own(to), asker).unwrap_or(NEXT);
     };
     let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
     if packet.plain
@@ -219,13 +248,25 @@ fn from_wire<F: Read>(ctx: &TcContext) -> i32 {
     NEXT
 }
 
+/// Whether an address is a pod's, not a node's.
+#[inline(always)]
+fn is_pod(known: &Endpoint) -> bool {
+    known.flags & (endpoint::OWN | endpoint::NODE) == 0
+}
+
+/// Whether an address is this node's own.
+#[inline(always)]
+fn is_own(known: Option<&Endpoint>) -> bool {
+    known.is_some_and(|known| known.flags & endpoint::OWN != 0)
+}
+
 #[inline(always)]
 fn learn_to_pod<F: Read>(ctx: &TcContext) {
     let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
         return;
     };
     // Only pods' conversations may take the shortcut; nothing need be known of others.
-    let there = if F::endpoint(packet.key.source).is_some() {
+    let there = if F::endpoint(packet.key.source).is_some_and(is_pod) {
         bpf_abi::flow::FROM_POD
     } else if F::forward(packet.key.source).is_some() {
         bpf_abi::flow::FROM_WIRE
@@ -242,7 +283,7 @@ fn learn_to_wire<F: Read>(ctx: &TcContext, mark: u32) {
     let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
         return;
     };
-    if F::endpoint(packet.key.source).is_some() && F::forward(packet.key.destination).is_some() {
+    if F::endpoint(packet.key.source).is_some_and(is_pod) && F::forward(packet.key.destination).is_some() {
         flow::learn::<F>(
             &packet,
             mark & MARK_UNTRANSLATED != 0,

@@ -14,6 +14,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
 /// IPv6's hop-by-hop options.
 pub const HOP_BY_HOP: u8 = 0;
 
@@ -68,6 +69,14 @@ struct UdpHeader {
     checksum: u16,
 }
 
+/// SCTP's header and the first chunk's.
+#[repr(C)]
+struct SctpHeader {
+    ports: [u16; 2],
+    numbers: [u32; 2],
+    chunk: u8,
+}
+
 #[repr(C)]
 struct IcmpHeader {
     kind: u8,
@@ -79,7 +88,7 @@ struct IcmpHeader {
 
 /// What decisions depend on.
 pub struct Packet<A> {
-    /// Addresses always, ports if it's part of a conversation.
+    /// Addresses always, ports if it's part of a conversation, or SCTP.
     pub key: FlowKey<A>,
     /// It has ports: it's TCP, UDP or an echo, and not the later part of something cut.
     pub talks: bool,
@@ -274,6 +283,14 @@ fn transport<F: Family>(
             packet.begins = icmp.kind == request;
             least += size_of::<IcmpHeader>() as u32;
         }
+    } else if protocol == SCTP
+        && let Some(sctp) = at::<SctpHeader>(ctx, offset)
+    {
+        // It talks, too, but takes no shortcut.
+        const INIT: u8 = 1;
+        let sctp = unsafe { &*sctp };
+        [packet.key.source_port, packet.key.destination_port] = sctp.ports;
+        packet.begins = sctp.chunk == INIT;
     }
     packet.plain &= least <= length && ETHERNET as u32 + length <= ctx.len();
 }

@@ -210,6 +210,13 @@ impl AgentConfig {
         self.data_dir.join("cni")
     }
 
+    /// The control group of everything on this node: where nodes share a machine, the one that its pods
+    /// are below, else the root.
+    pub fn cgroup(&self) -> String {
+        let kubelet = self.kubelet.as_ref();
+        kubelet.map_or_else(|| "/".to_owned(), |kubelet| kubelet.cgroup_root.clone())
+    }
+
     /// How long a released address waits.
     pub fn reuse_after(&self) -> Duration {
         Duration::from_secs(self.cni.reuse_after_seconds)

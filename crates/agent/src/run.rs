@@ -35,7 +35,8 @@ const READY_AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.validate()?;
     let client = connect(&config).await?;
-    let kernel = NetNs::current().and_then(|netns| NodeKernel::open(netns, config.bpf_dir.clone()));
+    let (pins, cgroup) = (config.bpf_dir.clone(), Some(config.cgroup()));
+    let kernel = NetNs::current().and_then(|netns| NodeKernel::open(netns, pins, cgroup));
     let kernel = kernel.context("cannot reach the kernel's network")?;
     run_with(config, client, kernel, shutdown).await
 }

@@ -41,12 +41,31 @@ pub mod program {
     pub const FROM_WIRE: &str = "rip_from_wire";
     /// What goes to other nodes.
     pub const TO_WIRE: &str = "rip_to_wire";
+    /// A socket connects.
+    pub const CONNECT4: &str = "rip_connect4";
+    /// The same, IPv6.
+    pub const CONNECT6: &str = "rip_connect6";
+    /// A socket sends a datagram to an address.
+    pub const SENDMSG4: &str = "rip_sendmsg4";
+    /// The same, IPv6.
+    pub const SENDMSG6: &str = "rip_sendmsg6";
+    /// A socket receives a datagram.
+    pub const RECVMSG4: &str = "rip_recvmsg4";
+    /// The same, IPv6.
+    pub const RECVMSG6: &str = "rip_recvmsg6";
+    /// A socket is asked whom it is connected to.
+    pub const GETPEER4: &str = "rip_getpeer4";
+    /// The same, IPv6.
+    pub const GETPEER6: &str = "rip_getpeer6";
+    /// A socket is closed.
+    pub const RELEASE: &str = "rip_release";
 }
 
 /// Sizes of the maps.
 pub mod size {
-    /// Addresses of this node's pods, one family: kubelets take 110 pods, few take 1,000.
-    pub const ENDPOINTS: u32 = 4096;
+    /// Addresses of this node's pods and of all nodes, one family: kubelets take 110 pods, few take
+    /// 1,000, and Kubernetes' limit is 5,000 nodes.
+    pub const ENDPOINTS: u32 = 16_384;
     /// Blocks of other nodes' pods, one family: Kubernetes' limit is 5,000 nodes, and a node may have
     /// more than one block.
     pub const FORWARDS: u32 = 16_384;
@@ -56,6 +75,29 @@ pub mod size {
     /// Conversations that began and weren't answered yet: kept apart, so that a flood of beginnings
     /// evicts nothing else.
     pub const OPENINGS: u32 = 16_384;
+    /// Addresses and ports of Services, one family.
+    pub const FRONTENDS: u32 = 65_536;
+    /// Endpoints of Services, one family.
+    pub const BACKENDS: u32 = 262_144;
+    /// Slots of all sets of both families, consistent hashes' tables among them.
+    pub const SLOTS: u32 = 1_048_576;
+    /// Sets that are chosen from in turn.
+    pub const TURNS: u32 = 65_536;
+    /// Ranges of sources, one family.
+    pub const RANGES: u32 = 65_536;
+    /// Network namespaces of a node.
+    pub const NAMESPACES: u32 = 4096;
+    /// Sockets that are counted for their backends.
+    pub const COUNTED: u32 = 262_144;
+    /// Sockets' conversations with Services, one family. The kernel sets the memory aside at once, as
+    /// it does for all that follow: 5 MiB for IPv4, 7 for IPv6.
+    pub const PEERS: u32 = 65_536;
+    /// Services that sockets send datagrams to without being connected, one family.
+    pub const TALKS: u32 = 16_384;
+    /// Datagrams' conversations with Services that come by links, one family.
+    pub const PICKS: u32 = 16_384;
+    /// Clients that stay with their backends.
+    pub const AFFINITY: u32 = 65_536;
 }
 
 /// An IPv4 address.
@@ -63,7 +105,7 @@ pub type V4 = u32;
 /// An IPv6 address.
 pub type V6 = [u32; 4];
 
-/// A pod of this node, by each of its addresses.
+/// A pod of this node, by each of its addresses; or a node, by each of its.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Endpoint {
@@ -82,6 +124,10 @@ pub mod endpoint {
     /// What it receives is shaped by the queue of the node's end of its link, which the shortcut would
     /// miss.
     pub const SHAPED: u16 = 1;
+    /// It's no pod but this node itself.
+    pub const OWN: u16 = 2;
+    /// It's no pod but another node.
+    pub const NODE: u16 = 4;
 }
 
 /// Where other nodes' pods are, by block of addresses.
@@ -156,11 +202,18 @@ pub enum Counter {
     Malformed,
     /// Dropped: it came from outside under the address of a pod of this node.
     SpoofedFromWire,
+    /// Began, or may have begun, a conversation with a Service, and got a backend; or was an echo
+    /// request that was answered.
+    Service,
+    /// For a Service without endpoints: refused.
+    ServiceRefused,
+    /// Dropped: for a Service, by a source that may not, or without an endpoint on this node.
+    ServiceDropped,
 }
 
 impl Counter {
     /// All of them, in the order of their indexes.
-    pub const ALL: [Counter; 9] = [
+    pub const ALL: [Counter; 12] = [
         Counter::PeerFromPod,
         Counter::Forwarded,
         Counter::PeerFromWire,
@@ -170,6 +223,9 @@ impl Counter {
         Counter::SpoofedNeighbour,
         Counter::Malformed,
         Counter::SpoofedFromWire,
+        Counter::Service,
+        Counter::ServiceRefused,
+        Counter::ServiceDropped,
     ];
 
     /// Its name, as metrics show it.
@@ -184,6 +240,9 @@ impl Counter {
             Counter::SpoofedNeighbour => "spoofed_neighbour",
             Counter::Malformed => "malformed",
             Counter::SpoofedFromWire => "spoofed_from_wire",
+            Counter::Service => "service",
+            Counter::ServiceRefused => "service_refused",
+            Counter::ServiceDropped => "service_dropped",
         }
     }
 }

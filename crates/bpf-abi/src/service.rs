@@ -11,6 +11,11 @@
 //! Order of writes, so that nobody ever reads what isn't there: backends, slots, frontends; the other
 //! way for removals. A set that shrinks has its last slot moved into the gap first, then its
 //! frontends' count lowered, then the last slot removed.
+//!
+//! What remembers a backend remembers its id, and asks the backends each time: one that isn't there any
+//! more isn't gone to. That one left a set, but is in another's, is for the agent to make forgotten.
+
+use crate::{V4, V6};
 
 /// What a Service is reached at. Address zero stands for each of the node's own: node ports. With
 /// ICMP's protocol number and port zero it's about pings: they're answered if its choices have
@@ -109,8 +114,8 @@ pub mod backend {
     pub const LOCAL: u16 = 1;
 }
 
-/// A range of sources that a frontend takes traffic from, the longest match of which decides; a
-/// longest-prefix key of the set of the frontend's `outside` and an address.
+/// A range of sources that a frontend takes traffic from; a longest-prefix key of the set of the
+/// frontend's `outside` and an address. Its value says nothing: that it's there is all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct SourceKey<A> {
@@ -118,6 +123,87 @@ pub struct SourceKey<A> {
     pub set: u32,
     /// The source.
     pub address: A,
+}
+
+/// What the programs on sockets know of a network namespace, by the kernel's cookie of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Namespace {
+    /// Its IPv4 address, zero if it has none.
+    pub v4: V4,
+    /// Its IPv6 address, zero if it has none.
+    pub v6: V6,
+    /// [`namespace`]'s bits.
+    pub flags: u32,
+}
+
+/// Bits of [`Namespace::flags`].
+pub mod namespace {
+    /// Its sockets see Services' addresses, which are translated behind its link: a proxy in the pod
+    /// wants to know them.
+    pub const UNTRANSLATED: u32 = 1;
+}
+
+/// A socket and whom it really talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct PeerKey<A> {
+    /// The kernel's cookie of the socket.
+    pub socket: [u32; 2],
+    /// The backend's address.
+    pub address: A,
+    /// Its port.
+    pub port: u16,
+    /// Always zero.
+    pub zero: u16,
+}
+
+/// Whom a socket believes to talk to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Peer<A> {
+    /// The Service's address.
+    pub address: A,
+    /// Its port.
+    pub port: u16,
+    /// IP's protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub zero: u8,
+    /// The backend's id.
+    pub backend: u32,
+}
+
+/// A socket that isn't connected, and a Service that it sends to. The value is the id of the backend
+/// that it stays with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct TalkKey<A> {
+    /// The kernel's cookie of the socket.
+    pub socket: [u32; 2],
+    /// The Service.
+    pub frontend: FrontendKey<A>,
+}
+
+/// A client that stays with its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct AffinityKey {
+    /// Its address, IPv4's in its last word; of a socket in a namespace that isn't among those known,
+    /// the namespace's cookie in the first two.
+    pub client: [u32; 4],
+    /// What the backend was chosen from.
+    pub set: u32,
+}
+
+/// The backend that a client stays with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Affinity {
+    /// Its id.
+    pub backend: u32,
+    /// When the client last came, in seconds since the machine started, as `CLOCK_BOOTTIME` counts.
+    pub seen: u32,
 }
 
 /// What a program on a link wants of netfilter is in the packet's mark until it's translated.

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpf_abi::Counter;
 use nft::{Chain, Entry, Place, Set};
 use plan::{Change, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 
+use crate::bpf::services::Services;
 use crate::bpf::{self, Bpf, Hooks};
 use crate::conntrack::Conntrack;
 use crate::nftables::Nft;
@@ -190,6 +191,11 @@ impl Kernel {
     /// many: each passes the network stack until it's learned again. Says how many there were.
     pub fn forget_flows(&self) -> Result<usize> {
         self.bpf.get()?.forget_flows()
+    }
+
+    /// What our programs know of Services.
+    pub fn services(&self) -> Result<Arc<Services>> {
+        Ok(self.bpf.get()?.services().clone())
     }
 
     /// What our programs have counted since they were first loaded here.
@@ -430,6 +436,8 @@ impl Kernel {
                 let (index, bpf) = (indexes.get(link).await?, self.bpf.get()?);
                 self.netns.run(|| bpf.programs().ensure(index, bpf::Role::Wire))?
             }
+            Object::Sockets(group) => self.bpf.get()?.programs().ensure_sockets(group),
+            Object::NodeAddress(node) => self.bpf.get()?.put_node(*node).map(|()| 1),
             Object::Endpoint(endpoint) => {
                 let index = indexes.get(&endpoint.link).await?;
                 self.bpf.get()?.put_endpoint(endpoint, index).map(|()| 1)
@@ -476,7 +484,12 @@ impl Kernel {
                 Ok(index) => self.unwire(index),
                 Err(error) => Err(error),
             },
+            Object::Sockets(group) => bpf::clear_sockets(group),
             // What could never be loaded holds nothing.
+            Object::NodeAddress(node) => self
+                .bpf
+                .get()
+                .map_or(Ok(false), |bpf| bpf.remove_node(node.address)),
             Object::Endpoint(endpoint) => self
                 .bpf
                 .get()

@@ -150,6 +150,11 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// There is no control group for programs on sockets.
+    #[error(
+        "Services can't be translated at sockets: no cgroup2 hierarchy is mounted; mount it: `mount -t cgroup2 none /sys/fs/cgroup`, or beside cgroups of version 1 at /sys/fs/cgroup/unified"
+    )]
+    NoCgroup2,
     /// There's no place for pins.
     #[error("cannot keep BPF programs in {dir}: {source}; it must be, or be allowed to become, a mounted bpffs", dir = dir.display())]
     Pins {

@@ -54,7 +54,7 @@ mod tunnel;
 pub mod vxlan;
 
 pub use apply::{Applied, Kernel};
-pub use bpf::Hooks;
+pub use bpf::{Hooks, services};
 pub use error::{Error, Result};
 pub use netlink::Netlink;
 pub use netns::{NetNs, NetNsGuard};

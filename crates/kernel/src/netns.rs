@@ -7,8 +7,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::{panic, thread};
 
@@ -31,6 +32,10 @@ pub struct NetNs {
     path: PathBuf,
     id: (u64, u64),
 }
+
+/// What the kernel calls a network namespace as long as the machine runs, and never another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cookie(pub u64);
 
 /// Two are equal if they're the same namespace, by whatever path they were opened.
 impl PartialEq for NetNs {
@@ -157,6 +162,14 @@ impl NetNs {
         &self.path
     }
 
+    /// What the kernel calls it. Kernels before 5.14 don't say.
+    pub fn cookie(&self) -> Result<Cookie> {
+        let cookie = self.run(own_cookie)?;
+        cookie
+            .map(Cookie)
+            .map_err(failed("ask for the cookie of", &self.path))
+    }
+
     /// Runs `work` on a thread of its own inside this namespace and waits for it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         on_thread(|| {
@@ -231,6 +244,26 @@ fn prepare_dir(dir: &Path) -> Result<()> {
         Ok(())
     };
     prepare().map_err(failed("prepare the directory of", dir))
+}
+
+/// The cookie of the calling thread's namespace; any socket knows it.
+fn own_cookie() -> io::Result<u64> {
+    let socket = UnixDatagram::unbound()?;
+    let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: there's room for a cookie, and that's what is said.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(cookie),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

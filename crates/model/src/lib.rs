@@ -71,6 +71,10 @@ pub struct NodeFacts {
     pub name: String,
     /// The link that leads to the other nodes.
     pub uplink: Uplink,
+    /// The control group of all that runs on this node, its own where nodes share a machine, else the
+    /// root; none where nothing translates Services at sockets.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     /// The largest packets that the paths to other nodes carry, by the nodes' addresses, where the
     /// kernel has learnt that it's less than the uplink's.
     #[serde(default)]

@@ -11,7 +11,7 @@ use nft::{
 
 use crate::tunnel::Overlay;
 use crate::way::Ways;
-use crate::{Element, NextHop, Object, Part, Route, Sysctl, host_port};
+use crate::{Element, NextHop, NodeAddress, Object, Part, Route, Sysctl, host_port};
 
 /// Name of our nft table (family inet). Whatever is in it is ours; nothing outside it is.
 pub const TABLE: &str = "ripstop";
@@ -89,6 +89,7 @@ pub(crate) fn base(ways: &Ways<'_>, overlay: &Overlay) -> Part {
     part.objects.insert(Object::Table(table));
     overlay.add_to(&mut part, ways);
     part.objects.insert(Object::Wire(uplink.to_owned()));
+    part.objects.extend(facts.cgroup.clone().map(Object::Sockets));
     for net in IpNet::aggregate(&snapshot.non_masquerade) {
         part.objects.insert(SetName::Direct.element(net));
     }
@@ -100,6 +101,10 @@ pub(crate) fn base(ways: &Ways<'_>, overlay: &Overlay) -> Part {
     };
     for address in &node.addresses {
         part.objects.insert(SetName::Nodes.element(IpNet::from(*address)));
+        part.objects.insert(Object::NodeAddress(NodeAddress {
+            address: *address,
+            own: true,
+        }));
     }
     let own: Vec<IpNet> = blocks.of(name).collect();
     for net in &own {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bpf_abi::program::{FROM_POD, FROM_WIRE, TO_POD, TO_WIRE};
+use bpf_abi::program::{CONNECT4, FROM_POD, FROM_WIRE, SENDMSG4, TO_POD, TO_WIRE};
 use ipnet::IpNet;
 use model::{MacAddr, ServiceName, Vxlan};
 use nft::{Entry, Key, Table, Tuple};
@@ -29,6 +29,10 @@ pub enum Object {
     Veth(Veth),
     /// Our programs on a link that leads to other nodes, by its name.
     Wire(String),
+    /// Our programs on a control group, for what its sockets do, by the group's path.
+    Sockets(String),
+    /// A node's address, for our programs.
+    NodeAddress(NodeAddress),
     /// A pod's address, for our programs.
     Endpoint(Endpoint),
     /// The way to other nodes' pods, for our programs.
@@ -62,6 +66,8 @@ pub enum Identity {
     Fdb(String, MacAddr),
     /// Our programs on the link of that name.
     Wire(String),
+    /// Our programs on that control group.
+    Sockets(String),
     /// What our programs know of that address.
     Endpoint(IpAddr),
     /// What our programs know of that block.
@@ -89,6 +95,8 @@ impl Object {
             Object::Veth(veth) => Identity::Link(veth.name.clone()),
             Object::Fdb(fdb) => Identity::Fdb(fdb.link.clone(), fdb.mac),
             Object::Wire(link) => Identity::Wire(link.clone()),
+            Object::Sockets(group) => Identity::Sockets(group.clone()),
+            Object::NodeAddress(node) => Identity::Endpoint(node.address),
             Object::Endpoint(endpoint) => Identity::Endpoint(endpoint.address),
             Object::Forward(forward) => Identity::Forward(forward.destination),
             Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
@@ -170,6 +178,22 @@ pub struct Fdb {
     pub mac: MacAddr,
     /// The address of the node that has it.
     pub remote: IpAddr,
+}
+
+/// A node's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether the node is this one: what is for its ports is then for Services'.
+    pub own: bool,
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = if self.own { "own" } else { "other node's" };
+        write!(f, "address {} {whose}", self.address)
+    }
 }
 
 /// An element of a map of our table.
@@ -330,6 +354,8 @@ impl fmt::Display for Object {
             Object::Veth(veth) => veth.fmt(f),
             Object::Fdb(fdb) => fdb.fmt(f),
             Object::Wire(link) => write!(f, "programs {FROM_WIRE}, {TO_WIRE} dev {link}"),
+            Object::NodeAddress(node) => node.fmt(f),
+            Object::Sockets(group) => write!(f, "programs {CONNECT4}, {SENDMSG4} … cgroup {group}"),
             Object::Endpoint(endpoint) => endpoint.fmt(f),
             Object::Forward(forward) => forward.fmt(f),
             Object::Neighbour(neighbour) => neighbour.fmt(f),

@@ -6,7 +6,7 @@ use model::Node;
 use crate::base::SetName;
 use crate::tunnel::Overlay;
 use crate::way::{Way, Ways};
-use crate::{Fdb, Forward, Neighbour, NextHop, Object, Part, Route};
+use crate::{Fdb, Forward, Neighbour, NextHop, NodeAddress, Object, Part, Route};
 
 /// The part for one other node.
 pub(crate) fn peer(name: &str, node: &Node, ways: &Ways<'_>, overlay: &Overlay) -> Part {
@@ -16,6 +16,10 @@ pub(crate) fn peer(name: &str, node: &Node, ways: &Ways<'_>, overlay: &Overlay) 
             part.objects
                 .insert(SetName::TunnelEnds.element(IpNet::from(*address)));
         }
+        part.objects.insert(Object::NodeAddress(NodeAddress {
+            address: *address,
+            own: false,
+        }));
         // Only who is on this link answers a pod by the way that it was asked: whatever lies
         // between other nodes may know nothing of pods, so they see this node's address.
         if ways.is_direct(*address) {

@@ -78,6 +78,7 @@ fn facts(name: &str) -> impl Strategy<Value = NodeFacts> + use<> {
                 mtu: 1500,
                 addresses,
             },
+            cgroup: Some("/ripstop/c/a".to_owned()),
             path_mtus,
         }
     })

@@ -19,21 +19,24 @@ use super::DataPlane;
 pub struct NodeKernel {
     netlink: Netlink,
     probes: Probes,
+    cgroup: Option<String>,
     /// Shared by single parts, held alone by whole plans.
     kernel: RwLock<Kernel>,
 }
 
 impl NodeKernel {
     /// The kernel as the given namespace shows it, with BPF programs and maps pinned in `pins`, a
-    /// folder of this node's own.
+    /// folder of this node's own. Services are translated for sockets of the control group `cgroup` and
+    /// those below, if one is given.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn open(netns: NetNs, pins: PathBuf) -> Result<NodeKernel, Error> {
+    pub fn open(netns: NetNs, pins: PathBuf, cgroup: Option<String>) -> Result<NodeKernel, Error> {
         Ok(NodeKernel {
             netlink: Netlink::open(&netns)?,
             probes: Probes::open(&netns)?,
+            cgroup,
             kernel: RwLock::new(Kernel::open(netns, pins)?),
         })
     }
@@ -41,7 +44,11 @@ impl NodeKernel {
 
 impl DataPlane for NodeKernel {
     async fn facts(&self, node: &str, addresses: &[IpAddr]) -> Result<NodeFacts, Error> {
-        kernel::facts::facts(&self.netlink, node, addresses).await
+        let facts = kernel::facts::facts(&self.netlink, node, addresses).await?;
+        Ok(NodeFacts {
+            cgroup: self.cgroup.clone(),
+            ..facts
+        })
     }
 
     async fn path_mtus(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeMap<IpAddr, u32>, Error> {
@@ -95,6 +102,8 @@ impl DataPlane for NodeKernel {
                 | Object::Tunnel(_)
                 | Object::Fdb(_)
                 | Object::Wire(_)
+                | Object::Sockets(_)
+                | Object::NodeAddress(_)
                 | Object::Forward(_)
                 | Object::Service(_)
                 | Object::ServiceAddress(_) => {}

@@ -27,7 +27,7 @@ struct Running {
 impl Running {
     fn start(node: &TestNode, client: kube::Client) -> Running {
         let kernel = NetNs::open(&node.spec.netns).expect("the node's namespace");
-        let kernel = NodeKernel::open(kernel, node.spec.pins.clone());
+        let kernel = NodeKernel::open(kernel, node.spec.pins.clone(), None);
         let stop = CancellationToken::new();
         let task = agent::run_with(config(node), client, kernel.expect("its kernel"), stop.clone());
         Running {

@@ -95,6 +95,7 @@ impl Agent {
         let kernel = NodeKernel::open(
             NetNs::open(&spec.netns).expect("the node's namespace"),
             spec.pins.clone(),
+            None,
         )
         .expect("its kernel");
         let settings = Settings {

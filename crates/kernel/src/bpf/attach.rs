@@ -1,8 +1,9 @@
-//! Our programs on a link: whether they are there, and making it so.
+//! Our programs on a link or a control group: whether they are there, and making it so.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::hooks::Hooks;
+use super::sockets;
 use super::sys::{self, Side};
 use crate::{Error, Result};
 
@@ -29,22 +30,27 @@ pub(crate) struct Programs {
     to_pod: Program,
     from_wire: Program,
     to_wire: Program,
+    sockets: [Program; 9],
 }
 
 impl Programs {
-    pub(super) fn new(fds: [OwnedFd; 4], hooks: Hooks) -> Result<Programs> {
-        let [from_pod, to_pod, from_wire, to_wire] = fds.map(|fd| {
-            let described = sys::describe(fd.as_fd());
-            let (id, name) = described.map_err(|error| Error::bpf("ask about a program", &error))?;
-            Ok::<_, Error>(Program { fd, id, name })
-        });
+    /// Those on links, and those on sockets in the order of [`sockets::HOOKS`].
+    pub(super) fn new(links: [OwnedFd; 4], on_sockets: [OwnedFd; 9], hooks: Hooks) -> Result<Programs> {
+        let [from_pod, to_pod, from_wire, to_wire] = describe(links)?;
         Ok(Programs {
             hooks,
-            from_pod: from_pod?,
-            to_pod: to_pod?,
-            from_wire: from_wire?,
-            to_wire: to_wire?,
+            from_pod,
+            to_pod,
+            from_wire,
+            to_wire,
+            sockets: describe(on_sockets)?,
         })
+    }
+
+    /// Puts the programs for sockets on a control group, in place of an older version's if those are
+    /// there; says how many were written.
+    pub(crate) fn ensure_sockets(&self, group: &str) -> Result<usize> {
+        sockets::ensure(&self.sockets, group)
     }
 
     /// Puts the role's programs on a link of the calling thread's namespace, in place of an older
@@ -94,4 +100,15 @@ impl Programs {
             Role::Wire => [(Side::Egress, &self.to_wire), (Side::Ingress, &self.from_wire)],
         }
     }
+}
+
+fn describe<const N: usize>(fds: [OwnedFd; N]) -> Result<[Program; N]> {
+    let mut programs = Vec::with_capacity(N);
+    for fd in fds {
+        let described = sys::describe(fd.as_fd());
+        let (id, name) = described.map_err(|error| Error::bpf("ask about a program", &error))?;
+        programs.push(Program { fd, id, name });
+    }
+    let all = programs.try_into();
+    Ok(all.unwrap_or_else(|_| unreachable!("one for each")))
 }

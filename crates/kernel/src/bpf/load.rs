@@ -3,27 +3,30 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Map, MapData, MapError, MapInfo};
-use aya::programs::{ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError, ProgramType};
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{EbpfError, EbpfLoader, VerifierLogLevel};
 use bpf_abi::program;
 use sha2::{Digest, Sha256};
 
+use super::{sockets, sys};
 use crate::{Error, Result};
 
 /// The programs, built from `bpf/` by `cargo run -p xtask -- bpf`.
 pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!("ripstop.bpf.o");
 
-const PROGRAMS: [&str; 4] = [
+/// The programs on links.
+const LINKS: [&str; 4] = [
     program::FROM_POD,
     program::TO_POD,
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 9] = [
+const MAPS: [&str; 27] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
@@ -33,14 +36,36 @@ const MAPS: [&str; 9] = [
     "openings4",
     "openings6",
     "counters",
+    "frontends4",
+    "frontends6",
+    "slots",
+    "backends4",
+    "backends6",
+    "ranges4",
+    "ranges6",
+    "namespaces",
+    "turns",
+    "loads",
+    "counted",
+    "affinity",
+    "peers4",
+    "peers6",
+    "talks4",
+    "talks6",
+    "picks4",
+    "picks6",
 ];
+/// What the programs on sockets are told of the kernel: whether they may say what an error is.
+const SAYS_ERRORS: &str = "SAYS_ERRORS";
 /// What is being pinned; a crash leaves it.
 const UNFINISHED: &str = "unfinished";
 
 /// What an object is in the kernel.
 pub(super) struct Loaded {
-    /// In the order of [`PROGRAMS`].
-    pub(super) programs: [OwnedFd; 4],
+    /// In the order of [`LINKS`].
+    pub(super) links: [OwnedFd; 4],
+    /// In the order of [`sockets::HOOKS`].
+    pub(super) sockets: [OwnedFd; 9],
     pub(super) maps: Maps,
 }
 
@@ -50,8 +75,12 @@ pub(super) struct Maps(HashMap<&'static str, Map>);
 impl Maps {
     /// One of them, as what it is.
     pub(super) fn take<T: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<T> {
-        let map = self.0.remove(name).expect("every map of the object is there");
-        T::try_from(map).map_err(|error| Error::bpf(format!("use the map {name}"), &error))
+        T::try_from(self.map(name)).map_err(|error| Error::bpf(format!("use the map {name}"), &error))
+    }
+
+    /// One of them.
+    pub(super) fn map(&mut self, name: &'static str) -> Map {
+        self.0.remove(name).expect("every map of the object is there")
     }
 }
 
@@ -86,17 +115,20 @@ fn open(dir: &Path) -> Result<Loaded> {
         let data = MapData::from_pin(dir.join(name)).map_err(failed)?;
         maps.insert(name, Map::from_map_data(data).map_err(failed)?);
     }
-    let mut programs = Vec::new();
-    for name in PROGRAMS {
-        let program =
-            SchedClassifier::from_pin(dir.join(name)).map_err(|error| failed_program(name, &error))?;
-        programs.push(descriptor(name, &program)?);
-    }
-    let programs = programs.try_into().expect("one for each name");
     Ok(Loaded {
-        programs,
+        links: programs(dir, LINKS)?,
+        sockets: programs(dir, sockets::HOOKS.map(|(name, _)| name))?,
         maps: Maps(maps),
     })
+}
+
+fn programs<const N: usize>(dir: &Path, names: [&str; N]) -> Result<[OwnedFd; N]> {
+    let mut programs = Vec::with_capacity(N);
+    for name in names {
+        let opened = sys::open_pin(&dir.join(name));
+        programs.push(opened.map_err(|error| Error::bpf(format!("open the pinned {name}"), &error))?);
+    }
+    Ok(programs.try_into().expect("one for each name"))
 }
 
 /// Loads the object with what can be kept of an older one's maps, and pins everything under its
@@ -116,12 +148,18 @@ fn load(dir: &Path, object: &[u8]) -> Result<()> {
     for (name, path) in MAPS.iter().zip(&paths) {
         loader.map_pin_path(name, path.as_path());
     }
+    let says_errors = u32::from(says_errors()?);
+    loader.override_global(SAYS_ERRORS, &says_errors, true);
     let mut loaded = loader.load(object).map_err(|error| refused(&error))?;
-    for name in PROGRAMS {
+    for name in LINKS.into_iter().chain(sockets::HOOKS.map(|(name, _)| name)) {
         let program = loaded.program_mut(name).expect("every program is in the object");
-        let program: &mut SchedClassifier =
-            program.try_into().map_err(|error| failed_program(name, &error))?;
-        program.load().map_err(|error| failed_program(name, &error))?;
+        let verified = match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            _ => unreachable!("the object has no others"),
+        };
+        verified.map_err(|error| failed_program(name, &error))?;
         let pinned = program.pin(unfinished.join(name));
         pinned.map_err(|error| Error::bpf(format!("pin {name}"), &error))?;
     }
@@ -173,11 +211,11 @@ fn loader<'a>() -> EbpfLoader<'a> {
     loader
 }
 
-fn descriptor(name: &str, program: &SchedClassifier) -> Result<OwnedFd> {
-    let fd = program.fd().map_err(|error| failed_program(name, &error))?;
-    fd.as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| Error::bpf(format!("use {name}"), &error))
+/// Whether programs on sockets may say what an error is, which they may since Linux 6.1. Without it
+/// whoever connects to a Service without endpoints reads that it's not permitted.
+fn says_errors() -> Result<bool> {
+    is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval)
+        .map_err(|error| Error::BpfRefused(chain(&error)))
 }
 
 fn newest(dir: &Path) -> Result<Option<PathBuf>> {

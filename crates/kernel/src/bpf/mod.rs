@@ -1,4 +1,4 @@
-//! Our programs on links, and the maps that tell them where pods are.
+//! Our programs on links and sockets, and the maps that tell them where pods and Services are.
 //!
 //! ```text
 //!   bpfDir/VERSION/   a bpffs; VERSION is the object's digest
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything belongs to one node. Programs hang on links without a link object of their own, so they
-//! live as long as the device ([`Hooks`] has the two ways); pins keep programs and maps for the next agent. One with the same
+//! live as long as the device ([`Hooks`] has the two ways), and on the node's control group alike; pins keep programs and maps for the next agent. One with the same
 //! object opens the pins and loads nothing. One with another object loads its own programs with those
 //! of the old maps that have the same layout, puts them in the place of the old ones, each in one
 //! step, and removes the old pins when all are replaced: no packet passes unchecked in between.
@@ -18,23 +18,29 @@ mod dir;
 mod hooks;
 mod load;
 pub(crate) mod service;
+pub mod services;
+mod sockets;
 mod sys;
+mod table;
 mod tables;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpf_abi::Counter;
 use ipnet::IpNet;
-use plan::{Endpoint, Forward, Object};
+use plan::{Endpoint, Forward, NodeAddress, Object};
 
 use crate::Result;
 
 use attach::Programs;
 pub(crate) use attach::Role;
 pub use hooks::Hooks;
+use services::Services;
+pub(crate) use sockets::clear as clear_sockets;
 use tables::Tables;
 
 /// A node's programs and maps, in the kernel.
@@ -42,6 +48,7 @@ pub(crate) struct Bpf {
     dir: PathBuf,
     programs: Programs,
     tables: Mutex<Tables>,
+    services: Arc<Services>,
 }
 
 impl fmt::Debug for Bpf {
@@ -60,10 +67,11 @@ impl Bpf {
             // Linux before 5.11 counts maps as locked memory, of which processes get little.
             sys::lock_memory();
         }
-        let loaded = load::open_or_load(dir, load::OBJECT)?;
+        let mut loaded = load::open_or_load(dir, load::OBJECT)?;
         Ok(Bpf {
             dir: dir.to_owned(),
-            programs: Programs::new(loaded.programs, hooks)?,
+            programs: Programs::new(loaded.links, loaded.sockets, hooks)?,
+            services: Arc::new(Services::new(&mut loaded.maps)?),
             tables: Mutex::new(Tables::new(loaded.maps)?),
         })
     }
@@ -78,7 +86,12 @@ impl Bpf {
         &self.programs
     }
 
-    /// Everything in the maps.
+    /// What the programs know of Services.
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Everything in the maps, but for Services.
     pub(crate) fn objects(&self, names: &HashMap<u32, &str>) -> Result<Vec<Object>> {
         self.tables().read(names)
     }
@@ -101,6 +114,16 @@ impl Bpf {
     /// Removes the way to a block; false if it isn't there.
     pub(crate) fn remove_forward(&self, destination: IpNet) -> Result<bool> {
         self.tables().remove_forward(destination)
+    }
+
+    /// Writes a node's address.
+    pub(crate) fn put_node(&self, node: NodeAddress) -> Result<()> {
+        self.tables().put_node(node)
+    }
+
+    /// Removes a node's address; false if it isn't there, or is a pod's.
+    pub(crate) fn remove_node(&self, address: IpAddr) -> Result<bool> {
+        self.tables().remove_node(address)
     }
 
     /// Forgets all conversations; says how many there were.

@@ -1,7 +1,7 @@
 //! The maps that say what Services are and where they lead, as they are: keys and values, and
 //! nothing about what they mean to each other.
 
-#![expect(dead_code, reason = "nothing writes Services yet")]
+#![allow(dead_code, reason = "nothing writes Services yet")]
 
 use std::net::IpAddr;
 
@@ -13,13 +13,13 @@ use crate::Result;
 
 /// Where a Service is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct At {
+pub struct At {
     /// The address; zero for each of the node's own.
-    pub(crate) address: IpAddr,
+    pub address: IpAddr,
     /// IP's protocol number.
-    pub(crate) protocol: u8,
+    pub protocol: u8,
     /// The port, as people write it.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 /// Everything that the maps hold.

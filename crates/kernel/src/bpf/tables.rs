@@ -9,7 +9,7 @@ use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
 use bpf_abi::{Counter, V4, V6, endpoint, mac};
 use ipnet::IpNet;
 use model::MacAddr;
-use plan::{Endpoint, Forward, Object};
+use plan::{Endpoint, Forward, NodeAddress, Object};
 
 use super::load::Maps;
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// A layout that both sides share.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Shared<T>(T);
+pub(super) struct Shared<T>(pub(super) T);
 
 // SAFETY: numbers without padding between them, as `layouts_have_no_padding` shows.
 unsafe impl Pod for Shared<bpf_abi::Endpoint> {}
@@ -37,7 +37,10 @@ type Flows<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, Shared<bpf_abi::Fl
 type Openings<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, u32>;
 type Forwards<A> = LpmTrie<MapData, A, Shared<bpf_abi::Forward<A>>>;
 
-/// The maps that the agent writes.
+/// What tells a node's address from a pod's.
+const NODES: u16 = endpoint::OWN | endpoint::NODE;
+
+/// The maps of where pods and nodes are.
 pub(super) struct Tables {
     endpoints4: Endpoints<V4>,
     endpoints6: Endpoints<V6>,
@@ -85,6 +88,11 @@ impl Tables {
             .map(|entry| entry.map(|(key, value)| (ip6(key), value)));
         for entry in v4.chain(v6) {
             let (address, Shared(value)) = entry.map_err(failed("read the endpoints"))?;
+            if value.flags & NODES != 0 {
+                let own = value.flags & endpoint::OWN != 0;
+                objects.push(Object::NodeAddress(NodeAddress { address, own }));
+                continue;
+            }
             objects.push(Object::Endpoint(Endpoint {
                 address,
                 link: name(value.link),
@@ -136,6 +144,29 @@ impl Tables {
         match endpoint.address {
             IpAddr::V4(address) => remove_if(&mut self.endpoints4, key4(address), endpoint),
             IpAddr::V6(address) => remove_if(&mut self.endpoints6, key6(address), endpoint),
+        }
+    }
+
+    /// Writes a node's address, over whatever is there.
+    pub(super) fn put_node(&mut self, node: NodeAddress) -> Result<()> {
+        let value = Shared(bpf_abi::Endpoint {
+            link: 0,
+            mtu: 0,
+            mac: [0; 3],
+            flags: if node.own { endpoint::OWN } else { endpoint::NODE },
+        });
+        let put = match node.address {
+            IpAddr::V4(address) => self.endpoints4.insert(key4(address), value, 0),
+            IpAddr::V6(address) => self.endpoints6.insert(key6(address), value, 0),
+        };
+        put.map_err(failed("write a node's address"))
+    }
+
+    /// Removes a node's address; false if it isn't there, or is a pod's by now.
+    pub(super) fn remove_node(&mut self, address: IpAddr) -> Result<bool> {
+        match address {
+            IpAddr::V4(address) => remove_node(&mut self.endpoints4, key4(address)),
+            IpAddr::V6(address) => remove_node(&mut self.endpoints6, key6(address)),
         }
     }
 
@@ -194,6 +225,16 @@ fn remove_if<A: Pod>(endpoints: &mut Endpoints<A>, key: A, endpoint: &Endpoint) 
     was_there(endpoints.remove(&key)).map_err(failed("remove an endpoint"))
 }
 
+fn remove_node<A: Pod>(endpoints: &mut Endpoints<A>, key: A) -> Result<bool> {
+    match endpoints.get(&key, 0) {
+        Ok(Shared(held)) if held.flags & NODES == 0 => return Ok(false),
+        Ok(_) => {}
+        Err(MapError::KeyNotFound) => return Ok(false),
+        Err(error) => return Err(failed("read a node's address")(error)),
+    }
+    was_there(endpoints.remove(&key)).map_err(failed("remove a node's address"))
+}
+
 fn forget<K: Pod, V: Pod>(flows: &mut HashMap<MapData, K, V>) -> Result<usize> {
     let keys = flows.keys().collect::<Result<Vec<_>, _>>();
     let keys = keys.map_err(failed("read the conversations"))?;
@@ -205,7 +246,7 @@ fn forget<K: Pod, V: Pod>(flows: &mut HashMap<MapData, K, V>) -> Result<usize> {
     Ok(forgotten)
 }
 
-fn was_there(removed: Result<(), MapError>) -> Result<bool, MapError> {
+pub(super) fn was_there(removed: Result<(), MapError>) -> Result<bool, MapError> {
     match removed {
         Ok(()) => Ok(true),
         Err(MapError::KeyNotFound) => Ok(false),
@@ -216,24 +257,24 @@ fn was_there(removed: Result<(), MapError>) -> Result<bool, MapError> {
     }
 }
 
-fn failed(action: &'static str) -> impl Fn(MapError) -> Error {
+pub(super) fn failed(action: &'static str) -> impl Fn(MapError) -> Error {
     move |error| Error::bpf(action, &error)
 }
 
-fn key4(address: Ipv4Addr) -> V4 {
+pub(super) fn key4(address: Ipv4Addr) -> V4 {
     u32::from_ne_bytes(address.octets())
 }
 
-fn key6(address: Ipv6Addr) -> V6 {
+pub(super) fn key6(address: Ipv6Addr) -> V6 {
     let bytes = address.octets();
     [0, 4, 8, 12].map(|at| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]))
 }
 
-fn ip4(key: V4) -> IpAddr {
+pub(super) fn ip4(key: V4) -> IpAddr {
     Ipv4Addr::from(key.to_ne_bytes()).into()
 }
 
-fn ip6(key: V6) -> IpAddr {
+pub(super) fn ip6(key: V6) -> IpAddr {
     let mut bytes = [0; 16];
     for (word, place) in key.iter().zip(bytes.chunks_exact_mut(4)) {
         place.copy_from_slice(&word.to_ne_bytes());
@@ -241,7 +282,7 @@ fn ip6(key: V6) -> IpAddr {
     Ipv6Addr::from(bytes).into()
 }
 
-fn net(address: IpAddr, length: u32) -> IpNet {
+pub(super) fn net(address: IpAddr, length: u32) -> IpNet {
     let length = u8::try_from(length).unwrap_or(u8::MAX);
     // What others wrote may be nonsense: then it's the address alone, and removed as such.
     IpNet::new(address, length).unwrap_or_else(|_| IpNet::from(address))

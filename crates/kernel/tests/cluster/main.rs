@@ -16,6 +16,7 @@ mod mtu;
 mod parts;
 mod restart;
 mod sctp;
+mod services;
 mod shortcut;
 mod spoofing;
 mod strangers;

@@ -32,19 +32,19 @@ async fn a_connection_outlives_the_agent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_writes_only_what_it_touches() {
     let mut cluster = Cluster::running(2, 1, Stack::V4).await;
-    // Another node appears: two elements, a route, and the same for our programs.
+    // Another node appears: two elements, a route, and both for our programs.
     let joined = model::Node {
         addresses: vec![ip("172.30.0.13")],
         pod_cidrs: vec![net("10.244.2.0/24")],
         ..model::Node::default()
     };
     cluster.snapshots[0].nodes.insert(name(2), joined);
-    assert_eq!(cluster.apply(0).await.writes, 4);
-    // It changes its address: one element more, one less, the ways replaced.
+    assert_eq!(cluster.apply(0).await.writes, 5);
+    // It changes its address: one element more, one less, the same for our programs, the ways replaced.
     cluster.snapshots[0].nodes.get_mut(&name(2)).unwrap().addresses = vec![ip("172.30.0.14")];
-    assert_eq!(cluster.apply(0).await.writes, 4);
+    assert_eq!(cluster.apply(0).await.writes, 6);
     cluster.snapshots[0].nodes.remove(&name(2));
-    assert_eq!(cluster.apply(0).await.writes, 4);
+    assert_eq!(cluster.apply(0).await.writes, 5);
     cluster.restart_agent(0);
     assert_eq!(cluster.apply(0).await.writes, 0);
 }

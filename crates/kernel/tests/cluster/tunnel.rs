@@ -290,20 +290,20 @@ async fn peers_come_and_go_and_write_only_their_own() {
     };
     cluster.snapshots[0].nodes.insert(name(9), joined.clone());
     // The block among the pods', its address among those that tunnels are taken from, an entry, a
-    // neighbour, a route, the same for our programs.
-    assert_eq!(cluster.apply(0).await.writes, 6);
+    // neighbour, a route, the same and its address for our programs.
+    assert_eq!(cluster.apply(0).await.writes, 7);
     cluster.snapshots[0].nodes.get_mut(&name(9)).unwrap().addresses = vec![ip("192.0.2.10")];
     assert_eq!(
         cluster.apply(0).await.writes,
-        3,
-        "the entry, one address more, one less"
+        5,
+        "the entry, and two elements more, two less"
     );
     cluster.snapshots[0].nodes.remove(&name(9));
-    assert_eq!(cluster.apply(0).await.writes, 6);
+    assert_eq!(cluster.apply(0).await.writes, 7);
     // The last one beyond the link takes the tunnel with it, and our programs on it; the other's
     // address goes too, and the two chains that see to whom tunnels are taken from.
     cluster.snapshots[0].nodes.remove(&name(2));
-    assert_eq!(cluster.apply(0).await.writes, 7 + 1 + 2 * 2);
+    assert_eq!(cluster.apply(0).await.writes, 7 + 2 + 2 * 2);
     cluster.restart_agent(0);
     assert_eq!(cluster.apply(0).await.writes, 0);
 }
@@ -538,7 +538,7 @@ async fn a_thousand_peers_are_written_once() {
     assert_eq!(cluster.apply(0).await.writes, 0);
     // One of them moves.
     cluster.snapshots[0].nodes.get_mut("peer-7").unwrap().addresses[0] = ip("192.168.77.7");
-    assert_eq!(cluster.apply(0).await.writes, 3);
+    assert_eq!(cluster.apply(0).await.writes, 5);
     let forwards = cluster.lan.nodes[0]
         .netns
         .within(|| sysctl::read("net/ipv4/ip_forward").unwrap());

@@ -1,0 +1,211 @@
+//! Services on the links: what a socket's program couldn't translate, or came from outside, is for a
+//! Service still. Its backend is picked here, by the same strategies, and netfilter, which is told by the
+//! packet's mark, translates.
+//!
+//! Only what begins a conversation needs a backend, as netfilter knows the rest; of datagrams nobody
+//! can say, so each of them has the backend that its conversation was given, as long as that is there.
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_redirect};
+use aya_ebpf::programs::TcContext;
+use bpf_abi::Counter;
+use bpf_abi::service::{Choice, Frontend, FrontendKey, backend, frontend, mark};
+
+use crate::maps::{Ipv4, Ipv6, count};
+use crate::neighbour::link;
+use crate::packet::{ETHERNET, Ethernet, ICMP, ICMPV6, Ipv4Header, Ipv6Header, Packet, UDP, at};
+use crate::pick::{Picked, pick};
+use crate::service::Services;
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// A pod of this node.
+    Pod,
+    /// A pod or a node elsewhere in the cluster.
+    Cluster,
+    /// Somebody else.
+    Outside,
+}
+
+/// What becomes of a packet that may be for a Service; none if it isn't. `own`: it's for the node
+/// itself; `from` is asked only if it is for a Service.
+#[inline(always)]
+pub fn answer<F: Services + Echo>(
+    ctx: &TcContext,
+    packet: &Packet<F::Address>,
+    own: bool,
+    from: impl Fn() -> From,
+) -> Option<i32> {
+    let datagram = packet.key.protocol == UDP && packet.talks;
+    if !packet.begins && !datagram {
+        return None;
+    }
+    let echo = matches!(packet.key.protocol, ICMP | ICMPV6);
+    if (echo && own) || packet.key.destination == F::NONE {
+        return None;
+    }
+    let key = FrontendKey {
+        address: if own { F::NONE } else { packet.key.destination },
+        port: if echo { 0 } else { packet.key.destination_port },
+        protocol: packet.key.protocol,
+        zero: 0,
+    };
+    let found = F::frontend(&key)?;
+    if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, packet.key.source) {
+        return Some(drop());
+    }
+    let from = from();
+    let (choice, silent) = match from {
+        From::Outside => (&found.outside, frontend::OUTSIDE_SILENT),
+        From::Pod | From::Cluster => (&found.inside, frontend::INSIDE_SILENT),
+    };
+    if choice.slots == 0 {
+        return Some(match found.flags & silent {
+            0 => refuse(ctx),
+            _ => drop(),
+        });
+    }
+    if echo {
+        return packet.plain.then(|| F::echo(ctx)).flatten();
+    }
+    let picked = if datagram {
+        same::<F>(packet, found, choice)
+    } else {
+        pick::<F>(found, choice, F::client(packet.key.source))
+    };
+    let Some((id, to)) = picked else {
+        return Some(refuse(ctx));
+    };
+    let masquerade = match from {
+        // What a pod says to itself it would take for an answer to nothing.
+        From::Pod => to.address == packet.key.source,
+        // Or the answer wouldn't come by here.
+        From::Cluster => to.flags & backend::LOCAL == 0,
+        From::Outside => to.flags & backend::LOCAL == 0 && found.flags & frontend::KEEP_SOURCE == 0,
+    };
+    set_mark(
+        ctx,
+        (id & mark::ID) | if masquerade { mark::MASQUERADE } else { 0 },
+    );
+    count(Counter::Service);
+    Some(crate::NEXT)
+}
+
+/// The backend of a datagram's conversation.
+#[inline(always)]
+fn same<F: Services>(packet: &Packet<F::Address>, found: &Frontend, choice: &Choice) -> Option<Picked<F>> {
+    if let Some(id) = F::picked(&packet.key)
+        && let Some(to) = F::backend(id)
+    {
+        return Some((id, to));
+    }
+    let (id, to) = pick::<F>(found, choice, F::client(packet.key.source))?;
+    F::set_picked(&packet.key, id);
+    Some((id, to))
+}
+
+#[inline(always)]
+fn drop() -> i32 {
+    count(Counter::ServiceDropped);
+    TC_ACT_SHOT
+}
+
+/// Netfilter refuses it, as it knows how.
+#[inline(always)]
+fn refuse(ctx: &TcContext) -> i32 {
+    set_mark(ctx, 0);
+    count(Counter::ServiceRefused);
+    crate::NEXT
+}
+
+#[inline(always)]
+fn set_mark(ctx: &TcContext, wish: u32) {
+    // SAFETY: the context is valid as long as the program runs.
+    let before = unsafe { (*ctx.skb.skb).mark };
+    ctx.set_mark(before & !mark::MASK | mark::SERVICE | wish);
+}
+
+/// A family whose echo requests can be answered.
+pub trait Echo {
+    /// Makes the packet, an echo request that is whole, its own answer and sends it back.
+    fn echo(ctx: &TcContext) -> Option<i32>;
+}
+
+/// The kind of message is the first byte of a word that has the code in its second.
+#[inline(always)]
+fn message(kind: u8) -> u16 {
+    u16::from_ne_bytes([kind, 0])
+}
+
+/// As many hops as an answer begins with.
+const HOPS: u8 = 64;
+
+impl Echo for Ipv4 {
+    #[inline(always)]
+    fn echo(ctx: &TcContext) -> Option<i32> {
+        const IP: usize = ETHERNET;
+        const MESSAGE: usize = IP + 20;
+        let ip = at::<Ipv4Header>(ctx, IP)?;
+        // SAFETY: `at` has checked that they are there, and nobody else refers to them.
+        let (before, after) = unsafe {
+            let (source, destination) = ((*ip).source, (*ip).destination);
+            (*ip).source = destination;
+            (*ip).destination = source;
+            let before = u16::from_ne_bytes([(*ip).hops, (*ip).protocol]);
+            (*ip).hops = HOPS;
+            (before, u16::from_ne_bytes([HOPS, (*ip).protocol]))
+        };
+        send_back(ctx, MESSAGE, [8, 0])?;
+        resum(ctx, IP + 10, before, after)?;
+        resum(ctx, MESSAGE + 2, message(8), message(0))?;
+        Some(by_the_same_link(ctx))
+    }
+}
+
+impl Echo for Ipv6 {
+    #[inline(always)]
+    fn echo(ctx: &TcContext) -> Option<i32> {
+        const MESSAGE: usize = ETHERNET + 40;
+        let ip = at::<Ipv6Header>(ctx, ETHERNET)?;
+        // SAFETY: as above. The addresses count in the message's sum, in whichever order.
+        unsafe {
+            let (source, destination) = ((*ip).source, (*ip).destination);
+            (*ip).source = destination;
+            (*ip).destination = source;
+            (*ip).hops = HOPS;
+        }
+        send_back(ctx, MESSAGE, [128, 129])?;
+        resum(ctx, MESSAGE + 2, message(128), message(129))?;
+        Some(by_the_same_link(ctx))
+    }
+}
+
+/// Turns the Ethernet header around, and the message's kind from a request's to an answer's.
+#[inline(always)]
+fn send_back(ctx: &TcContext, kind_at: usize, [_, reply]: [u8; 2]) -> Option<()> {
+    let (ethernet, kind) = (at::<Ethernet>(ctx, 0)?, at::<u8>(ctx, kind_at)?);
+    // SAFETY: `at` has checked that both are there, and nobody else refers to them.
+    unsafe {
+        let (destination, source) = ((*ethernet).destination, (*ethernet).source);
+        (*ethernet).destination = source;
+        (*ethernet).source = destination;
+        *kind = reply;
+    }
+    Some(())
+}
+
+/// Makes a checksum follow a change.
+#[inline(always)]
+fn resum(ctx: &TcContext, sum_at: usize, before: u16, after: u16) -> Option<()> {
+    // SAFETY: the kernel checks where it is.
+    let done = unsafe { bpf_l3_csum_replace(ctx.skb.skb, sum_at as u32, before.into(), after.into(), 2) };
+    (done == 0).then_some(())
+}
+
+#[inline(always)]
+fn by_the_same_link(ctx: &TcContext) -> i32 {
+    count(Counter::Service);
+    // SAFETY: the link is there, as the packet came by it.
+    unsafe { bpf_redirect(link(ctx), 0) as i32 }
+}

@@ -1,0 +1,4 @@
+//! Services in our programs' maps, with real sockets of pods in a control group of their own.
+
+mod fixture;
+mod tcp;
