@@ -16,7 +16,6 @@ use model::Backend;
 use crate::fixture::{Cluster, Stack};
 
 pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A control group that this process may be in: sockets belong to the group that their process is in
@@ -65,21 +64,11 @@ impl Drop for Group {
     }
 }
 
-/// A Service of one port, with everything that its frontends share.
-#[derive(Debug, Clone)]
-pub(crate) struct Service {
-    pub(crate) set: u32,
-    pub(crate) at: At,
-    pub(crate) frontend: Frontend,
-    /// Ids of its backends, in the order of slots.
-    pub(crate) ids: Vec<u32>,
-}
-
 /// Nodes whose sockets' programs are on groups of their own.
 pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) maps: Arc<Services>,
-    pub(crate) group: Group,
+    _group: Group,
 }
 
 impl Node {
@@ -91,7 +80,11 @@ impl Node {
         let cluster = cluster.with_pods(pods).await;
         let maps = cluster.kernels[0].services().unwrap();
         group.enter();
-        Node { cluster, maps, group }
+        Node {
+            cluster,
+            maps,
+            _group: group,
+        }
     }
 
     /// The address of a pod.
@@ -106,60 +99,36 @@ impl Node {
 }
 
 /// Writes a Service, everything that leads to it last.
-pub(crate) fn put(maps: &Services, at: SocketAddr, protocol: u8, backends: &[SocketAddr]) -> Service {
-    put_as(maps, at, protocol, backends, strategy::RANDOM, |_| {})
-}
-
-/// The same, otherwise than usual.
-pub(crate) fn put_as(
-    maps: &Services,
-    at: SocketAddr,
-    protocol: u8,
-    backends: &[SocketAddr],
-    strategy: u8,
-    change: impl FnOnce(&mut Frontend),
-) -> Service {
+pub(crate) fn put(maps: &Services, at: SocketAddr, protocol: u8, backends: &[SocketAddr]) {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let set = NEXT.fetch_add(1, Ordering::Relaxed);
-    let ids: Vec<u32> = backends
-        .iter()
-        .map(|_| NEXT.fetch_add(1, Ordering::Relaxed))
-        .collect();
-    let entries = ids.iter().zip(backends).map(|(id, at)| {
+    for (slot, socket) in (0..).zip(backends) {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let backend = Backend {
-            socket: *at,
+            socket: *socket,
             local: true,
         };
-        (*id, backend)
-    });
-    maps.put_backends(&entries.collect::<Vec<_>>()).unwrap();
-    let slots = (0..).zip(&ids).map(|(slot, id)| (SlotKey { set, slot }, *id));
-    maps.put_slots(&slots.collect::<Vec<_>>()).unwrap();
+        maps.put_backends(&[(id, backend)]).unwrap();
+        maps.put_slots(&[(SlotKey { set, slot }, id)]).unwrap();
+    }
     let choice = Choice {
         set,
-        slots: u32::try_from(ids.len()).unwrap(),
+        slots: u32::try_from(backends.len()).unwrap(),
     };
-    let mut frontend = Frontend {
+    let frontend = Frontend {
         inside: choice,
         outside: choice,
         affinity: 0,
-        strategy,
+        strategy: strategy::RANDOM,
         flags: 0,
         zero: 0,
     };
-    change(&mut frontend);
     let at = At {
         address: at.ip(),
         port: at.port(),
         protocol,
     };
     maps.put_frontends(&[(at, frontend)]).unwrap();
-    Service {
-        set,
-        at,
-        frontend,
-        ids,
-    }
 }
 
 /// The Services' address that tests use.
