@@ -22,7 +22,7 @@ async fn a_change_of_the_cluster_writes_the_difference_and_leaves_pods_alone() {
     tokio::time::timeout(Duration::from_secs(20), seen)
         .await
         .expect("in time");
-    // Node b's route, the same for our programs, its block and its address.
+    // Node b's route, the same for our programs, its block and its address, the same for our programs.
     assert_eq!(running.network.counters().counts().kernel_writes - writes, 5);
     assert_eq!(kernel.links().len(), 1);
 }
