@@ -40,6 +40,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bpf_abi::service::mark;
 use bpf_abi::{Counter, Endpoint, MARK_SHORTCUT, MARK_UNTRANSLATED, endpoint};
+use flow::Path;
 use maps::{Family, Ipv4, Ipv6, count};
 use neighbour::{Says, link};
 use packet::{Ethernet, Packet, Read, at};
@@ -55,7 +56,6 @@ const ARP: u32 = 0x0806u16.to_be() as u32;
 /// On the node's end of a pod's link, for what the pod sends.
 #[classifier]
 pub fn rip_from_pod(ctx: TcContext) -> i32 {
-    packet::pull(&ctx);
     match protocol(&ctx) {
         IPV4 => ipv4_from_pod(&ctx),
         IPV6 => ipv6_from_pod(&ctx),
@@ -68,7 +68,6 @@ pub fn rip_from_pod(ctx: TcContext) -> i32 {
 /// On the node's end of a pod's link, for what the network stack sends to the pod.
 #[classifier]
 pub fn rip_to_pod(ctx: TcContext) -> i32 {
-    packet::pull(&ctx);
     match protocol(&ctx) {
         IPV4 => learn_to_pod::<Ipv4>(&ctx),
         IPV6 => learn_to_pod::<Ipv6>(&ctx),
@@ -80,7 +79,6 @@ pub fn rip_to_pod(ctx: TcContext) -> i32 {
 /// On links to other nodes, for what comes.
 #[classifier]
 pub fn rip_from_wire(ctx: TcContext) -> i32 {
-    packet::pull(&ctx);
     match protocol(&ctx) {
         IPV4 => from_wire::<Ipv4>(&ctx),
         IPV6 => from_wire::<Ipv6>(&ctx),
@@ -94,7 +92,6 @@ pub fn rip_to_wire(ctx: TcContext) -> i32 {
     // SAFETY: the context is valid as long as the program runs.
     let mark = unsafe { (*ctx.skb.skb).mark };
     if mark & MARK_SHORTCUT == 0 {
-        packet::pull(&ctx);
         match protocol(&ctx) {
             IPV4 => learn_to_wire::<Ipv4>(&ctx, mark),
             IPV6 => learn_to_wire::<Ipv6>(&ctx, mark),
@@ -135,6 +132,9 @@ fn ipv4_from_pod(ctx: &TcContext) -> i32 {
     let Some(packet) = Ipv4::read(ctx) else {
         return drop(Counter::Malformed);
     };
+    if let Some(action) = known_from_pod::<Ipv4>(ctx, &packet) {
+        return action;
+    }
     let Some(own) = sender::<Ipv4>(ctx, &packet) else {
         return drop(Counter::Spoofed);
     };
@@ -149,6 +149,9 @@ fn ipv6_from_pod(ctx: &TcContext) -> i32 {
     let says = neighbour::ipv6_says(ctx, packet.key.protocol);
     if says == Says::AsAnother {
         return drop(Counter::SpoofedNeighbour);
+    }
+    if let Some(action) = known_from_pod::<Ipv6>(ctx, &packet) {
+        return action;
     }
     match sender::<Ipv6>(ctx, &packet) {
         Some(own) => from_pod::<Ipv6>(ctx, &packet, own),
@@ -172,41 +175,53 @@ fn sender<F: Family>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<&'s
     (own.link == link(ctx) && own.mac == ethernet.source).then_some(own)
 }
 
-/// By the shortcut, if all that it's for allows it. Where the way carries less than the pod's link the
-/// network stack lowers the size of segments that a connection begins with.
+/// By the shortcut, if all that it's for allows it.
 #[inline(always)]
 fn from_pod<F: Read + Services + Echo>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoint) -> i32 {
-    let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
-    let quick = packet.plain && packet.talks && to_node;
-    let known = F::endpoint(packet.key.destination);
-    if let Some(to) = known.filter(|to| is_pod(to)) {
-        if quick
-            && to.link != own.link
-            && to.flags & endpoint::SHAPED == 0
-            && way::fits(ctx, packet, to.mtu)
-            && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
-            && let Some(action) = way::into_pod::<F>(ctx, to)
-        {
-            count(Counter::PeerFromPod);
-            return action;
-        }
+    let (source, destination) = (packet.key.source, packet.key.destination);
+    let known = F::endpoint(destination);
+    let to = if let Some(to) = known.filter(|to| is_pod(to)) {
+        let takes = to.link != own.link && to.flags & endpoint::SHAPED == 0;
+        takes.then(|| (flow::here(destination, to), destination))
     } else if known.is_none()
-        && let Some(to) = F::forward(packet.key.destination)
+        && let Some(to) = F::forward(destination)
     {
-        if quick
-            && way::fits(ctx, packet, to.mtu)
-            && !(packet.sizes && to.mtu < own.mtu)
-            && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD)
-            && let Some(action) = way::onto_wire::<F>(ctx, to)
-        {
-            count(Counter::Forwarded);
-            return action;
-        }
+        Some((flow::elsewhere(destination, to), to.gateway))
     } else if let Some(action) = ask::answer::<F>(ctx, packet, is_own(known), || From::Pod) {
         return action;
+    } else {
+        None
+    };
+    if may_hurry(ctx, packet)
+        && let Some((to, gateway)) = to
+    {
+        let from = flow::here(source, own);
+        let path = Path { from, to, gateway };
+        if way::passes(ctx, packet, &path)
+            && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD, &path)
+            && let Some(action) = way::take::<F>(ctx, &path)
+        {
+            return action;
+        }
     }
     count(Counter::StackFromPod);
     NEXT
+}
+
+/// The same, of a conversation that's known with its path.
+#[inline(always)]
+fn known_from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<i32> {
+    if !may_hurry(ctx, packet) {
+        return None;
+    }
+    let path = flow::known::<F>(packet, bpf_abi::flow::FROM_POD)?;
+    // SAFETY: `at` has checked that the header is there.
+    let ethernet = unsafe { &*at::<Ethernet>(ctx, 0)? };
+    let is_own = path.from.link == link(ctx) && path.from.mac == ethernet.source;
+    if !is_own || !way::passes(ctx, packet, &path) {
+        return None;
+    }
+    way::take::<F>(ctx, &path)
 }
 
 #[inline(always)]
@@ -215,37 +230,61 @@ fn from_wire<F: Read + Services + Echo>(ctx: &TcContext) -> i32 {
     let Some(packet) = F::read(ctx) else {
         return NEXT;
     };
-    let (to, from) = (
-        F::endpoint(packet.key.destination),
-        F::endpoint(packet.key.source),
-    );
+    if let Some(action) = known_from_wire::<F>(ctx, &packet) {
+        return action;
+    }
+    let (source, destination) = (packet.key.source, packet.key.destination);
+    let (to, from) = (F::endpoint(destination), F::endpoint(source));
     if from.is_some_and(is_pod) {
         return drop(Counter::SpoofedFromWire);
     }
     let Some(to) = to.filter(|to| is_pod(to)) else {
-        let asker = || match from.is_some() || F::forward(packet.key.source).is_some() {
+        let asker = || match from.is_some() || F::forward(source).is_some() {
             true => From::Cluster,
             false => From::Outside,
         };
         return ask::answer::<F>(ctx, &packet, is_own(to), asker).unwrap_or(NEXT);
     };
-    let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
-    if packet.plain
-        && packet.talks
-        && to_node
+    if may_hurry(ctx, &packet)
         && to.flags & endpoint::SHAPED == 0
-        && way::fits(ctx, &packet, to.mtu)
-        && let Some(from) = F::forward(packet.key.source)
+        && let Some(from) = F::forward(source)
         && from.link == link(ctx)
-        && !(packet.sizes && from.mtu < to.mtu)
-        && flow::allows::<F>(&packet, bpf_abi::flow::FROM_WIRE)
-        && let Some(action) = way::into_pod::<F>(ctx, to)
     {
-        count(Counter::PeerFromWire);
-        return action;
+        let path = Path {
+            from: flow::elsewhere(source, from),
+            to: flow::here(destination, to),
+            gateway: from.gateway,
+        };
+        if way::passes(ctx, &packet, &path)
+            && flow::allows::<F>(&packet, bpf_abi::flow::FROM_WIRE, &path)
+            && let Some(action) = way::take::<F>(ctx, &path)
+        {
+            return action;
+        }
     }
     count(Counter::StackFromWire);
     NEXT
+}
+
+/// The same, of a conversation that's known with its path.
+#[inline(always)]
+fn known_from_wire<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<i32> {
+    if !may_hurry(ctx, packet) {
+        return None;
+    }
+    let path = flow::known::<F>(packet, bpf_abi::flow::FROM_WIRE)?;
+    if path.from.link != link(ctx) || !way::passes(ctx, packet, &path) {
+        return None;
+    }
+    way::take::<F>(ctx, &path)
+}
+
+/// Whether the packet itself needs nothing of the network stack.
+#[inline(always)]
+fn may_hurry<A>(ctx: &TcContext, packet: &Packet<A>) -> bool {
+    // SAFETY: the context is valid as long as the program runs.
+    let to_node = unsafe { (*ctx.skb.skb).pkt_type } == 0;
+    packet.plain && packet.talks && to_node
 }
 
 /// Whether an address is a pod's, not a node's.

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key as Prefix;
-use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use bpf_abi::{Counter, Endpoint, Flow, FlowKey, Forward, V4, V6, size};
 
 // Not set aside beforehand: an entry that is removed stays what it was for whoever reads it.
@@ -16,15 +16,25 @@ static FORWARDS4: LpmTrie<V4, Forward<V4>> = LpmTrie::with_max_entries(size::FOR
 #[map(name = "forwards6")]
 static FORWARDS6: LpmTrie<V6, Forward<V6>> = LpmTrie::with_max_entries(size::FORWARDS, 0);
 #[map(name = "flows4")]
-static FLOWS4: LruHashMap<FlowKey<V4>, Flow> = LruHashMap::with_max_entries(size::FLOWS, 0);
+static FLOWS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(size::FLOWS, 0);
 #[map(name = "flows6")]
-static FLOWS6: LruHashMap<FlowKey<V6>, Flow> = LruHashMap::with_max_entries(size::FLOWS, 0);
+static FLOWS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(size::FLOWS, 0);
 #[map(name = "openings4")]
-static OPENINGS4: LruHashMap<FlowKey<V4>, u32> = LruHashMap::with_max_entries(size::OPENINGS, 0);
+static OPENINGS4: LruHashMap<FlowKey<V4>, u16> = LruHashMap::with_max_entries(size::OPENINGS, 0);
 #[map(name = "openings6")]
-static OPENINGS6: LruHashMap<FlowKey<V6>, u32> = LruHashMap::with_max_entries(size::OPENINGS, 0);
+static OPENINGS6: LruHashMap<FlowKey<V6>, u16> = LruHashMap::with_max_entries(size::OPENINGS, 0);
 #[map(name = "counters")]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+/// Changes with every change of endpoints and forwards; never zero.
+#[map(name = "generation")]
+static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The generation of the endpoints and forwards.
+#[inline(always)]
+pub fn generation() -> u32 {
+    GENERATION.get(0).copied().unwrap_or(0)
+}
 
 /// Counts one packet.
 #[inline(always)]
@@ -49,14 +59,17 @@ pub trait Family {
     fn endpoint(address: Self::Address) -> Option<&'static Endpoint>;
     /// The way to the other node's pod that has the address.
     fn forward(address: Self::Address) -> Option<&'static Forward<Self::Address>>;
-    /// What is known of a direction of a conversation.
-    fn way(key: &FlowKey<Self::Address>) -> Option<u32>;
-    /// Keeps the way of a direction of a conversation.
-    fn set_way(key: &FlowKey<Self::Address>, way: u32);
+    /// Which of two addresses comes first, in an order that both ends of a conversation agree on.
+    fn is_before(one: Self::Address, other: Self::Address) -> bool;
+    /// What is known of a conversation. It may be another one's by the time it's read: a table that is
+    /// full gives its entries away.
+    fn flow(key: &FlowKey<Self::Address>) -> Option<&'static Flow<Self::Address>>;
+    /// Keeps what is known of a conversation.
+    fn keep(key: &FlowKey<Self::Address>, flow: &Flow<Self::Address>);
     /// The way of the direction that began, if its answer is awaited.
-    fn opening(answer: &FlowKey<Self::Address>) -> Option<u32>;
+    fn opening(answer: &FlowKey<Self::Address>) -> Option<u16>;
     /// Awaits an answer.
-    fn open(answer: &FlowKey<Self::Address>, way: u32);
+    fn open(answer: &FlowKey<Self::Address>, way: u16);
     /// Awaits no answer any more.
     fn close(answer: &FlowKey<Self::Address>);
     /// The next hop, as the kernel takes it.
@@ -69,7 +82,7 @@ pub struct Ipv4;
 pub struct Ipv6;
 
 macro_rules! family {
-    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr,
+    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr, $before:expr,
      $endpoints:ident, $forwards:ident, $flows:ident, $openings:ident) => {
         impl Family for $family {
             type Address = $address;
@@ -88,25 +101,30 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn way(key: &FlowKey<$address>) -> Option<u32> {
-                // SAFETY: read once and whole; an entry that was just evicted is stale by one packet.
-                unsafe { $flows.get_ptr(key).map(|flow| (*flow).way) }
+            fn is_before(one: $address, other: $address) -> bool {
+                $before(one, other)
             }
 
             #[inline(always)]
-            fn set_way(key: &FlowKey<$address>, way: u32) {
+            fn flow(key: &FlowKey<$address>) -> Option<&'static Flow<$address>> {
+                // SAFETY: the memory stays the table's.
+                unsafe { $flows.get_ptr(key).map(|flow| &*flow) }
+            }
+
+            #[inline(always)]
+            fn keep(key: &FlowKey<$address>, flow: &Flow<$address>) {
                 // A full table evicts; what isn't kept takes the stack.
-                let _ = $flows.insert(key, Flow { way, epoch: 0 }, 0);
+                let _ = $flows.insert(key, flow, 0);
             }
 
             #[inline(always)]
-            fn opening(answer: &FlowKey<$address>) -> Option<u32> {
-                // SAFETY: as above.
+            fn opening(answer: &FlowKey<$address>) -> Option<u16> {
+                // SAFETY: read once and whole; an entry that was just evicted is stale by one packet.
                 unsafe { $openings.get_ptr(answer).map(|way| *way) }
             }
 
             #[inline(always)]
-            fn open(answer: &FlowKey<$address>, way: u32) {
+            fn open(answer: &FlowKey<$address>, way: u16) {
                 let _ = $openings.insert(answer, way, 0);
             }
 
@@ -123,6 +141,16 @@ macro_rules! family {
     };
 }
 
+#[inline(always)]
+fn words_before(one: V6, other: V6) -> bool {
+    for word in 0..3 {
+        if one[word] != other[word] {
+            return one[word] < other[word];
+        }
+    }
+    one[3] < other[3]
+}
+
 family!(
     Ipv4,
     V4,
@@ -130,6 +158,7 @@ family!(
     20,
     32,
     |v4| [v4, 0, 0, 0],
+    |one, other| one < other,
     ENDPOINTS4,
     FORWARDS4,
     FLOWS4,
@@ -142,6 +171,7 @@ family!(
     40,
     128,
     |v6| v6,
+    words_before,
     ENDPOINTS6,
     FORWARDS6,
     FLOWS6,

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::TcContext;
 
 use crate::maps::{Family, Ipv4, Ipv6};
-use crate::packet::{ETHERNET, Ethernet, HOP_BY_HOP, ICMPV6, at};
+use crate::packet::{ETHERNET, Ethernet, HOP_BY_HOP, ICMPV6, at, pull};
 
 /// ARP for IPv4 on Ethernet, from the kind of hardware on.
 #[repr(C)]
@@ -21,6 +21,7 @@ struct Arp {
 #[inline(always)]
 pub fn arp_is_own(ctx: &TcContext) -> bool {
     const ETHERNET_IPV4: [u16; 2] = [1u16.to_be(), 0x0800u16.to_be()];
+    pull(ctx, ETHERNET + size_of::<Arp>());
     let (Some(ethernet), Some(arp)) = (at::<Ethernet>(ctx, 0), at::<Arp>(ctx, ETHERNET)) else {
         return false;
     };

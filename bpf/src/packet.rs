@@ -7,8 +7,6 @@ use crate::maps::{Family, Ipv4, Ipv6};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
-/// The headers that decisions are made of: Ethernet, IPv6, TCP.
-const MOST_HEADERS: u32 = 74;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -103,6 +101,16 @@ pub struct Packet<A> {
 }
 
 impl<A: Copy> Packet<A> {
+    /// The conversation's key, and whether it's of the other direction.
+    #[inline(always)]
+    pub fn conversation<F: Family<Address = A>>(&self) -> (FlowKey<A>, bool) {
+        if F::is_before(self.key.destination, self.key.source) {
+            (self.answer(), true)
+        } else {
+            (self.key, false)
+        }
+    }
+
     /// The direction of what comes back.
     #[inline(always)]
     pub fn answer(&self) -> FlowKey<A> {
@@ -118,16 +126,22 @@ impl<A: Copy> Packet<A> {
 
 /// A family whose packets can be read.
 pub trait Read: Family {
+    /// The headers that decisions are made of: Ethernet's, the family's, TCP's without options.
+    const HEADERS: usize = ETHERNET + Self::HEADER as usize + size_of::<TcpHeader>();
+
     /// The packet, if it has the headers that it must have.
     fn read(ctx: &TcContext) -> Option<Packet<Self::Address>>;
     /// Takes one hop off; the packet has more than one.
     fn take_hop(ctx: &TcContext) -> Option<()>;
 }
 
-/// Makes the headers readable, where they aren't.
+/// Makes the first `wanted` bytes readable, as far as there are so many.
+///
+/// Ask for no more than is read: TCP keeps its headers apart from what they carry, and to join them
+/// the kernel copies the packet.
 #[inline(always)]
-pub fn pull(ctx: &TcContext) {
-    let wanted = ctx.len().min(MOST_HEADERS);
+pub fn pull(ctx: &TcContext, wanted: usize) {
+    let wanted = ctx.len().min(wanted as u32);
     if ctx.data() + wanted as usize > ctx.data_end() {
         // If it fails, reading does.
         let _ = ctx.pull_data(wanted);
@@ -150,6 +164,7 @@ impl Read for Ipv4 {
         const WITHOUT_OPTIONS: u8 = 0x45;
         const LATER: u16 = 0x1fffu16.to_be();
         const CUT: u16 = 0x3fffu16.to_be();
+        pull(ctx, Self::HEADERS);
         // SAFETY: `at` has checked that the header is there.
         let ip = unsafe { &*at::<Ipv4Header>(ctx, ETHERNET)? };
         if ip.version_length & 0xf0 != 0x40 {
@@ -189,6 +204,7 @@ impl Read for Ipv4 {
 impl Read for Ipv6 {
     #[inline(always)]
     fn read(ctx: &TcContext) -> Option<Packet<[u32; 4]>> {
+        pull(ctx, Self::HEADERS);
         // SAFETY: `at` has checked that the header is there.
         let ip = unsafe { &*at::<Ipv6Header>(ctx, ETHERNET)? };
         if ip.version & 0xf0 != 0x60 {

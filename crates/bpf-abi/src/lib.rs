@@ -69,9 +69,9 @@ pub mod size {
     /// Blocks of other nodes' pods, one family: Kubernetes' limit is 5,000 nodes, and a node may have
     /// more than one block.
     pub const FORWARDS: u32 = 16_384;
-    /// Conversations in both directions, one family. What is evicted takes the network stack until it
-    /// is learned again. The kernel sets the memory aside at once: 6 MiB for IPv4, 7 for IPv6.
-    pub const FLOWS: u32 = 65_536;
+    /// Conversations, one family. What is evicted takes the network stack until it is learned again. The
+    /// kernel sets the memory aside at once: 4 MiB for IPv4, 6 for IPv6.
+    pub const FLOWS: u32 = 32_768;
     /// Conversations that began and weren't answered yet: kept apart, so that a flood of beginnings
     /// evicts nothing else.
     pub const OPENINGS: u32 = 16_384;
@@ -160,24 +160,60 @@ pub struct FlowKey<A> {
     pub zero: [u8; 3],
 }
 
-/// What becomes of one direction of a conversation.
+/// A conversation. Its key is of the direction whose sender has the lower address, as numbers in
+/// memory: both directions find it.
+///
+/// What is known of its ends is a copy, good for as long as nothing has changed in the tables it's
+/// from; then it's made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct Flow {
-    /// One of [`flow`]'s.
-    pub way: u32,
-    /// The version of the policies that allowed it; nothing decides by it yet.
-    pub epoch: u32,
+pub struct Flow<A> {
+    /// What becomes of the key's direction, and of the other: [`flow`]'s.
+    pub ways: [u16; 2],
+    /// The tables' generation that the rest is of.
+    pub generation: u32,
+    /// Whoever has the key's source address, and the other.
+    pub ends: [End<A>; 2],
+    /// The next hop to the end on another node, if one is.
+    pub gateway: A,
 }
 
-/// Values of [`Flow::way`].
+/// One end of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct End<A> {
+    /// Its address.
+    pub address: A,
+    /// The link that leads to it.
+    pub link: u32,
+    /// Largest packet that passes.
+    pub mtu: u32,
+    /// The Ethernet address of a pod of this node's end: [`mac`].
+    pub mac: [u16; 3],
+    /// [`end`]'s.
+    pub place: u16,
+}
+
+/// Values of [`End::place`].
+pub mod end {
+    /// Nothing is known.
+    pub const UNKNOWN: u16 = 0;
+    /// On this node.
+    pub const HERE: u16 = 1;
+    /// On this node, and what it receives is shaped: no shortcut leads there.
+    pub const SHAPED: u16 = 2;
+    /// On another node.
+    pub const ELSEWHERE: u16 = 3;
+}
+
+/// Values of [`Flow::ways`].
 pub mod flow {
     /// By the network stack: some node translates it.
-    pub const STACK: u32 = 1;
+    pub const STACK: u16 = 1;
     /// By the shortcut; a pod of this node sends it.
-    pub const FROM_POD: u32 = 2;
+    pub const FROM_POD: u16 = 2;
     /// By the shortcut; a pod of another node sends it.
-    pub const FROM_WIRE: u32 = 3;
+    pub const FROM_WIRE: u16 = 3;
 }
 
 /// What is counted: indexes of the map of counters.

@@ -1,5 +1,5 @@
 //! What pod-to-pod traffic costs beside plain routing: `cargo run --release --example pod_paths --
-//! [ROUNDS]`. Two clusters of two nodes side by side, alike but that one has neither our programs nor
+//! [ROUNDS [WHAT]]`, as in `15 "IPv4 on one node"`. Two clusters of two nodes side by side, alike but that one has neither our programs nor
 //! our nftables table; both are measured in turns. Makes its own namespaces and removes them.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ async fn main() -> Result<()> {
         .map_or(Ok(15), |text| text.parse())
         .context("ROUNDS is a number")?;
     let clusters = [Cluster::new(false).await?, Cluster::new(true).await?];
+    let only = std::env::args().nth(2).unwrap_or_default();
     for (path, server) in [("on one node", 1), ("across nodes", 2)] {
         for version in ["IPv4", "IPv6"] {
             for (what, measure) in [
@@ -33,6 +34,9 @@ async fn main() -> Result<()> {
                 ("connection per request", fresh),
                 ("datagrams", datagrams),
             ] {
+                if !format!("{version} {path}, {what}").contains(&only) {
+                    continue;
+                }
                 let mut times = [Vec::new(), Vec::new()];
                 for _ in 0..rounds {
                     for (cluster, times) in clusters.iter().zip(&mut times) {

@@ -26,7 +26,7 @@ const LINKS: [&str; 4] = [
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 27] = [
+const MAPS: [&str; 28] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
@@ -35,6 +35,7 @@ const MAPS: [&str; 27] = [
     "flows6",
     "openings4",
     "openings6",
+    "generation",
     "counters",
     "frontends4",
     "frontends6",
@@ -187,9 +188,11 @@ fn keep_maps(old: &Path, new: &Path, object: &[u8]) -> Result<()> {
 
 fn info(map: Map) -> Result<MapInfo, MapError> {
     match map {
-        Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data) | Map::PerCpuArray(data) => {
-            data.info()
-        }
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data) => data.info(),
         _ => unreachable!("the object has no others"),
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key as Prefix, LpmTrie};
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use bpf_abi::{Counter, V4, V6, endpoint, mac};
 use ipnet::IpNet;
 use model::MacAddr;
@@ -30,11 +30,13 @@ unsafe impl Pod for Shared<bpf_abi::FlowKey<V4>> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<bpf_abi::FlowKey<V6>> {}
 // SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::Flow> {}
+unsafe impl Pod for Shared<bpf_abi::Flow<V4>> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<bpf_abi::Flow<V6>> {}
 
 type Endpoints<A> = HashMap<MapData, A, Shared<bpf_abi::Endpoint>>;
-type Flows<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, Shared<bpf_abi::Flow>>;
-type Openings<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, u32>;
+type Flows<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, Shared<bpf_abi::Flow<A>>>;
+type Openings<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, u16>;
 type Forwards<A> = LpmTrie<MapData, A, Shared<bpf_abi::Forward<A>>>;
 
 /// What tells a node's address from a pod's.
@@ -50,13 +52,14 @@ pub(super) struct Tables {
     flows6: Flows<V6>,
     openings4: Openings<V4>,
     openings6: Openings<V6>,
+    generation: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
 }
 
 impl Tables {
     /// Takes them from the loaded or pinned ones.
     pub(super) fn new(mut maps: Maps) -> Result<Tables> {
-        Ok(Tables {
+        let mut tables = Tables {
             endpoints4: maps.take("endpoints4")?,
             endpoints6: maps.take("endpoints6")?,
             forwards4: maps.take("forwards4")?,
@@ -65,8 +68,22 @@ impl Tables {
             flows6: maps.take("flows6")?,
             openings4: maps.take("openings4")?,
             openings6: maps.take("openings6")?,
+            generation: maps.take("generation")?,
             counters: maps.take("counters")?,
-        })
+        };
+        // Whoever had them before may have been ended between a change and this.
+        tables.renew()?;
+        Ok(tables)
+    }
+
+    /// Has the programs find paths anew that they know: something has changed.
+    fn renew(&mut self) -> Result<()> {
+        let now = self.generation.get(&0, 0);
+        let now = now.map_err(failed("read the tables' generation"))?;
+        // Zero is none.
+        let next = now.wrapping_add(1).max(1);
+        let set = self.generation.set(0, next, 0);
+        set.map_err(failed("write the tables' generation"))
     }
 
     /// Everything that is in them. `names` are those of the links by index; what refers to a link
@@ -136,15 +153,18 @@ impl Tables {
             IpAddr::V4(address) => self.endpoints4.insert(key4(address), value, 0),
             IpAddr::V6(address) => self.endpoints6.insert(key6(address), value, 0),
         };
-        put.map_err(failed("write an endpoint"))
+        put.map_err(failed("write an endpoint"))?;
+        self.renew()
     }
 
     /// Removes a pod's address; false if it isn't there, or is another pod's by now.
     pub(super) fn remove_endpoint(&mut self, endpoint: &Endpoint) -> Result<bool> {
-        match endpoint.address {
+        let removed = match endpoint.address {
             IpAddr::V4(address) => remove_if(&mut self.endpoints4, key4(address), endpoint),
             IpAddr::V6(address) => remove_if(&mut self.endpoints6, key6(address), endpoint),
-        }
+        }?;
+        self.renew()?;
+        Ok(removed)
     }
 
     /// Writes a node's address, over whatever is there.
@@ -187,7 +207,8 @@ impl Tables {
             // A next hop of the other family is the network stack's to know.
             _ => return Ok(()),
         };
-        put.map_err(failed("write a forward"))
+        put.map_err(failed("write a forward"))?;
+        self.renew()
     }
 
     /// Removes the way to a block; false if it isn't there.
@@ -197,7 +218,9 @@ impl Tables {
             IpAddr::V4(block) => self.forwards4.remove(&Prefix::new(length, key4(block))),
             IpAddr::V6(block) => self.forwards6.remove(&Prefix::new(length, key6(block))),
         };
-        was_there(removed).map_err(failed("remove a forward"))
+        let removed = was_there(removed).map_err(failed("remove a forward"))?;
+        self.renew()?;
+        Ok(removed)
     }
 
     /// Forgets all conversations; says how many there were.
@@ -304,7 +327,9 @@ mod tests {
         assert_eq!(size_of::<bpf_abi::Forward<V6>>(), 4 + 4 + 16);
         assert_eq!(size_of::<bpf_abi::FlowKey<V4>>(), 4 + 4 + 2 + 2 + 1 + 3);
         assert_eq!(size_of::<bpf_abi::FlowKey<V6>>(), 16 + 16 + 2 + 2 + 1 + 3);
-        assert_eq!(size_of::<bpf_abi::Flow>(), 4 + 4);
+        let ends = |address: usize| 2 * (address + 4 + 4 + 6 + 2);
+        assert_eq!(size_of::<bpf_abi::Flow<V4>>(), 2 + 2 + 4 + ends(4) + 4);
+        assert_eq!(size_of::<bpf_abi::Flow<V6>>(), 2 + 2 + 4 + ends(16) + 16);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod frames;
 mod hooks;
 mod host_ports;
 mod ipv6;
+mod known;
 mod limits;
 mod malformed;
 mod mtu;
