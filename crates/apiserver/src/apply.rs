@@ -5,17 +5,16 @@ use http::StatusCode;
 use patch::apply::{self, ApplyError, Managers};
 use serde_json::Value;
 
-use crate::auth::authorize::{self, Action};
 use crate::call::Call;
 use crate::document::Document;
 use crate::input::{self, FieldValidation};
 use crate::managed::{self, Writer};
-use crate::object::{self, api_version, text};
+use crate::object::{self, text};
 use crate::reply::{Request, Response};
 use crate::server::ApiServer;
 use crate::status::Failure;
 use crate::update::{self, Change, Part, Target};
-use crate::{create, delete, resource};
+use crate::{create, resource};
 
 pub(crate) const MEDIA_TYPE: &str = "application/apply-patch+yaml";
 const OPTIONS: &str = "PatchOptions";
@@ -63,18 +62,18 @@ impl Configuration {
 
     /// Checks that the configuration is one of the call's kind.
     fn check(&self, call: &Call) -> Result<(), Failure> {
-        let (found, expected) = (text(&self.object, "/apiVersion"), api_version(call.kind));
+        let (found, expected) = (text(&self.object, "/apiVersion"), call.kind.api_version());
         if found != expected {
             return Err(Failure::bad_request(format!(
                 "Incorrect version specified in apply patch. Specified patch version: {found}, expected: {expected}"
             )));
         }
         match text(&self.object, "/kind") {
-            kind if kind == call.kind.kind => {}
+            kind if kind == call.kind.kind() => {}
             kind => {
                 return Err(Failure::bad_request(format!(
                     "the kind in the data ({kind}) does not match the expected kind ({})",
-                    call.kind.kind
+                    call.kind.kind()
                 )));
             }
         }
@@ -85,9 +84,11 @@ impl Configuration {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
         update::check_name(call.name()?, call.namespace.as_deref(), &self.object)?;
-        let decoded =
-            (call.kind.decode)(&self.object).map_err(|error| self.mistyped(call, &[error.message]))?;
-        let shape = managed::shape(call.kind);
+        let decoded = call
+            .kind
+            .decode(&self.object)
+            .map_err(|error| self.mistyped(call, &[error.message]))?;
+        let shape = managed::shape(&call.kind);
         let unknown = decoded.unknown.iter().map(|path| {
             let path = apply::spell(shape, &self.object, path);
             format!("{path}: field not declared in schema")
@@ -105,7 +106,7 @@ impl Configuration {
         writer: &Writer<'_>,
         live: Option<&Value>,
     ) -> Result<(Value, Managers), Failure> {
-        let shape = managed::shape(call.kind);
+        let shape = managed::shape(&call.kind);
         let mut live = live.cloned();
         let managers = live.as_mut().map(managed::take).unwrap_or_default();
         let applied = writer
@@ -119,7 +120,7 @@ impl Configuration {
 
     /// Kubernetes answers this mistake of a client with 500 and no reason; clients know it by its words.
     pub(crate) fn mistyped(&self, call: &Call, mistakes: &[String]) -> Failure {
-        let (kind, group) = (call.kind, call.kind.group);
+        let (kind, group) = (&call.kind, call.kind.group());
         let what = match mistakes {
             [mistake] => mistake.clone(),
             mistakes => format!("errors:\n  {}", mistakes.join("\n  ")),
@@ -128,8 +129,8 @@ impl Configuration {
             "failed to create typed patch object ({}/{}; {group}/{}, Kind={}): {what}",
             text(&self.object, "/metadata/namespace"),
             text(&self.object, "/metadata/name"),
-            kind.version,
-            kind.kind
+            kind.version(),
+            kind.kind()
         );
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
     }
@@ -181,7 +182,7 @@ pub(crate) async fn change(
     update::update(server, target, |current| {
         let (mut object, managers) = configuration.apply(call, &target.writer(), Some(current))?;
         insist(&configuration.object, &mut object);
-        let object = input::typed(call.kind, Document::plain(object))?.object;
+        let object = input::typed(&call.kind, Document::plain(object))?.object;
         Ok(Change::Applied(object, managers))
     })
     .await
@@ -204,22 +205,9 @@ async fn create(
     writer: &Writer<'_>,
     configuration: &Configuration,
 ) -> Result<Bytes, Failure> {
-    let action = Action {
-        verb: "create",
-        group: call.kind.group,
-        resource: call.kind.plural,
-        namespace: call.namespace.as_deref().unwrap_or_default(),
-        name: call.name()?,
-        ..Action::default()
-    };
-    authorize::check(server, &call.identity, &action)?;
-    // Who knows the object's uid means one that was there before.
-    let uid = text(&configuration.object, "/metadata/uid");
-    if !uid.is_empty() {
-        return Err(delete::uid_conflict(call.subject(), uid, ""));
-    }
+    create::check_named(server, call, &configuration.object)?;
     let (object, managers) = configuration.apply(call, writer, None)?;
-    let mut object = input::typed(call.kind, Document::plain(object))?.object;
+    let mut object = input::typed(&call.kind, Document::plain(object))?.object;
     object::metadata(&mut object).insert("name".into(), call.name()?.into());
     create::create_applied(server, call, object, managers).await
 }

@@ -11,7 +11,7 @@ use crate::status::{Failure, Subject};
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) identity: Identity,
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: Kind,
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
@@ -24,10 +24,10 @@ pub(crate) struct Call {
 
 impl Call {
     /// The server's own wish about a kind.
-    pub(crate) fn of_server(kind: &'static Kind, namespace: Option<&str>) -> Call {
+    pub(crate) fn of_server(kind: &Kind, namespace: Option<&str>) -> Call {
         Call {
             identity: Identity::server(),
-            kind,
+            kind: kind.clone(),
             namespace: namespace.map(str::to_owned),
             name: None,
             subresource: None,
@@ -44,6 +44,6 @@ impl Call {
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject::of(self.kind, self.name.as_deref().unwrap_or_default())
+        Subject::of(&self.kind, self.name.as_deref().unwrap_or_default())
     }
 }

@@ -15,7 +15,7 @@ use crate::object::{self, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
 use crate::update::Part;
-use crate::{delete, services};
+use crate::{definitions, delete, services};
 
 /// How long a name made from `generateName` may be.
 const MAX_GENERATED: usize = 63;
@@ -45,7 +45,7 @@ async fn create_owned(
     mut object: Value,
     managers: Option<&Managers>,
 ) -> Result<Bytes, Failure> {
-    let kind = call.kind;
+    let kind = &call.kind;
     check_place(call, &object)?;
     strip(kind, &mut object);
     let generated = text(&object, "/metadata/name").is_empty();
@@ -53,7 +53,7 @@ async fn create_owned(
     let metadata = object::metadata(&mut object);
     metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".into(), object::now().into());
-    if kind.generation != kinds::Generation::None {
+    if kind.generation() != kinds::Generation::None {
         metadata.insert("generation".into(), 1.into());
     }
     if let Some(namespace) = &call.namespace {
@@ -74,7 +74,7 @@ async fn create_owned(
 /// Whether a PUT creates what isn't there: Kubernetes settled that kind by kind.
 pub(crate) fn may_be_put(kind: &Kind) -> bool {
     matches!(
-        (kind.group, kind.plural),
+        (kind.group(), kind.plural()),
         ("", "endpoints" | "events" | "limitranges" | "services")
             | ("coordination.k8s.io", "leases")
             | ("node.k8s.io", "runtimeclasses")
@@ -85,22 +85,27 @@ pub(crate) fn may_be_put(kind: &Kind) -> bool {
     )
 }
 
-/// Creates what a PUT didn't find.
-pub(crate) async fn put(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+/// Whether a request that names an object which isn't there may create it.
+pub(crate) fn check_named(server: &ApiServer, call: &Call, object: &Value) -> Result<(), Failure> {
     let action = Action {
         verb: "create",
-        group: call.kind.group,
-        resource: call.kind.plural,
+        group: call.kind.group(),
+        resource: call.kind.plural(),
         namespace: call.namespace.as_deref().unwrap_or_default(),
         name: call.name()?,
         ..Action::default()
     };
     authorize::check(server, &call.identity, &action)?;
     // Who knows the object's uid means one that was there before.
-    let uid = text(&object, "/metadata/uid");
-    if !uid.is_empty() {
-        return Err(delete::uid_conflict(call.subject(), uid, ""));
+    match text(object, "/metadata/uid") {
+        "" => Ok(()),
+        uid => Err(delete::uid_conflict(call.subject(), uid, "")),
     }
+}
+
+/// Creates what a PUT didn't find.
+pub(crate) async fn put(server: &ApiServer, call: &Call, mut object: Value) -> Result<Bytes, Failure> {
+    check_named(server, call, &object)?;
     let metadata = object::metadata(&mut object);
     metadata.insert("name".into(), call.name()?.into());
     metadata.remove("resourceVersion");
@@ -113,20 +118,22 @@ async fn create_named(
     mut object: Value,
     managers: Option<&Managers>,
 ) -> Result<Bytes, Failure> {
-    let kind = call.kind;
+    let kind = &call.kind;
     let name = text(&object, "/metadata/name").to_owned();
     if let Some(namespace) = &call.namespace {
         check_namespace(server, Subject::of(kind, &name), namespace)?;
     }
-    (kind.default)(&mut object);
-    (kind.prepare)(&mut object, None);
-    if std::ptr::eq(kind, server.pods()) {
+    kind.default(&mut object);
+    kind.prepare(&mut object, None);
+    let _turn = definitions::turn(server, kind).await;
+    definitions::settle(server, kind, &mut object)?;
+    if kind.is("", "pods") {
         accounts::admit(server, &mut object).await?;
     }
     restriction::create(server, &call.identity, kind, &object)?;
     let errors = kind.validate(&object, None);
     if !errors.is_empty() {
-        return Err(Failure::invalid(kind.kind, kind.group, &name, &errors));
+        return Err(Failure::invalid(kind.kind(), kind.group(), &name, &errors));
     }
     rbac::check_escalation(server, &call.identity, kind, None, &object)?;
     if name.is_empty() || name.contains('/') {
@@ -146,12 +153,12 @@ async fn create_named(
         if call.dry_run {
             return match exists()? {
                 true => Err(Failure::already_exists(subject)),
-                false => Ok(object.to_string().into()),
+                false => Ok(object::unstored(kind, object)),
             };
         }
         let mut writes = vec![Write::Create {
             key: key.clone(),
-            value: object::encode(&object),
+            value: object::encode(kind, object),
         }];
         writes.extend(claims);
         match server.store.write(writes).await {
@@ -168,14 +175,14 @@ async fn create_named(
 /// Notes who owns the new object's fields: who creates it, unless it is known better.
 fn own(call: &Call, object: &mut Value, managers: Option<&Managers>) {
     let writer = Writer {
-        kind: call.kind,
+        kind: &call.kind,
         part: Part::Main,
         manager: &call.manager,
         subresource: "",
     };
     let managers = managers
         .cloned()
-        .unwrap_or_else(|| writer.author(|author| apply::create(managed::shape(call.kind), object, author)));
+        .unwrap_or_else(|| writer.author(|author| apply::create(managed::shape(&call.kind), object, author)));
     managed::put(object, &managers);
 }
 
@@ -187,7 +194,7 @@ fn check_place(call: &Call, object: &Value) -> Result<(), Failure> {
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    if call.kind.namespaced && call.namespace.is_none() {
+    if call.kind.namespaced() && call.namespace.is_none() {
         return Err(Failure::bad_request(
             "an empty namespace may not be set during creation",
         ));
@@ -214,7 +221,7 @@ fn strip(kind: &Kind, object: &mut Value) {
         metadata.remove(field);
     }
     // A kubelet registers its node with what it has seen of it.
-    if kind.status && kind.plural != "nodes" {
+    if kind.has_status() && kind.plural() != "nodes" {
         object::assign(object, "status", None);
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kinds::Kind;
 use serde_json::{Value, json};
 
+use crate::definitions;
 use crate::object::{self, list, text};
 use crate::path::Query;
 use crate::server::ApiServer;
@@ -116,17 +117,18 @@ impl Outcome {
 /// Deletes one object.
 pub(crate) async fn delete(
     server: &ApiServer,
-    kind: &'static Kind,
+    kind: &Kind,
     namespace: Option<&str>,
     name: &str,
     options: &Options,
 ) -> Result<Outcome, Failure> {
     let subject = Subject::of(kind, name);
     let key = object::key(kind, namespace, name);
+    let _turn = definitions::turn(server, kind).await;
     for _ in 0..TRIES {
         let entry = server.store.get(&key)?;
         let entry = entry.ok_or_else(|| Failure::not_found(subject))?;
-        let current = object::parse(&entry.value)?;
+        let current = object::read(kind, &entry.value)?;
         check_preconditions(subject, &current, options)?;
         let (value, gone) = match plan(kind, &current, options, jiff::Timestamp::now()) {
             Plan::Keep => return Ok(Outcome::Marked(entry.value)),
@@ -134,14 +136,14 @@ pub(crate) async fn delete(
             Plan::Remove(object) => (object, true),
         };
         if options.dry_run {
-            let bytes = value.to_string().into();
+            let bytes = object::unstored(kind, value);
             return Ok(if gone {
                 Outcome::Gone(bytes)
             } else {
                 Outcome::Marked(bytes)
             });
         }
-        let mut writes = vec![update::write(key.clone(), &value, entry.revision, gone)];
+        let mut writes = vec![update::write(kind, key.clone(), value, entry.revision, gone)];
         if gone {
             writes.extend(services::release(server, kind, &current)?);
         }
@@ -192,6 +194,7 @@ enum Plan {
 
 fn plan(kind: &Kind, current: &Value, options: &Options, now: jiff::Timestamp) -> Plan {
     let mut object = current.clone();
+    definitions::hold(kind, &mut object);
     set_propagation(&mut object, options.propagation);
     let grace = grace(kind, current, options.grace);
     if grace == 0 && !is_held(kind, &object) {
@@ -210,7 +213,7 @@ fn plan(kind: &Kind, current: &Value, options: &Options, now: jiff::Timestamp) -
         let metadata = object::metadata(&mut object);
         metadata.insert("deletionTimestamp".into(), time.into());
         metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
-        if first && kind.generation != kinds::Generation::None {
+        if first && kind.generation() != kinds::Generation::None {
             next_generation(&mut object);
         }
     }
@@ -226,7 +229,7 @@ fn plan(kind: &Kind, current: &Value, options: &Options, now: jiff::Timestamp) -
 
 /// How long the object may go on: only pods on a node have a grace period.
 fn grace(kind: &Kind, object: &Value, asked: Option<i64>) -> i64 {
-    let runs = (kind.group, kind.plural) == ("", "pods")
+    let runs = (kind.group(), kind.plural()) == ("", "pods")
         && !text(object, "/spec/nodeName").is_empty()
         && !matches!(text(object, "/status/phase"), "Succeeded" | "Failed");
     if !runs {
@@ -266,7 +269,7 @@ fn is_held(kind: &Kind, object: &Value) -> bool {
 }
 
 fn is_namespace(kind: &Kind) -> bool {
-    (kind.group, kind.plural) == ("", "namespaces")
+    (kind.group(), kind.plural()) == ("", "namespaces")
 }
 
 /// Whether an update has taken away the last thing that an object being deleted waited for.

@@ -17,51 +17,51 @@ const VERBS: [&str; 8] = [
 ];
 
 /// A resource as discovery shows it, stored or not.
-struct Resource {
-    group: &'static str,
-    version: &'static str,
-    plural: &'static str,
-    singular: &'static str,
-    kind: &'static str,
+struct Resource<'a> {
+    group: &'a str,
+    version: &'a str,
+    plural: &'a str,
+    singular: &'a str,
+    kind: &'a str,
     namespaced: bool,
     verbs: &'static [&'static str],
-    short_names: &'static [&'static str],
-    categories: &'static [&'static str],
-    subresources: Vec<Subresource>,
+    short_names: Vec<&'a str>,
+    categories: Vec<&'a str>,
+    subresources: Vec<Subresource<'a>>,
 }
 
-struct Subresource {
+struct Subresource<'a> {
     name: &'static str,
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
+    group: &'a str,
+    version: &'a str,
+    kind: &'a str,
     verbs: &'static [&'static str],
 }
 
-impl Resource {
-    fn of_kind(kind: &'static Kind) -> Resource {
-        let names = kind.subresources.iter().copied();
-        let own = names.chain(kind.status.then_some("status"));
+impl<'a> Resource<'a> {
+    fn of_kind(kind: &'a Kind) -> Resource<'a> {
+        let names = kind.subresources().iter().copied();
+        let own = names.chain(kind.has_status().then_some("status"));
         let mut subresources: Vec<_> = own
-            .chain(kind.scale.is_some().then_some("scale"))
+            .chain(kind.scale().is_some().then_some("scale"))
             .map(|name| Subresource::of_kind(kind, name))
             .collect();
         subresources.sort_by_key(|subresource| subresource.name);
         Resource {
-            group: kind.group,
-            version: kind.version,
-            plural: kind.plural,
-            singular: kind.singular,
-            kind: kind.kind,
-            namespaced: kind.namespaced,
+            group: kind.group(),
+            version: kind.version(),
+            plural: kind.plural(),
+            singular: kind.singular(),
+            kind: kind.kind(),
+            namespaced: kind.namespaced(),
             verbs: &VERBS,
-            short_names: kind.short_names,
-            categories: kind.categories,
+            short_names: kind.short_names(),
+            categories: kind.categories(),
             subresources,
         }
     }
 
-    fn of_review(review: &'static Review) -> Resource {
+    fn of_review(review: &'static Review) -> Resource<'static> {
         Resource {
             group: review.group,
             version: "v1",
@@ -70,8 +70,8 @@ impl Resource {
             kind: review.kind,
             namespaced: review.namespaced,
             verbs: &["create"],
-            short_names: &[],
-            categories: &[],
+            short_names: Vec::new(),
+            categories: Vec::new(),
             subresources: Vec::new(),
         }
     }
@@ -81,10 +81,10 @@ impl Resource {
     }
 }
 
-impl Subresource {
+impl<'a> Subresource<'a> {
     /// A subresource speaks its parent's kind, unless it is one of these.
-    fn of_kind(kind: &'static Kind, name: &'static str) -> Subresource {
-        let (group, version, spoken, verbs): (_, _, _, &[&str]) = match (kind.plural, name) {
+    fn of_kind(kind: &'a Kind, name: &'static str) -> Subresource<'a> {
+        let (group, version, spoken, verbs): (_, _, _, &[&str]) = match (kind.plural(), name) {
             (_, "scale") => ("autoscaling", "v1", "Scale", &["get", "patch", "update"]),
             ("pods", "attach") => ("", "v1", "PodAttachOptions", &["create", "get"]),
             ("pods", "exec") => ("", "v1", "PodExecOptions", &["create", "get"]),
@@ -94,7 +94,12 @@ impl Subresource {
             ("pods", "log") => ("", "v1", "Pod", &["get"]),
             ("serviceaccounts", "token") => ("authentication.k8s.io", "v1", "TokenRequest", &["create"]),
             ("namespaces", "finalize") => ("", "v1", "Namespace", &["update"]),
-            _ => (kind.group, kind.version, kind.kind, &["get", "patch", "update"]),
+            _ => (
+                kind.group(),
+                kind.version(),
+                kind.kind(),
+                &["get", "patch", "update"],
+            ),
         };
         Subresource {
             name,
@@ -114,15 +119,17 @@ fn group_version(group: &str, version: &str) -> String {
     }
 }
 
-fn resources() -> impl Iterator<Item = Resource> {
+/// Those of the table, and `custom` ones.
+fn resources(custom: &[Kind]) -> impl Iterator<Item = Resource<'_>> {
     let stored = kinds::all().iter().map(Resource::of_kind);
-    stored.chain(REVIEWS.iter().map(Resource::of_review))
+    let reviews = REVIEWS.iter().map(|review| Resource::of_review(review));
+    stored.chain(reviews).chain(custom.iter().map(Resource::of_kind))
 }
 
 /// Groups in order of appearance, each with its versions, preferred first.
-fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
+fn groups(custom: &[Kind]) -> Vec<(&str, Vec<&str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    for resource in resources() {
+    for resource in resources(custom) {
         match groups.iter_mut().find(|(group, _)| *group == resource.group) {
             Some((_, versions)) if versions.contains(&resource.version) => {}
             Some((_, versions)) => versions.push(resource.version),
@@ -138,8 +145,8 @@ pub(crate) fn core_versions() -> Value {
 }
 
 /// `/apis`.
-pub(crate) fn group_list() -> Value {
-    let groups: Vec<_> = groups()
+pub(crate) fn group_list(custom: &[Kind]) -> Value {
+    let groups: Vec<_> = groups(custom)
         .iter()
         .filter(|(group, _)| !group.is_empty())
         .map(|(group, versions)| group_document(group, versions))
@@ -148,8 +155,8 @@ pub(crate) fn group_list() -> Value {
 }
 
 /// `/apis/GROUP`.
-pub(crate) fn group(name: &str) -> Option<Value> {
-    let groups = groups();
+pub(crate) fn group(name: &str, custom: &[Kind]) -> Option<Value> {
+    let groups = groups(custom);
     let (group, versions) = groups
         .iter()
         .find(|(group, _)| *group == name && !name.is_empty())?;
@@ -168,9 +175,9 @@ fn group_document(group: &str, versions: &[&str]) -> Value {
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`.
-pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
+pub(crate) fn resource_list(group: &str, version: &str, custom: &[Kind]) -> Option<Value> {
     let mut entries = Vec::new();
-    for resource in resources().filter(|r| r.group == group && r.version == version) {
+    for resource in resources(custom).filter(|r| r.group == group && r.version == version) {
         let mut entry = json!({
             "name": resource.plural,
             "singularName": resource.singular,
@@ -197,7 +204,7 @@ pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
     })
 }
 
-fn sub_entry(resource: &Resource, sub: &Subresource) -> Value {
+fn sub_entry(resource: &Resource<'_>, sub: &Subresource<'_>) -> Value {
     let mut entry = json!({
         "name": format!("{}/{}", resource.plural, sub.name),
         "singularName": "",
@@ -213,12 +220,15 @@ fn sub_entry(resource: &Resource, sub: &Subresource) -> Value {
 }
 
 /// Everything below `/api` or `/apis` in one document of `apidiscovery.k8s.io`.
-pub(crate) fn aggregated(core: bool, version: &str) -> Value {
-    let items: Vec<_> = groups()
+pub(crate) fn aggregated(core: bool, version: &str, custom: &[Kind]) -> Value {
+    let items: Vec<_> = groups(custom)
         .iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
-            let versions: Vec<_> = versions.iter().map(|v| aggregated_version(group, v)).collect();
+            let versions: Vec<_> = versions
+                .iter()
+                .map(|v| aggregated_version(group, v, custom))
+                .collect();
             json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions })
         })
         .collect();
@@ -230,15 +240,15 @@ pub(crate) fn aggregated(core: bool, version: &str) -> Value {
     })
 }
 
-fn aggregated_version(group: &str, version: &str) -> Value {
-    let resources: Vec<_> = resources()
+fn aggregated_version(group: &str, version: &str, custom: &[Kind]) -> Value {
+    let resources: Vec<_> = resources(custom)
         .filter(|r| r.group == group && r.version == version)
         .map(|resource| aggregated_resource(&resource))
         .collect();
     json!({ "version": version, "freshness": "Current", "resources": resources })
 }
 
-fn aggregated_resource(resource: &Resource) -> Value {
+fn aggregated_resource(resource: &Resource<'_>) -> Value {
     let mut entry = json!({
         "resource": resource.plural,
         "responseKind": { "group": resource.group, "version": resource.version, "kind": resource.kind },
@@ -275,26 +285,30 @@ mod tests {
 
     #[test]
     fn every_kind_is_discovered_in_both_forms() {
-        let aggregated = [aggregated(true, "v2"), aggregated(false, "v2")];
+        let aggregated = [aggregated(true, "v2", &[]), aggregated(false, "v2", &[])];
         for kind in kinds::all() {
-            let list = resource_list(kind.group, kind.version).unwrap();
+            let list = resource_list(kind.group(), kind.version(), &[]).unwrap();
             let plain = list["resources"].as_array().unwrap();
-            assert!(plain.iter().any(|r| r["name"] == kind.plural), "{}", kind.plural);
+            assert!(
+                plain.iter().any(|r| r["name"] == kind.plural()),
+                "{}",
+                kind.plural()
+            );
             let groups = aggregated
                 .iter()
                 .flat_map(|list| list["items"].as_array().unwrap());
             let found = groups
-                .filter(|group| group["metadata"]["name"] == kind.group)
+                .filter(|group| group["metadata"]["name"] == kind.group())
                 .flat_map(|group| group["versions"].as_array().unwrap())
                 .flat_map(|version| version["resources"].as_array().unwrap())
-                .any(|resource| resource["resource"] == kind.plural);
-            assert!(found, "{}", kind.plural);
+                .any(|resource| resource["resource"] == kind.plural());
+            assert!(found, "{}", kind.plural());
         }
     }
 
     #[test]
     fn a_subresource_says_which_kind_it_speaks() {
-        let apps = resource_list("apps", "v1").unwrap();
+        let apps = resource_list("apps", "v1", &[]).unwrap();
         let resources = apps["resources"].as_array().unwrap();
         let scale = resources
             .iter()
@@ -304,7 +318,7 @@ mod tests {
             (&scale["group"], &scale["kind"]),
             (&json!("autoscaling"), &json!("Scale"))
         );
-        assert!(resource_list("apps", "v2").is_none());
-        assert!(group("").is_none() && group("apps").is_some());
+        assert!(resource_list("apps", "v2", &[]).is_none());
+        assert!(group("", &[]).is_none() && group("apps", &[]).is_some());
     }
 }

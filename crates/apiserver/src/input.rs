@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::document::Document;
 use crate::managed;
-use crate::object::{self, api_version};
+use crate::object;
 use crate::path::Query;
 use crate::reply::Body;
 use crate::status::Failure;
@@ -153,7 +153,9 @@ pub(crate) fn typed(kind: &Kind, document: Document) -> Result<Typed, Failure> {
         .as_object_mut()
         .ok_or_else(|| unreadable(kind, "it is not an object"))?;
     check_type(kind, found)?;
-    let mut decoded = (kind.decode)(&value).map_err(|error| unreadable(kind, &error.message))?;
+    let mut decoded = kind
+        .decode(&value)
+        .map_err(|error| unreadable(kind, &error.message))?;
     // An empty list means something here, unlike elsewhere, and doesn't survive decoding.
     if let Some(entries) = value["metadata"]
         .get("managedFields")
@@ -178,13 +180,15 @@ pub(crate) fn typed(kind: &Kind, document: Document) -> Result<Typed, Failure> {
 pub(crate) fn unreadable(kind: &Kind, why: &str) -> Failure {
     Failure::bad_request(format!(
         "{} in version {:?} cannot be handled as a {}: {why}",
-        kind.kind, kind.version, kind.kind
+        kind.kind(),
+        kind.version(),
+        kind.kind()
     ))
 }
 
 /// The object's own words about its type must fit the path; where it says nothing, the path's count.
 fn check_type(kind: &Kind, object: &mut serde_json::Map<String, Value>) -> Result<(), Failure> {
-    let expected = api_version(kind);
+    let expected = kind.api_version();
     match object.get("apiVersion").and_then(Value::as_str) {
         None | Some("") => {
             object.insert("apiVersion".into(), expected.into());
@@ -198,12 +202,13 @@ fn check_type(kind: &Kind, object: &mut serde_json::Map<String, Value>) -> Resul
     }
     match object.get("kind").and_then(Value::as_str) {
         None | Some("") => {
-            object.insert("kind".into(), kind.kind.into());
+            object.insert("kind".into(), kind.kind().into());
             Ok(())
         }
-        Some(found) if found != kind.kind => Err(Failure::bad_request(format!(
+        Some(found) if found != kind.kind() => Err(Failure::bad_request(format!(
             "{found} in version {:?} cannot be handled as a {}",
-            kind.version, kind.kind
+            kind.version(),
+            kind.kind()
         ))),
         Some(_) => Ok(()),
     }

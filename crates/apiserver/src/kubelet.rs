@@ -186,7 +186,7 @@ pub(crate) async fn stream(
 
 /// Where the call's pod runs; `None` when it isn't bound to a node.
 fn place(server: &ApiServer, call: &Call) -> Result<Option<Place>, Failure> {
-    let key = object::key(call.kind, call.namespace.as_deref(), call.name()?);
+    let key = object::key(&call.kind, call.namespace.as_deref(), call.name()?);
     let entry = server.store.get(&key)?;
     let entry = entry.ok_or_else(|| Failure::not_found(call.subject()))?;
     let pod = object::parse(&entry.value)?;

@@ -15,7 +15,8 @@
 //!
 //! What a Service gets (addresses, node ports) is found out by `services` on the way, and written with it.
 //! Every write notes who owns which fields (`managed`, by the rules of crate `patch`), and `apply` asks.
-//! What a kind is, its decoding, defaults, validation and columns, is the table's business (crate `kinds`);
+//! What a kind is, its decoding, defaults, validation and columns, is the table's business (crate `kinds`), to
+//! which `definitions` adds the kinds of CustomResourceDefinitions while the server runs;
 //! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
 //! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.
 
@@ -24,6 +25,7 @@ mod auth;
 mod call;
 mod compress;
 mod create;
+mod definitions;
 mod delete;
 mod discovery;
 mod document;
@@ -36,6 +38,7 @@ mod list;
 mod managed;
 mod negotiate;
 mod object;
+mod openapi_documents;
 mod path;
 mod pods;
 mod present;

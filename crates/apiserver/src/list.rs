@@ -155,10 +155,10 @@ pub(crate) async fn reach(server: &ApiServer, revision: u64) -> Result<(), Failu
 
 /// Answers a list request.
 pub(crate) async fn list(server: &Arc<ApiServer>, call: &Call) -> Result<Bytes, Failure> {
-    let selection = Selection::parse(call.kind, &call.query)?;
+    let selection = Selection::parse(&call.kind, &call.query)?;
     let (page, metadata) = page(server, call, &selection).await?;
     let objects = page.entries.iter().map(|entry| &entry.value);
-    present::many(call.kind, call.accept, &metadata, objects)
+    present::many(&call.kind, call.accept, &metadata, objects)
 }
 
 /// One portion of a list.
@@ -179,7 +179,7 @@ pub(crate) async fn page(
             Some(revision)
         }
     };
-    let prefix = object::prefix(call.kind, call.namespace.as_deref());
+    let prefix = object::prefix(&call.kind, call.namespace.as_deref());
     let (limit, after) = (plan.limit, plan.after.clone());
     let outcome = read(server, prefix.clone(), after, limit, revision, selection.clone()).await;
     let page = outcome.map_err(|error| match (&plan.after, error) {

@@ -5,7 +5,7 @@ use kinds::{FieldError, Kind, Reason};
 use patch::apply::{Author, Managers, Scope, Shape};
 use serde_json::{Value, json};
 
-use crate::object::{self, api_version};
+use crate::object;
 use crate::path::Query;
 use crate::status::Failure;
 use crate::update::Part;
@@ -55,13 +55,16 @@ fn check_name(name: &str, options: &str) -> Result<(), Failure> {
 }
 
 /// How the objects of a kind merge.
-pub(crate) fn shape(kind: &Kind) -> Shape {
-    Shape::of(kind.group, kind.version, kind.kind)
+pub(crate) fn shape(kind: &Kind) -> Shape<'_> {
+    match kind.custom_schema() {
+        Some(schema) => Shape::of_schema(schema),
+        None => Shape::of(kind.group(), kind.version(), kind.kind()),
+    }
 }
 
 /// What a write needs to know of its author.
 pub(crate) struct Writer<'a> {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: &'a Kind,
     pub(crate) part: Part,
     pub(crate) manager: &'a str,
     pub(crate) subresource: &'a str,
@@ -70,14 +73,14 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// Runs `change` with the author that this writer is now.
     pub(crate) fn author<T>(&self, change: impl FnOnce(&Author<'_>) -> T) -> T {
-        let (api_version, now) = (api_version(self.kind), object::now());
+        let (api_version, now) = (self.kind.api_version(), object::now());
         change(&Author {
             name: self.manager,
             api_version: &api_version,
             subresource: self.subresource,
             scope: match self.part {
                 Part::Status => Scope::Status,
-                Part::Main if self.kind.status => Scope::NotStatus,
+                Part::Main if self.kind.has_status() => Scope::NotStatus,
                 Part::Main | Part::Server => Scope::Whole,
             },
             now: &now,

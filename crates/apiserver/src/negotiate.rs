@@ -3,7 +3,6 @@
 use http::{HeaderMap, header};
 use kinds::Kind;
 
-use crate::object::api_version;
 use crate::path::Query;
 use crate::status::Failure;
 
@@ -112,7 +111,9 @@ pub(crate) fn accept(headers: &HeaderMap, kind: &Kind, query: &Query) -> Result<
         let parameters = (range.parameter("as"), range.parameter("g"), range.parameter("v"));
         let form = match (encoding, parameters) {
             (Encoding::Json, ("", ..)) => Form::Objects,
-            (Encoding::Protobuf, ("", ..)) if protobuf::knows(&api_version(kind), kind.kind) => Form::Objects,
+            (Encoding::Protobuf, ("", ..)) if protobuf::knows(&kind.api_version(), kind.kind()) => {
+                Form::Objects
+            }
             (Encoding::Json, ("Table", "meta.k8s.io", _)) => Form::Table(include(query)?),
             (Encoding::Json, ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", _))
             | (

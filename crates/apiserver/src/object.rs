@@ -2,7 +2,8 @@
 //!
 //! Stored bytes are what clients get: the API version, the kind, then `metadata` with `resourceVersion`
 //! first, where the store writes the revision (see [`store::Value::stamped`]). So reads, lists and watches
-//! send stored bytes as they are, to all who take JSON.
+//! send stored bytes as they are, to all who take JSON. Only of kinds that are kept in another version than
+//! somebody asks for, or by rules that may have changed since, are they read and written anew.
 
 use kinds::Kind;
 use serde_json::{Map, Value};
@@ -53,20 +54,16 @@ pub(crate) fn assign(object: &mut Value, field: &str, value: Option<&Value>) {
     };
 }
 
-pub(crate) fn api_version(kind: &Kind) -> String {
-    if kind.group.is_empty() {
-        kind.version.to_owned()
-    } else {
-        format!("{}/{}", kind.group, kind.version)
-    }
-}
-
 /// Where the objects of a kind are kept, all of them or a namespace's.
 pub(crate) fn prefix(kind: &Kind, namespace: Option<&str>) -> String {
-    let group = if kind.group.is_empty() { "core" } else { kind.group };
+    let group = if kind.group().is_empty() {
+        "core"
+    } else {
+        kind.group()
+    };
     match namespace {
-        Some(namespace) => format!("/registry/{group}/{}/{namespace}/", kind.plural),
-        None => format!("/registry/{group}/{}/", kind.plural),
+        Some(namespace) => format!("/registry/{group}/{}/{namespace}/", kind.plural()),
+        None => format!("/registry/{group}/{}/", kind.plural()),
     }
 }
 
@@ -83,13 +80,27 @@ pub(crate) fn time_text(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Reads stored bytes.
+/// Reads stored bytes as they are.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(bytes).map_err(|error| Failure::internal(format!("stored object: {error}")))
 }
 
-/// An object to store, with the place for its revision.
-pub(crate) fn encode(object: &Value) -> store::Value {
+/// Reads stored bytes as an object of a kind, which may have another version than they.
+pub(crate) fn read(kind: &Kind, bytes: &[u8]) -> Result<Value, Failure> {
+    Ok(kind.read_kept(parse(bytes)?))
+}
+
+/// The object of a kind as it would be stored, for what isn't.
+pub(crate) fn unstored(kind: &Kind, object: Value) -> bytes::Bytes {
+    kind.write_kept(object).to_string().into()
+}
+
+/// An object of a kind to store, with the place for its revision.
+pub(crate) fn encode(kind: &Kind, object: Value) -> store::Value {
+    encode_kept(&kind.write_kept(object))
+}
+
+fn encode_kept(object: &Value) -> store::Value {
     let mut bytes = Vec::with_capacity(1024);
     bytes.push(b'{');
     for field in ["apiVersion", "kind"] {
@@ -145,7 +156,7 @@ mod tests {
             "metadata": { "name": "a\"b", "resourceVersion": "old", "labels": { "x": "y" } },
             "spec": { "nodeName": "n" }, "status": {},
         });
-        let bytes = encode(&object).at(42);
+        let bytes = encode_kept(&object).at(42);
         let mut expected = object;
         expected["metadata"]["resourceVersion"] = "42".into();
         assert_eq!(parse(&bytes).unwrap(), expected);

@@ -83,6 +83,6 @@ pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> 
     let namespace = call.namespace.as_deref();
     let place = namespace.unwrap_or_default();
     restriction::remove_pod(server, &call.identity, call.subject(), place, "evict")?;
-    delete::delete(server, call.kind, namespace, call.name()?, &options).await?;
+    delete::delete(server, &call.kind, namespace, call.name()?, &options).await?;
     resource::created(call)
 }

@@ -49,15 +49,20 @@ pub(crate) fn many<'a>(
     metadata: &ListMetadata,
     objects: impl Iterator<Item = &'a Bytes>,
 ) -> Result<Bytes, Failure> {
-    let partial = |object: &Bytes| object::parse(object).map(|object| object::partial(&object));
+    let partial = |object: &Bytes| object::read(kind, object).map(|object| object::partial(&object));
     match (accept.form, accept.encoding) {
         (Form::Objects, Encoding::Json) => {
-            let head = (format!("{}List", kind.kind), object::api_version(kind));
-            Ok(join(&head.0, &head.1, metadata, objects))
+            let head = (kind.list_kind(), kind.api_version());
+            if kind.is_kept_as_is() {
+                return Ok(join(&head.0, &head.1, metadata, objects));
+            }
+            let read = |object: &Bytes| Ok(object::read(kind, object)?.to_string().into());
+            let objects = objects.map(read).collect::<Result<Vec<Bytes>, Failure>>()?;
+            Ok(join(&head.0, &head.1, metadata, objects.iter()))
         }
         (Form::Objects, Encoding::Protobuf) => {
-            let objects = objects.map(|object| object::parse(object));
-            collect(&object::api_version(kind), kind.kind, metadata, objects)
+            let objects = objects.map(|object| object::read(kind, object));
+            collect(&kind.api_version(), kind.kind(), metadata, objects)
         }
         (Form::Metadata, Encoding::Json) => {
             let partial = |object| Ok(partial(object)?.to_string().into());
@@ -73,7 +78,7 @@ pub(crate) fn many<'a>(
         ),
         (Form::Table(include), encoding) => {
             let now = now();
-            let row = |object: &Bytes| Ok(row(kind, include, object::parse(object)?, now));
+            let row = |object: &Bytes| Ok(row(kind, include, object::read(kind, object)?, now));
             let rows = objects.map(row).collect::<Result<_, Failure>>()?;
             encode(encoding, &table(kind, metadata.json(), rows, true))
         }
@@ -120,11 +125,11 @@ fn join<'a>(
 pub(crate) fn event(kind: &Kind, accept: Accept, object: &Bytes, first: bool) -> Result<Bytes, Failure> {
     let shown = match (accept.form, accept.encoding) {
         // As it is stored.
-        (Form::Objects, Encoding::Json) => return Ok(object.clone()),
-        (Form::Objects, Encoding::Protobuf) => object::parse(object)?,
-        (Form::Metadata, _) => object::partial(&object::parse(object)?),
+        (Form::Objects, Encoding::Json) if kind.is_kept_as_is() => return Ok(object.clone()),
+        (Form::Objects, _) => object::read(kind, object)?,
+        (Form::Metadata, _) => object::partial(&object::read(kind, object)?),
         (Form::Table(include), _) => {
-            let object = object::parse(object)?;
+            let object = object::read(kind, object)?;
             let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
             let rows = vec![row(kind, include, object, now())];
             table(kind, metadata, rows, first)
@@ -141,7 +146,7 @@ pub(crate) fn bookmark(kind: &Kind, form: Form, revision: u64, initial_events_en
     }
     match form {
         Form::Objects => json!({
-            "kind": kind.kind, "apiVersion": object::api_version(kind), "metadata": metadata,
+            "kind": kind.kind(), "apiVersion": kind.api_version(), "metadata": metadata,
         }),
         Form::Metadata => json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
@@ -152,8 +157,8 @@ pub(crate) fn bookmark(kind: &Kind, form: Form, revision: u64, initial_events_en
 
 fn table(kind: &Kind, metadata: Value, rows: Vec<Value>, columns: bool) -> Value {
     let columns: Vec<Value> = kind
-        .columns
-        .iter()
+        .columns()
+        .into_iter()
         .filter(|_| columns)
         .map(|column| {
             json!({
@@ -175,7 +180,7 @@ fn table(kind: &Kind, metadata: Value, rows: Vec<Value>, columns: bool) -> Value
 }
 
 fn row(kind: &Kind, include: Include, object: Value, now: i64) -> Value {
-    let cells = (kind.row)(&object, now);
+    let cells = kind.row(&object, now);
     let object = match include {
         Include::None => Value::Null,
         Include::Metadata => object::partial(&object),

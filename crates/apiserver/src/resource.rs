@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use kinds::Kind;
 use serde_json::Value;
 
 use crate::auth::authorize::{self, Action};
@@ -87,8 +88,8 @@ pub(crate) async fn handle(
 ) -> Result<Response, Failure> {
     let query = Query::parse(request.uri().query());
     let verb = verb(request.method(), &path, &query)?;
-    let kind = kinds::find(&path.group, &path.version, &path.resource);
-    let selected = kind.and_then(|kind| Selection::parse(kind, &query).ok());
+    let kind = server.kind(&path.group, &path.version, &path.resource)?;
+    let selected = kind.as_ref().and_then(|kind| Selection::parse(kind, &query).ok());
     let action = action(&path, verb, selected.as_ref());
     authorize::check(server, &identity, &action)?;
     if action.verb == "get" && is_stream(&action) {
@@ -105,26 +106,33 @@ pub(crate) async fn handle(
         return review::handle(server, &identity, &path, request).await;
     };
     // All namespaces at once are listed and watched; single objects live at one place only.
-    let placed = path.namespace.is_some() == kind.namespaced;
+    let placed = path.namespace.is_some() == kind.namespaced();
     let everywhere = path.namespace.is_none() && path.name.is_none();
     if !placed && !everywhere {
         return Err(Failure::no_such_path());
     }
     let call = Call {
         identity,
+        accept: negotiate::accept(request.headers(), &kind, &query)?,
         kind,
         namespace: path.namespace,
         name: path.name,
         subresource: path.subresource,
-        accept: negotiate::accept(request.headers(), kind, &query)?,
         dry_run: input::dry_run(&query, options(verb))?,
         manager: managed::manager(&query, request.headers(), options(verb))?,
         query,
     };
-    match call.subresource.as_deref() {
+    if verb == "create" && call.kind.is_terminating() {
+        return Err(Failure::definition_terminating());
+    }
+    let mut response = match call.subresource.as_deref() {
         None => object_call(server, &call, verb, request).await,
         Some(subresource) => subresource_call(server, &call, subresource, verb, request).await,
+    }?;
+    if let Some(warning) = call.kind.deprecation() {
+        reply::warn(&mut response, &[warning.to_owned()]);
     }
+    Ok(response)
 }
 
 async fn object_call(
@@ -156,12 +164,12 @@ async fn subresource_call(
     verb: &str,
     request: Request,
 ) -> Result<Response, Failure> {
-    let kind = call.kind;
-    match (kind.plural, subresource, verb) {
-        (_, "status", "get") if kind.status => get(server, call).await,
-        (_, "status", "update") if kind.status => put(server, call, Part::Status, request).await,
-        (_, "status", "patch") if kind.status => patch(server, call, Part::Status, request).await,
-        (_, "scale", _) if kind.scale.is_some() => scale::handle(server, call, verb, request).await,
+    let kind = &call.kind;
+    match (kind.plural(), subresource, verb) {
+        (_, "status", "get") if kind.has_status() => get(server, call).await,
+        (_, "status", "update") if kind.has_status() => put(server, call, Part::Status, request).await,
+        (_, "status", "patch") if kind.has_status() => patch(server, call, Part::Status, request).await,
+        (_, "scale", _) if kind.scale().is_some() => scale::handle(server, call, verb, request).await,
         ("namespaces", "finalize", "update") => finalize(server, call, request).await,
         ("serviceaccounts", "token", "create") => token_request::handle(server, call, request).await,
         ("pods", "binding", "create") => pods::bind(server, call, request).await,
@@ -170,7 +178,7 @@ async fn subresource_call(
         ("pods", "exec" | "attach" | "portforward", "get" | "create") => {
             kubelet::stream(server, call, subresource, request).await
         }
-        (_, "status", _) if kind.status => Err(Failure::method_not_allowed()),
+        (_, "status", _) if kind.has_status() => Err(Failure::method_not_allowed()),
         ("namespaces", "finalize", _) | ("serviceaccounts", "token", _) => Err(Failure::method_not_allowed()),
         ("pods", "binding" | "eviction" | "log" | "exec" | "attach" | "portforward", _) => {
             Err(Failure::method_not_allowed())
@@ -182,7 +190,7 @@ async fn subresource_call(
 async fn get(server: &ApiServer, call: &Call) -> Result<Response, Failure> {
     // What is there is newer than anything else that was asked for.
     list::reach(server, list::resource_version(&call.query)?.unwrap_or(0)).await?;
-    let key = object::key(call.kind, call.namespace.as_deref(), call.name()?);
+    let key = object::key(&call.kind, call.namespace.as_deref(), call.name()?);
     let entry = server.store.get(&key)?;
     let entry = entry.ok_or_else(|| Failure::not_found(call.subject()))?;
     reply_one(call, StatusCode::OK, entry.value, &[])
@@ -195,7 +203,7 @@ pub(crate) fn reply_one(
     object: Bytes,
     warnings: &[String],
 ) -> Result<Response, Failure> {
-    let object = present::one(call.kind, call.accept, object)?;
+    let object = present::one(&call.kind, call.accept, object)?;
     let mut response = reply::encoded(code, call.accept.encoding, object);
     reply::warn(&mut response, warnings);
     Ok(response)
@@ -210,12 +218,15 @@ async fn post(server: &ApiServer, call: &Call, request: Request) -> Result<Respo
 async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> Result<Response, Failure> {
     let (wanted, warnings) = read_object(call, "UpdateOptions", request).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &wanted)?;
-    let outcome = update::update(server, target(call, part)?, |_| Ok(Change::To(wanted.clone()))).await;
-    match outcome {
+    let outcome = update::update(server, target(call, part)?, |_| {
+        update::check_version(&call.kind, &wanted)?;
+        Ok(Change::To(wanted.clone()))
+    });
+    match outcome.await {
         Err(failure)
             if failure.code == StatusCode::NOT_FOUND
                 && part == Part::Main
-                && create::may_be_put(call.kind) =>
+                && create::may_be_put(&call.kind) =>
         {
             let stored = create::put(server, call, wanted).await?;
             reply_one(call, StatusCode::CREATED, stored, &warnings)
@@ -228,17 +239,17 @@ async fn put(server: &ApiServer, call: &Call, part: Part, request: Request) -> R
 async fn read_object(call: &Call, options: &str, request: Request) -> Result<(Value, Vec<String>), Failure> {
     let validation = FieldValidation::parse(&call.query, options)?;
     let (head, body) = request.into_parts();
-    let like = (object::api_version(call.kind), call.kind.kind);
+    let like = (call.kind.api_version(), call.kind.kind());
     let document = input::parse(&head.headers, &input::read(body).await?, (&like.0, like.1))?;
-    let typed = input::typed(call.kind, document)?;
-    let refuse = |why: &str| input::unreadable(call.kind, why);
+    let typed = input::typed(&call.kind, document)?;
+    let refuse = |why: &str| input::unreadable(&call.kind, why);
     let warnings = validation.judge(typed.complaints, refuse)?;
     Ok((typed.object, warnings))
 }
 
 pub(crate) fn target(call: &Call, part: Part) -> Result<Target<'_>, Failure> {
     Ok(Target {
-        kind: call.kind,
+        kind: &call.kind,
         namespace: call.namespace.as_deref(),
         name: call.name()?,
         part,
@@ -260,7 +271,7 @@ async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) ->
     let stored = update::update(server, target(call, part)?, |current| {
         let patched = patch.apply(current)?;
         update::check_name(call.name()?, call.namespace.as_deref(), &patched)?;
-        let typed = input::typed(call.kind, Document::plain(patched))?;
+        let typed = input::typed(&call.kind, Document::plain(patched))?;
         warnings = validation.judge(typed.complaints, |why| patch.refusal(why))?;
         warnings.extend(twice.clone());
         let mut wanted = typed.object;
@@ -272,6 +283,18 @@ async fn patch(server: &ApiServer, call: &Call, part: Part, request: Request) ->
     })
     .await?;
     reply_one(call, StatusCode::OK, stored, &warnings)
+}
+
+/// Nothing is known of how custom objects merge strategically.
+fn unknown_patch(kind: &Kind) -> Failure {
+    let strategic = match kind.custom_schema() {
+        None => "application/strategic-merge-patch+json, ",
+        Some(_) => "",
+    };
+    Failure::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json-patch+json, application/merge-patch+json, {strategic}application/apply-patch+yaml"
+    ))
 }
 
 /// A patch, of one of three types.
@@ -296,14 +319,10 @@ impl Patch {
         let apply: fn(&Value, &Value) -> _ = match input::media_type(&head.headers) {
             "application/json-patch+json" => patch::json,
             "application/merge-patch+json" => |object, patch| Ok(patch::merge(object, patch)),
-            "application/strategic-merge-patch+json" => patch::strategic,
-            other => {
-                return Err(Failure::unsupported_media_type(format!(
-                    "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                     application/json-patch+json, application/merge-patch+json, \
-                     application/strategic-merge-patch+json, application/apply-patch+yaml"
-                )));
+            "application/strategic-merge-patch+json" if call.kind.custom_schema().is_none() => {
+                patch::strategic
             }
+            _ => return Err(unknown_patch(&call.kind)),
         };
         let document = input::parse_json(&input::read(body).await?)?;
         let duplicates = document.duplicates.iter();
@@ -359,13 +378,13 @@ async fn delete_options(call: &Call, request: Request) -> Result<delete::Options
 async fn delete_one(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
     let options = delete_options(call, request).await?;
     let (namespace, name) = (call.namespace.as_deref(), call.name()?);
-    if std::ptr::eq(call.kind, server.pods()) {
+    if call.kind.is("", "pods") {
         let namespace = namespace.unwrap_or_default();
         restriction::remove_pod(server, &call.identity, call.subject(), namespace, "delete")?;
     }
-    match delete::delete(server, call.kind, namespace, name, &options).await? {
+    match delete::delete(server, &call.kind, namespace, name, &options).await? {
         // Kubernetes answers with the object for these kinds, with a status for the others.
-        Outcome::Gone(object) if !matches!(call.kind.plural, "pods" | "namespaces") => {
+        Outcome::Gone(object) if !matches!(call.kind.plural(), "pods" | "namespaces") => {
             let object = object::parse(&object)?;
             let uid = object::text(&object, "/metadata/uid");
             let status = status::success(call.subject(), Some(uid));
@@ -376,31 +395,31 @@ async fn delete_one(server: &ApiServer, call: &Call, request: Request) -> Result
 }
 
 async fn delete_many(server: &Arc<ApiServer>, call: &Call, request: Request) -> Result<Response, Failure> {
-    if call.kind.namespaced && call.namespace.is_none() {
+    if call.kind.namespaced() && call.namespace.is_none() {
         return Err(Failure::method_not_allowed());
     }
     let options = delete_options(call, request).await?;
-    let selection = Selection::parse(call.kind, &call.query)?;
+    let selection = Selection::parse(&call.kind, &call.query)?;
     let (page, metadata) = list::page(server, call, &selection).await?;
     let mut deleted = Vec::with_capacity(page.entries.len());
     for entry in page.entries {
         let name = entry.key.rsplit('/').next().unwrap_or_default();
         let namespace = call.namespace.as_deref();
-        match delete::delete(server, call.kind, namespace, name, &options).await {
+        match delete::delete(server, &call.kind, namespace, name, &options).await {
             Ok(outcome) => deleted.push(outcome.into_bytes()),
             // Somebody else deleted it meanwhile.
             Err(failure) if failure.code == StatusCode::NOT_FOUND => {}
             Err(failure) => return Err(failure),
         }
     }
-    let list = present::many(call.kind, call.accept, &metadata, deleted.iter())?;
+    let list = present::many(&call.kind, call.accept, &metadata, deleted.iter())?;
     Ok(reply::encoded(StatusCode::OK, call.accept.encoding, list))
 }
 
 /// The namespace controller's last word: `spec.finalizers` of a namespace, and nothing else.
 async fn finalize(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
     let raw = read(request, ("v1", "Namespace")).await?;
-    let wanted = input::typed(call.kind, Document::plain(raw))?.object;
+    let wanted = input::typed(&call.kind, Document::plain(raw))?.object;
     update::check_name(call.name()?, None, &wanted)?;
     let stored = update::update(server, target(call, Part::Server)?, |current| {
         let mut object = current.clone();

@@ -22,7 +22,7 @@ pub(crate) async fn handle(
 ) -> Result<Response, Failure> {
     let object = match verb {
         "get" => {
-            let key = object::key(call.kind, call.namespace.as_deref(), call.name()?);
+            let key = object::key(&call.kind, call.namespace.as_deref(), call.name()?);
             let entry = server.store.get(&key)?;
             entry.ok_or_else(|| Failure::not_found(call.subject()))?.value
         }
@@ -44,7 +44,7 @@ pub(crate) async fn handle(
         }
         _ => return Err(Failure::method_not_allowed()),
     };
-    let scale = scale_of(call.kind, &object::parse(&object)?);
+    let scale = scale_of(&call.kind, &object::read(&call.kind, &object)?);
     reply::object(StatusCode::OK, call.accept.encoding, &scale)
 }
 
@@ -55,7 +55,7 @@ async fn change(
 ) -> Result<bytes::Bytes, Failure> {
     let target = resource::target(call, Part::Main)?;
     update::update(server, target, |current| {
-        let scale = change(&scale_of(call.kind, current))?;
+        let scale = change(&scale_of(&call.kind, current))?;
         let replicas = match scale.pointer("/spec/replicas") {
             // Kubernetes' field is left out when it is zero.
             None | Some(Value::Null) => 0.into(),
@@ -67,7 +67,7 @@ async fn change(
             }
         };
         let mut wanted = current.clone();
-        set(&mut wanted, call.kind, replicas);
+        set(&mut wanted, &call.kind, replicas);
         let metadata = object::metadata(&mut wanted);
         match scale.pointer("/metadata/resourceVersion") {
             Some(version) if *version != current["metadata"]["resourceVersion"] => {
@@ -99,7 +99,7 @@ fn applied(call: &Call, configuration: &Configuration) -> Result<Value, Failure>
     match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => {}
         Some(Value::Number(replicas)) if replicas.is_i64() => {
-            set(&mut object, call.kind, replicas.clone().into());
+            set(&mut object, &call.kind, replicas.clone().into());
         }
         Some(other) => {
             let mistake = format!(".spec.replicas: expected numeric (int or float), got {other}");
@@ -110,7 +110,7 @@ fn applied(call: &Call, configuration: &Configuration) -> Result<Value, Failure>
 }
 
 fn set(object: &mut Value, kind: &Kind, replicas: Value) {
-    let Some(scale) = &kind.scale else { return };
+    let Some(scale) = &kind.scale() else { return };
     if let Some(place) = object.pointer_mut(scale.spec_replicas) {
         *place = replicas;
     } else if let Some((parent, field)) = scale.spec_replicas.rsplit_once('/')
@@ -132,11 +132,17 @@ fn check_type(scale: &Value) -> Result<(), Failure> {
 /// An object's Scale.
 fn scale_of(kind: &Kind, object: &Value) -> Value {
     let number = |pointer| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-    let (spec, status, selector) = match &kind.scale {
+    let (spec, status, selector) = match kind.scale() {
         Some(scale) => (
             number(scale.spec_replicas),
             number(scale.status_replicas),
-            selector_text(&object.pointer(scale.selector).cloned().unwrap_or_default()),
+            match object
+                .pointer(scale.selector)
+                .filter(|_| !scale.selector.is_empty())
+            {
+                Some(Value::String(selector)) => selector.clone(),
+                selector => selector_text(selector.unwrap_or(&Value::Null)),
+            },
         ),
         None => (0, 0, String::new()),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kinds::Kind;
+use kinds::{FieldText, Kind};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -28,8 +28,8 @@ struct FieldRequirement {
 enum Field {
     Name,
     Namespace,
-    /// Of the kind's own.
-    Other(&'static str, fn(&Value) -> String),
+    /// Of the kind's own: label and text.
+    Other(String, FieldText),
 }
 
 /// What label selectors need of an object: the rest isn't read.
@@ -90,7 +90,7 @@ impl Selection {
     /// The value that a field of the kind's own must have, where the selection says so.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let named = |requirement: &&FieldRequirement| {
-            requirement.equal && matches!(requirement.field, Field::Other(label, _) if label == name)
+            requirement.equal && matches!(&requirement.field, Field::Other(label, _) if label == name)
         };
         self.fields
             .iter()
@@ -118,13 +118,13 @@ impl Selection {
         // Read whole only when a field of the kind's own is asked for, and then once.
         let mut whole = None;
         self.fields.iter().all(|requirement| {
-            let equal = match requirement.field {
+            let equal = match &requirement.field {
                 Field::Name => metadata.name == requirement.value,
                 Field::Namespace => metadata.namespace == requirement.value,
                 Field::Other(_, text) => {
                     let object: &Value =
                         whole.get_or_insert_with(|| serde_json::from_slice(object).unwrap_or_default());
-                    text(object) == requirement.value
+                    text.text(object) == requirement.value
                 }
             };
             equal == requirement.equal
@@ -156,9 +156,9 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldRequirement>, Failur
 fn find_field(kind: &Kind, name: &str) -> Result<Field, Failure> {
     match name {
         "metadata.name" => Ok(Field::Name),
-        "metadata.namespace" if kind.namespaced => Ok(Field::Namespace),
-        _ => match kind.fields.iter().find(|(label, _)| *label == name) {
-            Some((label, text)) => Ok(Field::Other(label, *text)),
+        "metadata.namespace" if kind.namespaced() => Ok(Field::Namespace),
+        _ => match kind.fields().into_iter().find(|(label, _)| *label == name) {
+            Some((label, text)) => Ok(Field::Other(label.to_owned(), text)),
             None => Err(Failure::bad_request(format!("field label not supported: {name}"))),
         },
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::identity::Identity;
+use crate::definitions;
 use crate::error::Error;
 use crate::server::ApiServer;
 use crate::tls::ServerTls;
@@ -40,6 +41,7 @@ impl ApiServer {
         self.bootstrap().await?;
         let acceptor = TlsAcceptor::from(Arc::new(tls.config()?));
         let connections = TaskTracker::new();
+        connections.spawn(definitions::clean_up(self.clone()));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -18,10 +18,12 @@ use crate::auth::node::Nodes;
 use crate::auth::rbac::Rbac;
 use crate::auth::tokens::{TokenConfig, Tokens};
 use crate::call::Call;
+use crate::definitions::Definitions;
 use crate::error::Error;
 use crate::kubelet::Kubelets;
 use crate::limits::Limits;
 use crate::negotiate::{self, DiscoveryForm};
+use crate::openapi_documents::{Form, OpenApi};
 use crate::path::Route;
 use crate::reply::{self, Request, Response};
 use crate::services::ServiceConfig;
@@ -54,10 +56,10 @@ pub struct ApiServer {
     pub(crate) rbac: Rbac,
     pub(crate) nodes: Nodes,
     pub(crate) services: ServiceConfig,
+    pub(crate) definitions: Definitions,
     /// Cancelled when the server shuts down: watches and streams end then.
     pub(crate) stopping: CancellationToken,
-    openapi_json: OnceLock<Bytes>,
-    openapi_protobuf: OnceLock<Bytes>,
+    openapi: OpenApi,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -80,11 +82,11 @@ impl ApiServer {
             rbac: Rbac::new(&store).map_err(unusable)?,
             nodes: Nodes::new(&store).map_err(unusable)?,
             services: config.services,
+            definitions: Definitions::new(&store).map_err(unusable)?,
             store,
             limits: Limits::default(),
             stopping: CancellationToken::new(),
-            openapi_json: OnceLock::new(),
-            openapi_protobuf: OnceLock::new(),
+            openapi: OpenApi::default(),
         }))
     }
 
@@ -185,27 +187,29 @@ impl ApiServer {
 
     /// Documents about the API itself.
     fn document(&self, route: Route, headers: &HeaderMap) -> Result<Response, Failure> {
+        let (edition, custom) = self.definitions.edition(&self.store)?;
         let document = match &route {
             Route::Health => return Ok(reply::bytes(StatusCode::OK, "text/plain", "ok")),
             Route::Version => return Ok(reply::json(StatusCode::OK, &version())),
             Route::OpenIdConfiguration | Route::OpenIdKeys => return self.open_id(&route),
             Route::CoreVersions | Route::Groups => return self.root(&route, headers),
-            Route::Group(group) => discovery::group(group),
-            Route::Resources { group, version } => discovery::resource_list(group, version),
+            Route::Group(group) => discovery::group(group, &custom),
+            Route::Resources { group, version } => discovery::resource_list(group, version, &custom),
             Route::OpenApiV2 if negotiate::wants_openapi_protobuf(headers) => {
-                let document = self
-                    .openapi_protobuf
-                    .get_or_init(|| openapi::v2_protobuf().into());
+                let document = self.openapi.get(Form::V2Protobuf, edition, &custom);
                 let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-                return Ok(tagged(headers, content_type, document.clone()));
+                return Ok(tagged(headers, content_type, document));
             }
             Route::OpenApiV2 => {
-                let document = self.openapi_json.get_or_init(|| openapi::v2_json().into());
-                return Ok(tagged(headers, "application/json", document.clone()));
+                let document = self.openapi.get(Form::V2Json, edition, &custom);
+                return Ok(tagged(headers, "application/json", document));
             }
-            Route::OpenApiV3Root => return Ok(tagged(headers, "application/json", openapi::v3_root())),
+            Route::OpenApiV3Root => {
+                let document = self.openapi.get(Form::V3Root, edition, &custom);
+                return Ok(tagged(headers, "application/json", document));
+            }
             Route::OpenApiV3(path) => {
-                let document = openapi::v3(path).ok_or_else(Failure::no_such_path)?;
+                let document = openapi::v3(path, &custom).ok_or_else(Failure::no_such_path)?;
                 return Ok(tagged(headers, "application/json", document));
             }
             Route::Resource(_) | Route::Unknown => None,
@@ -230,16 +234,17 @@ impl ApiServer {
     /// `/api` and `/apis`: an index, or everything below it.
     fn root(&self, route: &Route, headers: &HeaderMap) -> Result<Response, Failure> {
         let core = *route == Route::CoreVersions;
+        let custom = self.definitions.kinds(&self.store)?;
         let (content_type, document) = match negotiate::discovery(headers)? {
             DiscoveryForm::Aggregated(version) => (
                 match version {
                     "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
                     _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
                 },
-                discovery::aggregated(core, version),
+                discovery::aggregated(core, version, &custom),
             ),
             DiscoveryForm::Plain if core => ("application/json", discovery::core_versions()),
-            DiscoveryForm::Plain => ("application/json", discovery::group_list()),
+            DiscoveryForm::Plain => ("application/json", discovery::group_list(&custom)),
         };
         let mut response = tagged(headers, content_type, document.to_string());
         response

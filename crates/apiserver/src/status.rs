@@ -24,10 +24,10 @@ pub(crate) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    pub(crate) fn of(kind: &'static Kind, name: &'a str) -> Subject<'a> {
+    pub(crate) fn of(kind: &'a Kind, name: &'a str) -> Subject<'a> {
         Subject {
-            group: kind.group,
-            resource: kind.plural,
+            group: kind.group(),
+            resource: kind.plural(),
             name,
         }
     }
@@ -129,6 +129,15 @@ impl Failure {
             StatusCode::METHOD_NOT_ALLOWED,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
+        )
+    }
+
+    /// No new objects of a kind whose definition is being deleted.
+    pub(crate) fn definition_terminating() -> Failure {
+        Failure::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "create not allowed while custom resource definition is terminating",
         )
     }
 

@@ -12,7 +12,7 @@ use crate::managed::{self, Writer};
 use crate::object::{self, assign, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
-use crate::{delete, services};
+use crate::{definitions, delete, services};
 
 /// How often a change without a resource version is tried again when others interfere.
 const TRIES: usize = 32;
@@ -31,7 +31,7 @@ pub(crate) enum Part {
 /// Which object to change, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: &'a Kind,
     pub(crate) namespace: Option<&'a str>,
     pub(crate) name: &'a str,
     pub(crate) part: Part,
@@ -74,16 +74,18 @@ pub(crate) async fn update(
     mut change: impl FnMut(&Value) -> Result<Change, Failure>,
 ) -> Result<Bytes, Failure> {
     let key = object::key(target.kind, target.namespace, target.name);
+    let _turn = definitions::turn(server, target.kind).await;
     for _ in 0..TRIES {
         let entry = server
             .store
             .get(&key)?
             .ok_or_else(|| Failure::not_found(target.subject()))?;
-        let current = object::parse(&entry.value)?;
+        let current = object::read(target.kind, &entry.value)?;
         let change = change(&current)?;
         let (Change::To(wanted) | Change::Applied(wanted, _)) = &change;
         let insists = check_preconditions(&target, &current, wanted, entry.revision)?;
         let mut new = prepare(server, &target, &current, change)?;
+        definitions::settle(server, target.kind, &mut new)?;
         if target.part != Part::Server {
             let status = target.part == Part::Status;
             restriction::update(target.identity, target.kind, status, &current, &new)?;
@@ -95,17 +97,20 @@ pub(crate) async fn update(
         } else {
             services::claim(server, target.kind, Some(&current), &mut new)?
         };
-        if new == current && claims.is_empty() {
+        if claims.is_empty() && is_kept(target.kind, &new, &current, &entry.value)? {
             return Ok(entry.value);
         }
         if target.dry_run {
-            return Ok(new.to_string().into());
+            return Ok(object::unstored(target.kind, new));
         }
         let alone = claims.is_empty();
-        let mut writes = vec![write(key.clone(), &new, entry.revision, gone)];
+        let mut writes = vec![write(target.kind, key.clone(), new, entry.revision, gone)];
         writes.extend(claims);
         match server.store.write(writes).await {
-            Ok(entries) => return Ok(entries[0].value.clone()),
+            Ok(entries) => {
+                definitions::release(server, target.kind, &current).await?;
+                return Ok(entries[0].value.clone());
+            }
             // Somebody was faster with what it wanted to have: the next look tells.
             Err(store::Error::Exists | store::Error::Conflict { .. } | store::Error::NotFound) if !alone => {}
             Err(store::Error::Conflict { .. }) if !insists => {}
@@ -119,8 +124,8 @@ pub(crate) async fn update(
 }
 
 /// The write that stores a changed object, or removes it.
-pub(crate) fn write(key: String, new: &Value, revision: u64, gone: bool) -> Write {
-    let value = object::encode(new);
+pub(crate) fn write(kind: &Kind, key: String, new: Value, revision: u64, gone: bool) -> Write {
+    let value = object::encode(kind, new);
     if gone {
         Write::Delete {
             key,
@@ -130,6 +135,11 @@ pub(crate) fn write(key: String, new: &Value, revision: u64, gone: bool) -> Writ
     } else {
         Write::Update { key, value, revision }
     }
+}
+
+/// Whether an object is what is stored already. What is kept in an old version is written anew.
+fn is_kept(kind: &Kind, new: &Value, current: &Value, stored: &[u8]) -> Result<bool, Failure> {
+    Ok(new == current && (kind.is_kept_as_is() || kind.write_kept(new.clone()) == object::parse(stored)?))
 }
 
 /// Whether the wanted object names the resource version it was made from; it must be the current one then,
@@ -152,8 +162,8 @@ fn check_preconditions(
         Ok(version) if version == revision => Ok(true),
         Ok(_) => Err(Failure::modified(target.subject())),
         Err(_) => Err(Failure::invalid(
-            target.kind.kind,
-            target.kind.group,
+            target.kind.kind(),
+            target.kind.group(),
             target.name,
             &[kinds::FieldError {
                 reason: kinds::Reason::Invalid,
@@ -162,6 +172,21 @@ fn check_preconditions(
             }],
         )),
     }
+}
+
+/// Custom objects are replaced only by who says which version of them is meant.
+pub(crate) fn check_version(kind: &Kind, wanted: &Value) -> Result<(), Failure> {
+    let version = text(wanted, "/metadata/resourceVersion");
+    if kind.custom_schema().is_none() || !version.is_empty() {
+        return Ok(());
+    }
+    let error = kinds::FieldError {
+        reason: kinds::Reason::Invalid,
+        field: "metadata.resourceVersion".into(),
+        message: "Invalid value: 0x0: must be specified for an update".into(),
+    };
+    let name = text(wanted, "/metadata/name");
+    Err(Failure::invalid(kind.kind(), kind.group(), name, &[error]))
 }
 
 /// The object to store: the allowed part of the wanted one, the rest of the current one, checked.
@@ -189,7 +214,7 @@ fn prepare(
     let owners = managed::take(&mut bare);
     let requested = managed::requested(&mut wanted, &owners, target.part);
     match target.part {
-        Part::Main if kind.status => assign(&mut wanted, "status", bare.get("status")),
+        Part::Main if kind.has_status() => assign(&mut wanted, "status", bare.get("status")),
         Part::Main | Part::Server => {}
         Part::Status => {
             let mut with_status = bare.clone();
@@ -198,12 +223,12 @@ fn prepare(
         }
     }
     keep_system_fields(&bare, &mut wanted);
-    (kind.default)(&mut wanted);
-    (kind.prepare)(&mut wanted, Some(&bare));
+    kind.default(&mut wanted);
+    kind.prepare(&mut wanted, Some(&bare));
     services::settle(server, kind, Some(&bare), &mut wanted)?;
     let errors = kind.validate(&wanted, Some(&bare));
     if !errors.is_empty() {
-        return Err(Failure::invalid(kind.kind, kind.group, target.name, &errors));
+        return Err(Failure::invalid(kind.kind(), kind.group(), target.name, &errors));
     }
     let managers = applied.unwrap_or_else(|| {
         let shape = managed::shape(kind);

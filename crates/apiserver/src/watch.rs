@@ -102,7 +102,7 @@ fn check_initial(initial: Option<bool>, matching: Option<&str>) -> Result<(), Fa
 /// Answers a watch request.
 pub(crate) async fn watch(server: &Arc<ApiServer>, call: &Call) -> Result<Response, Failure> {
     let plan = Plan::parse(&call.query)?;
-    let mut selection = Selection::parse(call.kind, &call.query)?;
+    let mut selection = Selection::parse(&call.kind, &call.query)?;
     if let Some(name) = &call.name {
         selection = selection.and_name(name);
     }
@@ -123,7 +123,7 @@ pub(crate) async fn watch(server: &Arc<ApiServer>, call: &Call) -> Result<Respon
 /// A running watch.
 struct Stream {
     server: Arc<ApiServer>,
-    kind: &'static Kind,
+    kind: Kind,
     accept: Accept,
     selection: Selection,
     /// Objects that existed at the start and aren't sent yet.
@@ -148,7 +148,7 @@ impl Stream {
         plan: &Plan,
         selection: Selection,
     ) -> Result<Stream, Failure> {
-        let prefix = object::prefix(call.kind, call.namespace.as_deref());
+        let prefix = object::prefix(&call.kind, call.namespace.as_deref());
         let mut initial = Vec::new();
         let mut mark = None;
         let after = match plan.start {
@@ -176,7 +176,7 @@ impl Stream {
         let deadline = now + plan.timeout;
         Ok(Stream {
             server,
-            kind: call.kind,
+            kind: call.kind.clone(),
             accept: call.accept,
             selection,
             initial: initial.into_iter(),
@@ -280,13 +280,13 @@ impl Stream {
 
     fn line(&mut self, event: &str, object: &Bytes) -> Result<Bytes, Option<Failure>> {
         let first = std::mem::take(&mut self.first);
-        let object = present::event(self.kind, self.accept, object, first)?;
+        let object = present::event(&self.kind, self.accept, object, first)?;
         Ok(event_bytes(self.accept.encoding, event, &object))
     }
 
     fn bookmark(&mut self, revision: u64, initial_events_end: bool) -> Result<Bytes, Option<Failure>> {
         self.marked = revision;
-        let object = present::bookmark(self.kind, self.accept.form, revision, initial_events_end);
+        let object = present::bookmark(&self.kind, self.accept.form, revision, initial_events_end);
         let encoding = self.accept.encoding;
         Ok(event_bytes(
             encoding,

@@ -1,5 +1,7 @@
 //! Which kinds the server has, for the controllers that work on all of them.
 
+use std::collections::HashSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube::core::{ApiResource, DynamicObject, GroupVersion, PartialObjectMeta};
 use kube::{Api, Client};
@@ -14,6 +16,8 @@ pub(crate) type Metadata = PartialObjectMeta<DynamicObject>;
 pub(crate) struct Kind {
     pub(crate) resource: ApiResource,
     pub(crate) namespaced: bool,
+    /// Whether this is the version to work with: a kind may have others.
+    pub(crate) preferred: bool,
     verbs: Vec<String>,
 }
 
@@ -43,12 +47,13 @@ impl Kind {
         Self {
             resource: ApiResource::from_gvk_with_plural(&version.with_kind(kind), &plural),
             namespaced,
+            preferred: true,
             verbs: ["list", "watch", "delete"].map(str::to_owned).to_vec(),
         }
     }
 }
 
-/// Asks the server for every kind, in the version that each group prefers.
+/// Asks the server for every kind, in all its versions.
 pub(crate) async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
     let core = client.list_core_api_resources("v1").await;
     let core = core.doing(|| "discover the kinds of the core API".to_owned())?;
@@ -56,15 +61,20 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
     let groups = client.list_api_groups().await;
     let groups = groups.doing(|| "discover the API groups".to_owned())?;
     for group in groups.groups {
-        let version = group
-            .preferred_version
-            .or_else(|| group.versions.first().cloned());
-        let Some(version) = version.map(|version| version.group_version) else {
-            continue;
-        };
-        let list = client.list_api_group_resources(&version).await;
-        let list = list.doing(|| format!("discover the kinds of {version}"))?;
-        kinds.extend(to_kinds(&version, list.resources));
+        let first = group.preferred_version.map(|version| version.group_version);
+        let others = group.versions.into_iter().map(|version| version.group_version);
+        let others = others
+            .filter(|version| Some(version) != first.as_ref())
+            .collect::<Vec<_>>();
+        let mut known = HashSet::new();
+        for version in first.iter().chain(&others) {
+            let list = client.list_api_group_resources(version).await;
+            let list = list.doing(|| format!("discover the kinds of {version}"))?;
+            for mut kind in to_kinds(version, list.resources) {
+                kind.preferred = known.insert(kind.resource.plural.clone());
+                kinds.push(kind);
+            }
+        }
     }
     Ok(kinds)
 }
@@ -83,6 +93,7 @@ fn to_kinds(api_version: &str, resources: Vec<APIResource>) -> Vec<Kind> {
                 &resource.name,
             ),
             namespaced: resource.namespaced,
+            preferred: true,
             verbs: resource.verbs,
         })
         .collect()

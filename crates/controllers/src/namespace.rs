@@ -227,7 +227,7 @@ impl Controller {
                 return content;
             }
         };
-        let deletable = |kind: &Kind| kind.namespaced && kind.can(&["list", "delete"]);
+        let deletable = |kind: &Kind| kind.preferred && kind.namespaced && kind.can(&["list", "delete"]);
         let (pods, others): (Vec<_>, Vec<_>) = kinds
             .into_iter()
             .filter(deletable)

@@ -6,7 +6,11 @@ use crate::json::{list, text};
 use crate::kind::Column;
 
 /// A column that `kubectl get` always shows.
-pub(crate) const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
+pub(crate) const fn column(
+    name: &'static str,
+    kind: &'static str,
+    description: &'static str,
+) -> Column<'static> {
     Column {
         name,
         kind,
@@ -17,7 +21,11 @@ pub(crate) const fn column(name: &'static str, kind: &'static str, description: 
 }
 
 /// A column of `kubectl get -o wide`.
-pub(crate) const fn wide(name: &'static str, kind: &'static str, description: &'static str) -> Column {
+pub(crate) const fn wide(
+    name: &'static str,
+    kind: &'static str,
+    description: &'static str,
+) -> Column<'static> {
     Column {
         name,
         kind,
@@ -28,7 +36,7 @@ pub(crate) const fn wide(name: &'static str, kind: &'static str, description: &'
 }
 
 /// The object's name.
-pub(crate) const NAME: Column = Column {
+pub(crate) const NAME: Column<'static> = Column {
     name: "Name",
     kind: "string",
     format: "name",
@@ -37,7 +45,7 @@ pub(crate) const NAME: Column = Column {
 };
 
 /// The object's age.
-pub(crate) const AGE: Column = column("Age", "string", "Time since the object was created.");
+pub(crate) const AGE: Column<'static> = column("Age", "string", "Time since the object was created.");
 
 /// The object's name.
 pub(crate) fn name(object: &Value) -> Value {

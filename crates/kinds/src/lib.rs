@@ -1,6 +1,7 @@
 //! The table of kinds: what the API server must know about each built-in Kubernetes kind.
 //!
-//! A kind is an entry ([`Kind`]), not a file of handlers. The API server is generic over this table: it
+//! A kind is an entry, not a file of handlers; [`kinds_of`] makes further ones ([`Kind`]) of
+//! CustomResourceDefinitions. The API server is generic over them: it
 //! looks an entry up by group, version and plural, and asks it to decode, default, validate and print.
 //! Everything here is pure: JSON in, JSON out, no clock and no store.
 //!
@@ -11,16 +12,21 @@
 
 mod columns;
 mod decode;
+mod entry;
 mod json;
 mod kind;
 mod labels;
 mod quantity;
 mod table;
 
+// Kinds that CustomResourceDefinitions make.
+mod custom;
+
 // What rules are made of: names, addresses, metadata, selectors.
 mod check;
 
 // A folder an API group, in it a file a kind (or a family): its entry in the table, defaults, rules, columns.
+mod apiextensions;
 mod apps;
 mod batch;
 mod coordination;
@@ -36,7 +42,9 @@ mod storage;
 // Pods are large, and other kinds hold them as templates.
 mod pod;
 
+pub use apiextensions::{set_definition_condition, settle_definition};
 pub use columns::human_duration;
+pub use custom::{compare_versions, kept_kind_of, kinds_of};
 pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Generation, Kind, Reason, Scale};
 pub use labels::selects;
 pub use pod::qos_class;

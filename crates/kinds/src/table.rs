@@ -2,50 +2,52 @@
 
 use crate::kind::Kind;
 use crate::{
-    apps, batch, coordination, core, discovery, networking, node, pod, policy, rbac, scheduling, storage,
+    apiextensions, apps, batch, coordination, core, discovery, networking, node, pod, policy, rbac,
+    scheduling, storage,
 };
 
 static KINDS: &[Kind] = &[
-    core::configmap::KIND,
-    core::endpoints::KIND,
-    core::event::KIND,
-    core::limitrange::KIND,
-    core::namespace::KIND,
-    core::node::KIND,
-    core::persistentvolumeclaim::KIND,
-    core::persistentvolume::KIND,
-    pod::KIND,
-    core::podtemplate::KIND,
-    core::replicationcontroller::KIND,
-    core::resourcequota::KIND,
-    core::secret::KIND,
-    core::serviceaccount::KIND,
-    core::service::KIND,
-    apps::controllerrevision::KIND,
-    apps::daemonset::KIND,
-    apps::deployment::KIND,
-    apps::replicaset::KIND,
-    apps::statefulset::KIND,
-    batch::cronjob::KIND,
-    batch::job::KIND,
-    coordination::lease::KIND,
-    discovery::endpointslice::KIND,
-    networking::ingress::KIND,
-    networking::ingressclass::KIND,
-    networking::ipaddress::KIND,
-    networking::networkpolicy::KIND,
-    networking::servicecidr::KIND,
-    node::runtimeclass::KIND,
-    policy::poddisruptionbudget::KIND,
-    rbac::binding::CLUSTER_KIND,
-    rbac::role::CLUSTER_KIND,
-    rbac::binding::KIND,
-    rbac::role::KIND,
-    scheduling::priorityclass::KIND,
-    storage::csidriver::KIND,
-    storage::csinode::KIND,
-    storage::storageclass::KIND,
-    storage::volumeattachment::KIND,
+    Kind::of(&core::configmap::KIND),
+    Kind::of(&core::endpoints::KIND),
+    Kind::of(&core::event::KIND),
+    Kind::of(&core::limitrange::KIND),
+    Kind::of(&core::namespace::KIND),
+    Kind::of(&core::node::KIND),
+    Kind::of(&core::persistentvolumeclaim::KIND),
+    Kind::of(&core::persistentvolume::KIND),
+    Kind::of(&pod::KIND),
+    Kind::of(&core::podtemplate::KIND),
+    Kind::of(&core::replicationcontroller::KIND),
+    Kind::of(&core::resourcequota::KIND),
+    Kind::of(&core::secret::KIND),
+    Kind::of(&core::serviceaccount::KIND),
+    Kind::of(&core::service::KIND),
+    Kind::of(&apiextensions::customresourcedefinition::KIND),
+    Kind::of(&apps::controllerrevision::KIND),
+    Kind::of(&apps::daemonset::KIND),
+    Kind::of(&apps::deployment::KIND),
+    Kind::of(&apps::replicaset::KIND),
+    Kind::of(&apps::statefulset::KIND),
+    Kind::of(&batch::cronjob::KIND),
+    Kind::of(&batch::job::KIND),
+    Kind::of(&coordination::lease::KIND),
+    Kind::of(&discovery::endpointslice::KIND),
+    Kind::of(&networking::ingress::KIND),
+    Kind::of(&networking::ingressclass::KIND),
+    Kind::of(&networking::ipaddress::KIND),
+    Kind::of(&networking::networkpolicy::KIND),
+    Kind::of(&networking::servicecidr::KIND),
+    Kind::of(&node::runtimeclass::KIND),
+    Kind::of(&policy::poddisruptionbudget::KIND),
+    Kind::of(&rbac::binding::CLUSTER_KIND),
+    Kind::of(&rbac::role::CLUSTER_KIND),
+    Kind::of(&rbac::binding::KIND),
+    Kind::of(&rbac::role::KIND),
+    Kind::of(&scheduling::priorityclass::KIND),
+    Kind::of(&storage::csidriver::KIND),
+    Kind::of(&storage::csinode::KIND),
+    Kind::of(&storage::storageclass::KIND),
+    Kind::of(&storage::volumeattachment::KIND),
 ];
 
 /// Every kind, grouped by API group; within a group in the order of discovery.
@@ -57,12 +59,12 @@ pub fn all() -> &'static [Kind] {
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
     KINDS
         .iter()
-        .find(|k| k.group == group && k.version == version && k.plural == plural)
+        .find(|k| k.version() == version && k.is(group, plural))
 }
 
 /// The kind behind an object's `apiVersion` and `kind`, as in (`apps`, `v1`, `Deployment`).
 pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
     KINDS
         .iter()
-        .find(|k| k.group == group && k.version == version && k.kind == kind)
+        .find(|k| k.group() == group && k.version() == version && k.kind() == kind)
 }

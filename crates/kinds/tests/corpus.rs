@@ -55,13 +55,17 @@ fn nothing() -> Value {
 }
 
 fn path(kind: &Kind) -> PathBuf {
-    let group = if kind.group.is_empty() { "core" } else { kind.group };
-    let version = if kind.version == "v1" {
+    let group = if kind.group().is_empty() {
+        "core"
+    } else {
+        kind.group()
+    };
+    let version = if kind.version() == "v1" {
         String::new()
     } else {
-        format!("_{}", kind.version)
+        format!("_{}", kind.version())
     };
-    let name = format!("{group}_{}{version}.yaml", kind.plural);
+    let name = format!("{group}_{}{version}.yaml", kind.plural());
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/corpus")
         .join(name)
@@ -102,14 +106,16 @@ fn admitted(kind: &Kind, manifest: &Value, old: Option<&Value>) -> Value {
     let mut object = manifest.clone();
     object["metadata"]["uid"] = "7b5e4f4c-0000-4000-8000-000000000000".into();
     object["metadata"]["creationTimestamp"] = "2023-12-31T23:55:00Z".into();
-    if kind.namespaced {
+    if kind.namespaced() {
         object["metadata"]["namespace"] = "default".into();
     }
-    let decoded = (kind.decode)(&object).unwrap_or_else(|error| panic!("{}: {error}", kind.plural));
-    assert_eq!(decoded.unknown, Vec::<String>::new(), "{}", kind.plural);
+    let decoded = kind
+        .decode(&object)
+        .unwrap_or_else(|error| panic!("{}: {error}", kind.plural()));
+    assert_eq!(decoded.unknown, Vec::<String>::new(), "{}", kind.plural());
     let mut object = decoded.object;
-    (kind.default)(&mut object);
-    (kind.prepare)(&mut object, old);
+    kind.default(&mut object);
+    kind.prepare(&mut object, old);
     object
 }
 
@@ -119,10 +125,10 @@ fn complaints(kind: &Kind, new: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 fn row(kind: &Kind, object: &Value) -> String {
-    let cells = (kind.row)(object, NOW);
-    assert_eq!(cells.len(), kind.columns.len(), "{}", kind.plural);
+    let cells = kind.row(object, NOW);
+    assert_eq!(cells.len(), kind.columns().len(), "{}", kind.plural());
     let mut text = String::new();
-    for (column, cell) in kind.columns.iter().zip(&cells) {
+    for (column, cell) in kind.columns().iter().zip(&cells) {
         let cell = cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
         let wide = if column.priority > 0 { " (wide)" } else { "" };
         writeln!(text, "{}{wide}: {cell}", column.name.to_uppercase()).unwrap();
@@ -138,7 +144,7 @@ fn manifests_become_what_kubernetes_makes_of_them() {
             complaints(kind, &object, None),
             Vec::<String>::new(),
             "{}",
-            kind.plural
+            kind.plural()
         );
         let with_status = merge(&object, &json!({ "status": corpus.status }));
         let seen = if corpus.status.is_null() {
@@ -156,24 +162,24 @@ fn manifests_become_what_kubernetes_makes_of_them() {
 fn what_was_admitted_stays_as_it_is() {
     for (kind, corpus) in corpora() {
         let object = admitted(kind, &corpus.manifest, None);
-        let decoded = (kind.decode)(&object).unwrap();
-        assert_eq!(decoded.object, object, "{}: decoding again", kind.plural);
+        let decoded = kind.decode(&object).unwrap();
+        assert_eq!(decoded.object, object, "{}: decoding again", kind.plural());
         let again = admitted(kind, &object, Some(&object));
-        assert_eq!(again, object, "{}: defaults again", kind.plural);
+        assert_eq!(again, object, "{}: defaults again", kind.plural());
         assert_eq!(
             complaints(kind, &again, Some(&object)),
             Vec::<String>::new(),
             "{}",
-            kind.plural
+            kind.plural()
         );
-        assert!(!kind.is_new_generation(&again, &object), "{}", kind.plural);
+        assert!(!kind.is_new_generation(&again, &object), "{}", kind.plural());
     }
 }
 
 /// All differences at once, so that a look at them is enough.
 fn assert_said(kind: &Kind, change: &str, said: &[String], expected: &[String], differences: &mut String) {
     if said != expected {
-        writeln!(differences, "{} {change}", kind.plural).unwrap();
+        writeln!(differences, "{} {change}", kind.plural()).unwrap();
         for line in expected.iter().filter(|line| !said.contains(line)) {
             writeln!(differences, "  - {line}").unwrap();
         }

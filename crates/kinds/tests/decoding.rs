@@ -12,7 +12,7 @@ fn decode(object: Value) -> Result<Decoded, DecodeError> {
         None => (String::new(), object["apiVersion"].as_str().unwrap().to_owned()),
     };
     let kind = kinds::find_kind(&group, &version, object["kind"].as_str().unwrap()).unwrap();
-    (kind.decode)(&object)
+    kind.decode(&object)
 }
 
 fn deployment(spec: Value) -> Value {

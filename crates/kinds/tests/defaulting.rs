@@ -13,13 +13,13 @@ fn defaulted(group: &str, kind: &str, mut object: Value) -> Value {
     object["apiVersion"] = version.into();
     object["kind"] = kind.into();
     let kind = kinds::find_kind(group, "v1", kind).unwrap();
-    let mut object = (kind.decode)(&object).unwrap().object;
-    (kind.default)(&mut object);
+    let mut object = kind.decode(&object).unwrap().object;
+    kind.default(&mut object);
     let once = object.clone();
-    (kind.default)(&mut object);
+    kind.default(&mut object);
     assert_eq!(object, once, "defaulting twice changes nothing");
     assert_eq!(
-        (kind.decode)(&object).unwrap().object,
+        kind.decode(&object).unwrap().object,
         object,
         "defaults belong to the type"
     );
@@ -233,14 +233,14 @@ fn namespaces_and_the_rest() {
     let endpoints = defaulted("", "Endpoints", json!({"subsets": [{"ports": [{"port": 1}]}]}));
     assert_eq!(endpoints["subsets"][0]["ports"][0]["protocol"], "TCP");
     for kind in kinds::all() {
-        let spec = if kind.group == "apps" {
+        let spec = if kind.group() == "apps" {
             json!({"selector": {}})
         } else {
             Value::Null
         };
         defaulted(
-            kind.group,
-            kind.kind,
+            kind.group(),
+            kind.kind(),
             json!({"metadata": {"name": "a"}, "spec": spec}),
         );
     }

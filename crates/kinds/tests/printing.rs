@@ -11,10 +11,11 @@ const NOW: i64 = 1_704_067_200;
 /// The row as `kubectl get -o wide` prints it, with headings.
 fn wide(group: &str, kind: &str, object: Value) -> String {
     let kind = kinds::find_kind(group, "v1", kind).unwrap();
-    let cells = (kind.row)(&object, NOW);
-    assert_eq!(cells.len(), kind.columns.len(), "{}", kind.kind);
+    let cells = kind.row(&object, NOW);
+    assert_eq!(cells.len(), kind.columns().len(), "{}", kind.kind());
     let cell = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let pairs = kind.columns.iter().zip(&cells);
+    let columns = kind.columns();
+    let pairs = columns.iter().zip(&cells);
     pairs
         .map(|(column, value)| format!("{}={}", column.name, cell(value)))
         .collect::<Vec<_>>()
@@ -61,7 +62,7 @@ fn pod_row(spec: Value, status: Value, deleted: bool) -> String {
         metadata["deletionTimestamp"] = "2024-01-01T00:00:30Z".into();
     }
     let kind = kinds::find("", "v1", "pods").unwrap();
-    let cells = (kind.row)(
+    let cells = kind.row(
         &json!({"metadata": metadata, "spec": spec, "status": status}),
         NOW,
     );
@@ -274,13 +275,13 @@ fn rows() {
 fn every_row_fits_its_columns_even_for_an_empty_object() {
     for kind in kinds::all() {
         assert_eq!(
-            (kind.row)(&json!({}), NOW).len(),
-            kind.columns.len(),
+            kind.row(&json!({}), NOW).len(),
+            kind.columns().len(),
             "{}",
-            kind.kind
+            kind.kind()
         );
-        for (_, field) in kind.fields {
-            field(&json!({}));
+        for (_, field) in kind.fields() {
+            field.text(&json!({}));
         }
     }
 }
@@ -289,7 +290,15 @@ fn every_row_fits_its_columns_even_for_an_empty_object() {
 fn selectable_fields() {
     let pod = kinds::find("", "v1", "pods").unwrap();
     let object = json!({"spec": {"nodeName": "n1", "hostNetwork": true}, "status": {"phase": "Running"}});
-    let text = |label: &str| pod.fields.iter().find(|(name, _)| *name == label).unwrap().1(&object);
+    let fields = pod.fields();
+    let text = |label: &str| {
+        fields
+            .iter()
+            .find(|(name, _)| *name == label)
+            .unwrap()
+            .1
+            .text(&object)
+    };
     assert_eq!(text("spec.nodeName"), "n1");
     assert_eq!(text("spec.hostNetwork"), "true");
     assert_eq!(text("status.phase"), "Running");

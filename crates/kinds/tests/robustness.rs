@@ -100,19 +100,19 @@ fn serve(object: &Value, old: Option<&Value>) {
     let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
     let name = old.unwrap_or(object)["kind"].as_str().unwrap_or_default();
     let kind = kinds::find_kind(group, version, name).expect("ordinary objects are of served kinds");
-    let Ok(decoded) = (kind.decode)(object) else {
+    let Ok(decoded) = kind.decode(object) else {
         return;
     };
     let mut object = decoded.object;
-    (kind.default)(&mut object);
+    kind.default(&mut object);
     let _ = kind.validate(&object, None);
     let _ = kind.validate(&object, old);
     if let Some(old) = old {
         let _ = kind.validate(old, Some(&object));
     }
-    assert_eq!((kind.row)(&object, 0).len(), kind.columns.len());
-    for (_, field) in kind.fields {
-        field(&object);
+    assert_eq!(kind.row(&object, 0).len(), kind.columns().len());
+    for (_, field) in kind.fields() {
+        field.text(&object);
     }
 }
 
@@ -146,6 +146,6 @@ fn ordinary_objects_are_read_whole() {
             .and_then(|v| v.split_once('/'))
             .unwrap_or(("", "v1"));
         let kind = kinds::find_kind(group, version, object["kind"].as_str().unwrap()).unwrap();
-        assert_eq!((kind.decode)(&object).unwrap().unknown, [""; 0], "{}", kind.kind);
+        assert_eq!(kind.decode(&object).unwrap().unknown, [""; 0], "{}", kind.kind());
     }
 }

@@ -13,8 +13,8 @@ fn prepare(group: &str, kind: &str, mut object: Value) -> Value {
     };
     object["kind"] = kind.into();
     let kind = kinds::find_kind(group, "v1", kind).unwrap();
-    let mut object = (kind.decode)(&object).unwrap().object;
-    (kind.default)(&mut object);
+    let mut object = kind.decode(&object).unwrap().object;
+    kind.default(&mut object);
     object
 }
 

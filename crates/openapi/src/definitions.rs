@@ -7,7 +7,7 @@ use patch::schema::{self, Field, List};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::types;
+use crate::{custom, types};
 
 /// Where v3 documents keep their schemas.
 pub(crate) const V3_PREFIX: &str = "#/components/schemas/";
@@ -19,12 +19,35 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 
+const APIEXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
+const ANYTHING: [&str; 4] = [
+    "JSON",
+    "JSONSchemaPropsOrArray",
+    "JSONSchemaPropsOrBool",
+    "JSONSchemaPropsOrStringArray",
+];
+
 /// Schemas by definition name.
 pub(crate) type Definitions = BTreeMap<String, Value>;
 
 /// The definition name of a kind, as in `io.k8s.api.apps.v1.Deployment`.
 pub(crate) fn name(kind: &Kind) -> String {
-    schema::definition_name(kind.group, kind.version, kind.kind)
+    match kind.custom_schema() {
+        Some(_) => custom::name(kind),
+        None => schema::definition_name(kind.group(), kind.version(), kind.kind()),
+    }
+}
+
+/// The definition name of a kind's lists.
+pub(crate) fn list_name(kind: &Kind) -> String {
+    let name = name(kind);
+    let package = name.rsplit_once('.').map_or("", |(package, _)| package);
+    format!("{package}.{}", kind.list_kind())
+}
+
+/// The kinds of the table, and custom ones.
+pub(crate) fn every(custom: &[Kind]) -> impl Iterator<Item = &Kind> {
+    kinds::all().iter().chain(custom)
 }
 
 /// A group, version and kind as OpenAPI extensions say it.
@@ -33,19 +56,24 @@ pub(crate) fn group_version_kind(group: &str, version: &str, kind: &str) -> Valu
 }
 
 /// All schemas, with Kubernetes' extensions.
-pub(crate) fn all() -> Definitions {
+pub(crate) fn all(custom: &[Kind]) -> Definitions {
     let mut settings = SchemaSettings::openapi3();
     settings.transforms.clear();
     let mut generator = settings.into_generator();
     types::add_all(&mut generator);
     let mut definitions: Definitions = generator.take_definitions(false).into_iter().collect();
-    for kind in kinds::all() {
-        definitions.insert(format!("{}List", name(kind)), list_schema(kind));
-    }
     for (name, definition) in &mut definitions {
         polish(name, definition);
     }
-    for (name, group_version_kinds) in identities() {
+    for kind in custom {
+        if let Some(schema) = kind.custom_schema() {
+            definitions.insert(name(kind), custom::definition(schema));
+        }
+    }
+    for kind in every(custom) {
+        definitions.insert(list_name(kind), list_schema(kind));
+    }
+    for (name, group_version_kinds) in identities(custom) {
         if let Some(definition) = definitions.get_mut(&name) {
             definition["x-kubernetes-group-version-kind"] = group_version_kinds.into();
         }
@@ -78,7 +106,7 @@ pub(crate) fn reachable(value: &Value, definitions: &Definitions) -> BTreeSet<St
 }
 
 /// Which kinds a definition is the schema of.
-fn identities() -> BTreeMap<String, Vec<Value>> {
+fn identities(custom: &[Kind]) -> BTreeMap<String, Vec<Value>> {
     let mut identities: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut add = |definition: String, group: &str, version: &str, kind: &str| {
         let list = identities.entry(definition).or_default();
@@ -87,18 +115,13 @@ fn identities() -> BTreeMap<String, Vec<Value>> {
             list.push(this);
         }
     };
-    for kind in kinds::all() {
-        add(name(kind), kind.group, kind.version, kind.kind);
-        add(
-            format!("{}List", name(kind)),
-            kind.group,
-            kind.version,
-            &format!("{}List", kind.kind),
-        );
+    for kind in every(custom) {
+        add(name(kind), kind.group(), kind.version(), kind.kind());
+        add(list_name(kind), kind.group(), kind.version(), &kind.list_kind());
         add(
             DELETE_OPTIONS.to_owned(),
-            kind.group,
-            kind.version,
+            kind.group(),
+            kind.version(),
             "DeleteOptions",
         );
     }
@@ -122,7 +145,7 @@ fn identities() -> BTreeMap<String, Vec<Value>> {
 fn list_schema(kind: &Kind) -> Value {
     let reference = |name: &str| format!("{V3_PREFIX}{name}");
     json!({
-        "description": format!("{}List is a list of {}.", kind.kind, kind.plural),
+        "description": format!("{} is a list of {}.", kind.list_kind(), kind.plural()),
         "type": "object",
         "required": ["items"],
         "properties": {
@@ -131,14 +154,14 @@ fn list_schema(kind: &Kind) -> Value {
                 "type": "string",
             },
             "items": {
-                "description": format!("The {}.", kind.plural),
+                "description": format!("The {}.", kind.plural()),
                 "type": "array",
                 "items": {"$ref": reference(&name(kind))},
             },
-            "kind": {"description": format!("{}List", kind.kind), "type": "string"},
+            "kind": {"description": kind.list_kind(), "type": "string"},
             "metadata": {
                 "description": "The list's version, and where to go on when it isn't whole.",
-                "$ref": reference(LIST_META),
+                "allOf": [{"$ref": reference(LIST_META)}],
             },
         },
     })
@@ -150,6 +173,15 @@ fn polish(name: &str, definition: &mut Value) {
         INT_OR_STRING => {
             replace_type(definition, json!([{"type": "integer"}, {"type": "string"}]));
             definition["format"] = "int-or-string".into();
+        }
+        // What stands in schemas of kinds may be of several types, for which version 2 has no word.
+        name if name
+            .strip_prefix(APIEXTENSIONS)
+            .is_some_and(|name| ANYTHING.contains(&name)) =>
+        {
+            if let Some(definition) = definition.as_object_mut() {
+                definition.retain(|word, _| word == "description");
+            }
         }
         QUANTITY => replace_type(definition, json!([{"type": "string"}, {"type": "number"}])),
         _ => {}
@@ -263,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let definitions = all();
+        let definitions = all(&[]);
         for (name, definition) in &definitions {
             for target in reachable(definition, &definitions) {
                 assert!(definitions.contains_key(&target), "{name} refers to {target}");
@@ -273,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_fact_about_merging_is_published() {
-        let definitions = all();
+        let definitions = all(&[]);
         for ty in schema::types() {
             let definition = definitions
                 .get(ty.name)
@@ -335,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_table_leads_to_every_fact_that_server_side_apply_needs() {
-        let definitions = all();
+        let definitions = all(&[]);
         let mut missing = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut types: Vec<String> = kinds::all().iter().map(name).collect();
@@ -369,18 +401,18 @@ mod tests {
     #[test]
     fn every_field_is_described() {
         for kind in kinds::all() {
-            let definitions = all();
+            let definitions = all(&[]);
             let definition = &definitions[&name(kind)];
-            assert!(definition["description"].is_string(), "{}", kind.kind);
+            assert!(definition["description"].is_string(), "{}", kind.kind());
             for (field, property) in definition["properties"].as_object().unwrap() {
-                assert!(property["description"].is_string(), "{}.{field}", kind.kind);
+                assert!(property["description"].is_string(), "{}.{field}", kind.kind());
             }
         }
     }
 
     #[test]
     fn only_what_a_client_must_send_is_required() {
-        let definitions = all();
+        let definitions = all(&[]);
         assert_eq!(definitions["io.k8s.api.core.v1.Pod"].get("required"), None);
         assert_eq!(
             definitions["io.k8s.api.core.v1.SecretKeySelector"]["required"],
@@ -393,8 +425,19 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_of_a_kind_may_hold_anything() {
+        let definitions = all(&[]);
+        for name in ANYTHING {
+            let definition = definitions[&format!("{APIEXTENSIONS}{name}")]
+                .as_object()
+                .unwrap();
+            assert!(definition.keys().eq(["description"]), "{name}");
+        }
+    }
+
+    #[test]
     fn containers_say_how_they_merge() {
-        let definitions = all();
+        let definitions = all(&[]);
         let containers = &definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
         assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");

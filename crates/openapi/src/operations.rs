@@ -23,7 +23,9 @@ pub(crate) struct Operation {
     /// As in `apps_v1`.
     pub(crate) tag: String,
     /// What the operation is about: group, version and kind.
-    pub(crate) target: (&'static str, &'static str, &'static str),
+    pub(crate) target: (String, String, String),
+    /// Whether it is about a custom kind: strategic merge patches aren't for these.
+    pub(crate) custom: bool,
     /// Definition name of the body that is sent.
     pub(crate) body: Option<String>,
     /// Definition name of the body that is answered.
@@ -103,27 +105,25 @@ const DELETE: &[Parameter] = &[
 ];
 
 /// All paths of one group version, in order.
-pub(crate) fn paths(group: &str, version: &str) -> Vec<Path> {
-    let kinds = kinds::all()
-        .iter()
-        .filter(|kind| kind.group == group && kind.version == version);
+pub(crate) fn paths(group: &str, version: &str, custom: &[Kind]) -> Vec<Path> {
+    let kinds = definitions::every(custom).filter(|kind| kind.group() == group && kind.version() == version);
     let mut paths: Vec<Path> = kinds.flat_map(kind_paths).collect();
     paths.sort_by(|a, b| a.path.cmp(&b.path));
     paths
 }
 
-fn kind_paths(kind: &'static Kind) -> Vec<Path> {
-    let root = match kind.group {
-        "" => format!("/api/{}", kind.version),
-        group => format!("/apis/{group}/{}", kind.version),
+fn kind_paths(kind: &Kind) -> Vec<Path> {
+    let root = match kind.group() {
+        "" => format!("/api/{}", kind.version()),
+        group => format!("/apis/{group}/{}", kind.version()),
     };
     let maker = Maker {
         kind,
-        scope: if kind.namespaced { "Namespaced" } else { "" },
+        scope: if kind.namespaced() { "Namespaced" } else { "" },
     };
-    let collection = match kind.namespaced {
-        true => format!("{root}/namespaces/{{namespace}}/{}", kind.plural),
-        false => format!("{root}/{}", kind.plural),
+    let collection = match kind.namespaced() {
+        true => format!("{root}/namespaces/{{namespace}}/{}", kind.plural()),
+        false => format!("{root}/{}", kind.plural()),
     };
     let object = format!("{collection}/{{name}}");
     let mut paths = vec![
@@ -136,23 +136,23 @@ fn kind_paths(kind: &'static Kind) -> Vec<Path> {
             operations: maker.object(""),
         },
     ];
-    if kind.namespaced {
+    if kind.namespaced() {
         let all = Maker {
             scope: "AllNamespaces",
             ..maker
         };
         paths.push(Path {
-            path: format!("{root}/{}", kind.plural),
+            path: format!("{root}/{}", kind.plural()),
             operations: vec![all.list()],
         });
     }
-    if kind.status {
+    if kind.has_status() {
         paths.push(Path {
             path: format!("{object}/status"),
             operations: maker.subresource("Status"),
         });
     }
-    if kind.scale.is_some() {
+    if kind.scale().is_some() {
         let scale = Maker {
             scope: maker.scope,
             kind,
@@ -176,7 +176,7 @@ fn kind_paths(kind: &'static Kind) -> Vec<Path> {
             maker.create_subresource("Token", ("authentication.k8s.io", "v1", "TokenRequest")),
         ),
     ] {
-        if kind.subresources.contains(&subresource) {
+        if kind.subresources().contains(&subresource) {
             paths.push(Path {
                 path: format!("{object}/{subresource}"),
                 operations: vec![operation],
@@ -188,13 +188,13 @@ fn kind_paths(kind: &'static Kind) -> Vec<Path> {
 
 /// Makes the operations of a kind.
 #[derive(Clone, Copy)]
-struct Maker {
-    kind: &'static Kind,
+struct Maker<'a> {
+    kind: &'a Kind,
     /// Part of operations' names: `Namespaced`, nothing, or `AllNamespaces`.
     scope: &'static str,
 }
 
-impl Maker {
+impl Maker<'_> {
     fn definition(self) -> String {
         definitions::name(self.kind)
     }
@@ -202,12 +202,15 @@ impl Maker {
     fn operation(self, method: &'static str, action: &'static str, verb: &str, suffix: &str) -> Operation {
         let group = self
             .kind
-            .group
+            .group()
             .split('.')
             .next()
             .filter(|group| !group.is_empty())
             .unwrap_or("core");
-        let capital = |text: &str| format!("{}{}", text[..1].to_uppercase(), &text[1..]);
+        let custom = self.kind.custom_schema().is_some();
+        // Groups of custom kinds often begin with the same label.
+        let whole = self.kind.group().split('.').map(capital).collect::<String>();
+        let group = if custom { &whole } else { group };
         let of = if suffix.is_empty() {
             String::new()
         } else {
@@ -216,16 +219,17 @@ impl Maker {
         Operation {
             method,
             action,
-            description: format!("{verb} {of}the specified {}", self.kind.kind),
+            description: format!("{verb} {of}the specified {}", self.kind.kind()),
             id: format!(
                 "{verb}{}{}{}{}{suffix}",
                 capital(group),
-                capital(self.kind.version),
+                capital(self.kind.version()),
                 self.scope,
-                self.kind.kind
+                self.kind.kind()
             ),
-            tag: format!("{group}_{}", self.kind.version),
-            target: (self.kind.group, self.kind.version, self.kind.kind),
+            tag: format!("{group}_{}", self.kind.version()),
+            target: names((self.kind.group(), self.kind.version(), self.kind.kind())),
+            custom,
             body: None,
             answer: self.definition(),
             query: &[],
@@ -234,8 +238,8 @@ impl Maker {
 
     fn list(self) -> Operation {
         Operation {
-            description: format!("list or watch objects of kind {}", self.kind.kind),
-            answer: format!("{}List", self.definition()),
+            description: format!("list or watch objects of kind {}", self.kind.kind()),
+            answer: definitions::list_name(self.kind),
             query: LIST,
             ..self.operation("get", "list", "list", "")
         }
@@ -243,13 +247,13 @@ impl Maker {
 
     fn collection(self) -> Vec<Operation> {
         let create = Operation {
-            description: format!("create a {}", self.kind.kind),
+            description: format!("create a {}", self.kind.kind()),
             body: Some(self.definition()),
             query: WRITE,
             ..self.operation("post", "post", "create", "")
         };
         let delete = Operation {
-            description: format!("delete collection of {}", self.kind.kind),
+            description: format!("delete collection of {}", self.kind.kind()),
             body: Some(DELETE_OPTIONS.to_owned()),
             answer: STATUS.to_owned(),
             query: DELETE,
@@ -291,7 +295,7 @@ impl Maker {
         let definition = "io.k8s.api.autoscaling.v1.Scale".to_owned();
         let mut operations = self.subresource("Scale");
         for operation in &mut operations {
-            operation.target = SCALE;
+            operation.target = names(SCALE);
             operation.answer.clone_from(&definition);
             if operation.method == "put" {
                 operation.body = Some(definition.clone());
@@ -307,13 +311,23 @@ impl Maker {
     ) -> Operation {
         let definition = patch::schema::definition_name(target.0, target.1, target.2);
         Operation {
-            target,
+            target: names(target),
             body: Some(definition.clone()),
             answer: definition,
             query: WRITE,
             ..self.operation("post", "post", "create", suffix)
         }
     }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
+fn names(target: (&str, &str, &str)) -> (String, String, String) {
+    (target.0.to_owned(), target.1.to_owned(), target.2.to_owned())
 }
 
 /// The parameters in a path, as in `namespace` and `name`.
@@ -334,7 +348,7 @@ mod tests {
     fn operations_have_names_of_their_own() {
         let mut ids: Vec<String> = [("", "v1"), ("apps", "v1"), ("coordination.k8s.io", "v1")]
             .into_iter()
-            .flat_map(|(group, version)| paths(group, version))
+            .flat_map(|(group, version)| paths(group, version, &[]))
             .flat_map(|path| path.operations)
             .map(|operation| operation.id)
             .collect();
@@ -346,7 +360,7 @@ mod tests {
 
     #[test]
     fn paths_are_kubernetes_own() {
-        let paths = paths("apps", "v1").into_iter().map(|path| path.path);
+        let paths = paths("apps", "v1", &[]).into_iter().map(|path| path.path);
         let these = |path: &String| path.contains("deployments") || path.contains("replicasets");
         let paths: Vec<String> = paths.filter(these).collect();
         let expected = [

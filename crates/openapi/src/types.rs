@@ -29,7 +29,7 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
 /// Adds every type that the documents need.
 pub(crate) fn add_all(generator: &mut SchemaGenerator) {
     for kind in kinds::all() {
-        (kind.schema)(generator);
+        kind.add_schema(generator);
     }
     for add in OTHERS {
         add(generator);

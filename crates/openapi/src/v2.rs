@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kinds::Kind;
 use serde_json::{Map, Value, json};
 
 use crate::KUBERNETES_VERSION;
@@ -10,14 +11,13 @@ use crate::operations::{self, Operation};
 
 const PREFIX: &str = "#/definitions/";
 
-pub(crate) fn document() -> Value {
-    let group_versions: BTreeSet<_> = kinds::all()
-        .iter()
-        .map(|kind| (kind.group, kind.version))
+pub(crate) fn document(custom: &[Kind]) -> Value {
+    let group_versions: BTreeSet<_> = definitions::every(custom)
+        .map(|kind| (kind.group(), kind.version()))
         .collect();
     let paths: Map<String, Value> = group_versions
         .into_iter()
-        .flat_map(|(group, version)| operations::paths(group, version))
+        .flat_map(|(group, version)| operations::paths(group, version, custom))
         .map(|path| {
             let mut item = Map::new();
             let parameters: Vec<Value> = operations::path_parameters(&path.path)
@@ -32,9 +32,13 @@ pub(crate) fn document() -> Value {
             (path.path, Value::Object(item))
         })
         .collect();
-    let definitions: Map<String, Value> = definitions::all()
+    let of_custom: BTreeSet<String> = custom.iter().map(definitions::name).collect();
+    let definitions: Map<String, Value> = definitions::all(custom)
         .into_iter()
         .map(|(name, mut definition)| {
+            if of_custom.contains(&name) {
+                crate::custom::downgrade(&mut definition);
+            }
             downgrade(&mut definition);
             (name, definition)
         })
@@ -74,8 +78,13 @@ fn downgrade(schema: &mut Value) {
 }
 
 fn operation_object(operation: &Operation) -> Value {
-    let (group, version, kind) = operation.target;
+    let (group, version, kind) = &operation.target;
     let consumes: &[&str] = match &operation.body {
+        Some(body) if body == PATCH && operation.custom => &[
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/apply-patch+yaml",
+        ],
         Some(body) if body == PATCH => &[
             "application/json-patch+json",
             "application/merge-patch+json",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use kinds::Kind;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -17,26 +18,34 @@ const PATCH_TYPES: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
-/// Paths and hashes of the documents. Small, so these are kept.
+const CUSTOM_PATCH_TYPES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// Paths and hashes of the table's documents. Small, so these are kept.
 fn hashes() -> &'static BTreeMap<String, String> {
     static HASHES: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     HASHES.get_or_init(|| {
-        group_versions()
-            .into_iter()
-            .map(|(path, (group, version))| {
-                let document = group_version(group, version).to_string();
-                let hash = Sha256::digest(document.as_bytes());
-                (
-                    path,
-                    hash.iter().take(32).map(|byte| format!("{byte:02X}")).collect(),
-                )
-            })
+        let documents = group_versions(kinds::all()).into_iter();
+        documents
+            .map(|(path, (group, version))| (path, hash(&group_version(group, version, &[]))))
             .collect()
     })
 }
 
-pub(crate) fn root() -> String {
-    let paths: Map<String, Value> = hashes()
+fn hash(document: &Value) -> String {
+    let hash = Sha256::digest(document.to_string().as_bytes());
+    hash.iter().take(32).map(|byte| format!("{byte:02X}")).collect()
+}
+
+pub(crate) fn root(custom: &[Kind]) -> String {
+    let mut hashes = hashes().clone();
+    for (path, (group, version)) in group_versions(custom) {
+        hashes.insert(path, hash(&group_version(group, version, custom)));
+    }
+    let paths: Map<String, Value> = hashes
         .iter()
         .map(|(path, hash)| {
             (
@@ -48,28 +57,29 @@ pub(crate) fn root() -> String {
     json!({"paths": paths}).to_string()
 }
 
-pub(crate) fn hash(path: &str) -> Option<String> {
-    hashes().get(path).cloned()
-}
-
-pub(crate) fn document(path: &str) -> Option<String> {
-    let (group, version) = *group_versions().get(path)?;
-    Some(group_version(group, version).to_string())
+pub(crate) fn document(path: &str, custom: &[Kind]) -> Option<String> {
+    let of_table = group_versions(kinds::all());
+    let of_custom = group_versions(custom);
+    let (group, version) = *of_table.get(path).or_else(|| of_custom.get(path))?;
+    Some(group_version(group, version, custom).to_string())
 }
 
 /// Served group versions by their path, as in `apis/apps/v1`.
-fn group_versions() -> BTreeMap<String, (&'static str, &'static str)> {
-    kinds::all()
+fn group_versions(kinds: &[Kind]) -> BTreeMap<String, (&str, &str)> {
+    kinds
         .iter()
-        .map(|kind| match kind.group {
-            "" => (format!("api/{}", kind.version), ("", kind.version)),
-            group => (format!("apis/{group}/{}", kind.version), (group, kind.version)),
+        .map(|kind| match kind.group() {
+            "" => (format!("api/{}", kind.version()), ("", kind.version())),
+            group => (
+                format!("apis/{group}/{}", kind.version()),
+                (group, kind.version()),
+            ),
         })
         .collect()
 }
 
-fn group_version(group: &str, version: &str) -> Value {
-    let paths: Map<String, Value> = operations::paths(group, version)
+fn group_version(group: &str, version: &str, custom: &[Kind]) -> Value {
+    let paths: Map<String, Value> = operations::paths(group, version, custom)
         .into_iter()
         .map(|path| {
             let mut item = Map::new();
@@ -86,7 +96,7 @@ fn group_version(group: &str, version: &str) -> Value {
         })
         .collect();
     let paths = Value::Object(paths);
-    let mut schemas = definitions::all();
+    let mut schemas = definitions::all(custom);
     let needed = definitions::reachable(&paths, &schemas);
     schemas.retain(|name, _| needed.contains(name));
     json!({
@@ -98,7 +108,7 @@ fn group_version(group: &str, version: &str) -> Value {
 }
 
 fn operation_object(operation: &Operation) -> Value {
-    let (group, version, kind) = operation.target;
+    let (group, version, kind) = &operation.target;
     let mut object = json!({
         "description": operation.description,
         "operationId": operation.id,
@@ -114,10 +124,10 @@ fn operation_object(operation: &Operation) -> Value {
             .collect();
     }
     if let Some(body) = &operation.body {
-        let types = if body == PATCH {
-            &PATCH_TYPES[..]
-        } else {
-            &["application/json"]
+        let types = match body == PATCH {
+            true if operation.custom => &CUSTOM_PATCH_TYPES[..],
+            true => &PATCH_TYPES[..],
+            false => &["application/json"],
         };
         object["requestBody"] =
             json!({"required": operation.method != "delete", "content": content(types, body)});
@@ -150,16 +160,16 @@ mod tests {
     use super::*;
 
     fn parsed(path: &str) -> Value {
-        serde_json::from_str(&document(path).unwrap()).unwrap()
+        serde_json::from_str(&document(path, &[]).unwrap()).unwrap()
     }
 
     #[test]
     fn the_root_leads_to_every_document_by_its_hash() {
-        let root: Value = serde_json::from_str(&root()).unwrap();
+        let root: Value = serde_json::from_str(&root(&[])).unwrap();
         let paths = root["paths"].as_object().unwrap();
-        let served = kinds::all().iter().map(|kind| match kind.group {
-            "" => format!("api/{}", kind.version),
-            group => format!("apis/{group}/{}", kind.version),
+        let served = kinds::all().iter().map(|kind| match kind.group() {
+            "" => format!("api/{}", kind.version()),
+            group => format!("apis/{group}/{}", kind.version()),
         });
         assert_eq!(
             paths.keys().cloned().collect::<BTreeSet<_>>(),
@@ -167,9 +177,9 @@ mod tests {
         );
         for (path, entry) in paths {
             let url = entry["serverRelativeURL"].as_str().unwrap();
-            assert_eq!(url, format!("/openapi/v3/{path}?hash={}", hash(path).unwrap()));
+            assert_eq!(url, format!("/openapi/v3/{path}?hash={}", hashes()[path]));
         }
-        assert_eq!(document("apis/nothing/v1"), None);
+        assert_eq!(document("apis/nothing/v1", &[]), None);
     }
 
     #[test]

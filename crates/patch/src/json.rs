@@ -10,6 +10,19 @@ const MAX_OPERATIONS: usize = 10_000;
 /// `copy` can double an object each time: all copies of a patch together stay below a request's size.
 const MAX_COPIED: usize = 3 << 20;
 
+/// Whether an operation tests that a field isn't there: a null is as good as no field in Kubernetes, and clients
+/// ask so before they add the first finalizer.
+fn is_absent(object: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else {
+        return false;
+    };
+    let Some((parent, field)) = test.path.split_back() else {
+        return false;
+    };
+    let parent = object.pointer(parent.as_str()).and_then(Value::as_object);
+    test.value.is_null() && parent.is_some_and(|parent| !parent.contains_key(field.decoded().as_ref()))
+}
+
 /// Applies a JSON patch.
 pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Array(list) = patch else {
@@ -38,6 +51,9 @@ pub fn json(object: &Value, patch: &Value) -> Result<Value, PatchError> {
                     "a JSON patch may copy at most {MAX_COPIED} bytes"
                 )));
             }
+        }
+        if is_absent(&changed, &parsed) {
+            continue;
         }
         json_patch::patch(&mut changed, std::slice::from_ref(&parsed)).map_err(|error| {
             PatchError::Unprocessable(format!(

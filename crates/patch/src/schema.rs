@@ -154,6 +154,9 @@ pub fn types() -> impl Iterator<Item = &'static Type> {
 pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
     let package = match group.split('.').next() {
         None | Some("") => "core",
+        Some("apiextensions") => {
+            return format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}");
+        }
         Some(first) => first,
     };
     format!("io.k8s.api.{package}.{version}.{kind}")

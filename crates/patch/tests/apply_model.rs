@@ -126,7 +126,7 @@ struct Real {
     managers: Managers,
 }
 
-fn shape() -> Shape {
+fn shape() -> Shape<'static> {
     Shape::of("", "v1", "Pod")
 }
 

@@ -54,3 +54,15 @@ fn copies_can_not_blow_an_object_up() {
     patch.extend((0..40).map(|i| json!({"op": "copy", "from": "/spec", "path": format!("/spec/c{i}")})));
     assert!(matches!(refused(Value::Array(patch)), PatchError::Malformed(_)));
 }
+
+#[test]
+fn a_test_for_null_finds_a_field_that_is_not_there() {
+    let patch = json!([
+        {"op": "test", "path": "/metadata/finalizers", "value": null},
+        {"op": "add", "path": "/metadata/finalizers", "value": ["a/b"]},
+    ]);
+    let patched = apply(&json!({"metadata": {}}), &patch).unwrap();
+    assert_eq!(patched["metadata"]["finalizers"], json!(["a/b"]));
+    assert!(apply(&patched, &patch).is_err());
+    assert!(apply(&json!({}), &patch).is_err());
+}

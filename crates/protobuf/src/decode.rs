@@ -6,13 +6,13 @@ use crate::envelope;
 use crate::error::Error;
 use crate::messages::ListMeta;
 use crate::scalars;
-use crate::table::{Field, Message, Root, Shape, Type};
+use crate::table::{Field, Message, Or, Root, Shape, Type};
 use crate::wire::{Item, Reader};
 
 /// Values that one object may have: two bytes of protobuf can become hundreds in memory.
 const MAX_VALUES: usize = 1 << 19;
-/// The deepest kind has a dozen levels.
-const MAX_DEPTH: usize = 32;
+/// Most kinds have a dozen levels; schemas in definitions of kinds have more.
+const MAX_DEPTH: usize = 96;
 
 /// Decodes one object, with what it may still hold.
 pub(crate) struct Decoder {
@@ -149,11 +149,49 @@ impl Decoder {
                 self.message(message, bytes, &mut earlier)?;
                 Ok(Value::Object(earlier))
             }
+            (Type::SchemaOr(message, or), Item::Bytes(bytes)) => {
+                self.schema_or(message, or, bytes, malformed)
+            }
             (Type::Json, Item::Bytes(bytes)) => {
                 self.json(scalars::last(bytes, 1).map_err(&malformed)?, malformed)
             }
             (kind, item) => scalars::read(kind, item).map_err(malformed),
         }
+    }
+
+    /// Either a schema or what stands in place of it.
+    fn schema_or(
+        &mut self,
+        message: &'static Message,
+        or: Or,
+        bytes: &[u8],
+        malformed: impl Fn(&'static str) -> Error,
+    ) -> Result<Value, Error> {
+        let (schema_field, mut schema, mut list, mut allowed) = match or {
+            Or::Bool => (2, None, Vec::new(), false),
+            Or::List | Or::Strings => (1, None, Vec::new(), false),
+        };
+        let mut reader = Reader::new(bytes);
+        while let Some((number, item)) = reader.next().map_err(&malformed)? {
+            match (number, item) {
+                (number, Item::Bytes(bytes)) if number == schema_field => {
+                    schema = Some(self.object(message, bytes)?);
+                }
+                (1, Item::Varint(value)) if or == Or::Bool => allowed = value != 0,
+                (2, Item::Bytes(bytes)) if or == Or::List => list.push(self.object(message, bytes)?),
+                (2, item) if or == Or::Strings => {
+                    self.spend()?;
+                    list.push(scalars::read(Type::String, item).map_err(&malformed)?);
+                }
+                (1 | 2, _) => return Err(malformed("the field has another wire type")),
+                _ => {}
+            }
+        }
+        Ok(match (schema, or) {
+            (Some(schema), _) => schema,
+            (None, Or::Bool) => allowed.into(),
+            (None, Or::List | Or::Strings) => list.into(),
+        })
     }
 
     /// Any JSON, or an object that is in an envelope itself.

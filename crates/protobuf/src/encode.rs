@@ -6,7 +6,7 @@ use crate::envelope;
 use crate::error::Error;
 use crate::messages::ListMeta;
 use crate::scalars;
-use crate::table::{self, Field, Message, Root, Shape, Type};
+use crate::table::{self, Field, Message, Or, Root, Shape, Type};
 use crate::wire;
 
 /// A list that is encoded item by item, so that its items need not be there as JSON all at once.
@@ -136,8 +136,44 @@ fn value(
 ) -> Result<(), Error> {
     match field.value {
         Type::Message(of) => nested(number, of, value, place, out),
+        Type::SchemaOr(of, or) => {
+            let mut fields = Vec::new();
+            schema_or(of, or, value, place, &mut fields)?;
+            wire::bytes(number, &fields, out);
+            Ok(())
+        }
         kind => scalars::write(number, kind, value, out).map_err(|expected| wrong(place, expected)),
     }
+}
+
+/// Either a schema or what stands in place of it.
+fn schema_or(
+    of: &Message,
+    or: Or,
+    value: &Value,
+    place: (&str, &str),
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    match (or, value) {
+        (Or::Bool, Value::Bool(allowed)) => wire::number(1, i64::from(*allowed), out),
+        (Or::Bool, schema) => {
+            wire::number(1, 1, out);
+            nested(2, of, schema, place, out)?;
+        }
+        (Or::List, Value::Array(schemas)) => {
+            for schema in schemas {
+                nested(2, of, schema, place, out)?;
+            }
+        }
+        (Or::Strings, Value::Array(texts)) => {
+            for text in texts {
+                let text = text.as_str().ok_or_else(|| wrong(place, "a list of strings"))?;
+                wire::bytes(2, text.as_bytes(), out);
+            }
+        }
+        (Or::List | Or::Strings, schema) => nested(1, of, schema, place, out)?,
+    }
+    Ok(())
 }
 
 fn nested(

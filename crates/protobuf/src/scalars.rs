@@ -22,6 +22,8 @@ pub(crate) fn read(kind: Type, item: Item<'_>) -> Result<Value, &'static str> {
         (Type::Bytes, Item::Bytes(bytes)) => Ok(STANDARD.encode(bytes).into()),
         (Type::Time, Item::Bytes(bytes)) => read_time(bytes, "%Y-%m-%dT%H:%M:%SZ"),
         (Type::MicroTime, Item::Bytes(bytes)) => read_time(bytes, "%Y-%m-%dT%H:%M:%S.%6fZ"),
+        // What JSON has no word for can't be in an object.
+        (Type::Double, Item::Fixed64(bytes)) => Ok(double(f64::from_le_bytes(bytes))),
         (Type::Quantity, Item::Bytes(bytes)) => match text(last(bytes, 1)?)? {
             "" => Ok("0".into()),
             text => Ok(text.into()),
@@ -36,11 +38,11 @@ pub(crate) fn read(kind: Type, item: Item<'_>) -> Result<Value, &'static str> {
 pub(crate) fn zero(kind: Type) -> Value {
     match kind {
         Type::Bool => false.into(),
-        Type::Int32 | Type::Int64 | Type::IntOrString => 0.into(),
+        Type::Int32 | Type::Int64 | Type::IntOrString | Type::Double => 0.into(),
         Type::String | Type::Bytes => "".into(),
         Type::Quantity => "0".into(),
         Type::Strings => Value::Array(Vec::new()),
-        Type::Time | Type::MicroTime | Type::Json | Type::Message(_) => Value::Null,
+        Type::Time | Type::MicroTime | Type::Json | Type::Message(_) | Type::SchemaOr(..) => Value::Null,
     }
 }
 
@@ -57,6 +59,16 @@ pub(crate) fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// A number as JSON writes it: without a fraction where it has none.
+fn double(number: f64) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < EXACT {
+        (number as i64).into()
+    } else {
+        number.into()
+    }
+}
+
 fn text(bytes: &[u8]) -> Result<&str, &'static str> {
     str::from_utf8(bytes).map_err(|_| "a text isn't UTF-8")
 }
@@ -68,7 +80,7 @@ pub(crate) fn last(message: &[u8], field: u32) -> Result<&[u8], &'static str> {
     while let Some((number, item)) = reader.next()? {
         match item {
             Item::Bytes(bytes) if number == field => found = bytes,
-            Item::Varint(_) | Item::Other if number == field => {
+            Item::Varint(_) | Item::Fixed64(_) | Item::Other if number == field => {
                 return Err("the field has another wire type");
             }
             _ => {}
@@ -164,7 +176,11 @@ pub(crate) fn write(field: u32, kind: Type, value: &Value, out: &mut Vec<u8>) ->
             wire::bytes(1, value.to_string().as_bytes(), &mut raw);
             wire::bytes(field, &raw, out);
         }
-        Type::Message(_) => return Err("an object"),
+        Type::Double => {
+            let number = value.as_f64().ok_or("a number")?;
+            wire::fixed64(field, number.to_le_bytes(), out);
+        }
+        Type::Message(_) | Type::SchemaOr(..) => return Err("an object"),
     }
     Ok(())
 }
@@ -241,6 +257,8 @@ mod tests {
             (Type::IntOrString, json!(8080)),
             (Type::IntOrString, json!("25%")),
             (Type::Strings, json!(["a", "b"])),
+            (Type::Double, json!(0.5)),
+            (Type::Double, json!(-7)),
         ] {
             assert_eq!(there_and_back(kind, value.clone()), value, "{kind:?}");
         }

@@ -57,6 +57,18 @@ pub(crate) enum Type {
     /// Any JSON, as text in a message.
     Json,
     Message(&'static Message),
+    /// A schema or something simpler, in a message with a field for each.
+    SchemaOr(&'static Message, Or),
+    Double,
+}
+
+/// What stands in place of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Or {
+    Bool,
+    /// A list of schemas.
+    List,
+    Strings,
 }
 
 impl Message {
@@ -100,24 +112,34 @@ macro_rules! messages {
     };
 }
 
+/// A name, or a text where a name can't be spelt so.
+macro_rules! name {
+    ($name:literal) => {
+        $name
+    };
+    ($name:tt) => {
+        stringify!($name)
+    };
+}
+
 macro_rules! field {
     ($number:literal _ $value:ident) => {
         $crate::table::field!(@ $number ("") $value Inline)
     };
     ($number:literal $name:tt [$value:ident]) => {
-        $crate::table::field!(@ $number (stringify!($name)) $value List)
+        $crate::table::field!(@ $number ($crate::table::name!($name)) $value List)
     };
     ($number:literal $name:tt {$value:ident}) => {
-        $crate::table::field!(@ $number (stringify!($name)) $value Map)
+        $crate::table::field!(@ $number ($crate::table::name!($name)) $value Map)
     };
     ($number:literal $name:tt $value:ident) => {
-        $crate::table::field!(@ $number (stringify!($name)) $value Plain)
+        $crate::table::field!(@ $number ($crate::table::name!($name)) $value Plain)
     };
     ($number:literal $name:tt $value:ident always) => {
-        $crate::table::field!(@ $number (stringify!($name)) $value Always)
+        $crate::table::field!(@ $number ($crate::table::name!($name)) $value Always)
     };
     ($number:literal $name:tt $value:ident optional) => {
-        $crate::table::field!(@ $number (stringify!($name)) $value Optional)
+        $crate::table::field!(@ $number ($crate::table::name!($name)) $value Optional)
     };
     (@ $number:literal ($name:expr) $value:ident $shape:ident) => {
         $crate::table::Field {
@@ -163,12 +185,24 @@ macro_rules! value {
     (Json) => {
         $crate::table::Type::Json
     };
+    (double) => {
+        $crate::table::Type::Double
+    };
+    (SchemaOrBool) => {
+        $crate::table::Type::SchemaOr(&JSONSchemaProps, $crate::table::Or::Bool)
+    };
+    (SchemaOrList) => {
+        $crate::table::Type::SchemaOr(&JSONSchemaProps, $crate::table::Or::List)
+    };
+    (SchemaOrStrings) => {
+        $crate::table::Type::SchemaOr(&JSONSchemaProps, $crate::table::Or::Strings)
+    };
     ($message:ident) => {
         $crate::table::Type::Message(&$message)
     };
 }
 
-pub(crate) use {field, messages, value};
+pub(crate) use {field, messages, name, value};
 
 #[cfg(test)]
 mod tests {
@@ -232,12 +266,12 @@ mod tests {
     #[test]
     fn every_served_kind_and_its_list_have_a_protobuf_form() {
         for kind in kinds::all() {
-            let version = match kind.group {
-                "" => kind.version.to_owned(),
-                group => format!("{group}/{}", kind.version),
+            let version = match kind.group() {
+                "" => kind.version().to_owned(),
+                group => format!("{group}/{}", kind.version()),
             };
-            assert!(crate::knows(&version, kind.kind), "{version} {}", kind.kind);
-            assert!(crate::knows(&version, &format!("{}List", kind.kind)));
+            assert!(crate::knows(&version, kind.kind()), "{version} {}", kind.kind());
+            assert!(crate::knows(&version, &format!("{}List", kind.kind())));
             assert!(crate::knows(&version, "DeleteOptions"));
         }
         assert!(!crate::knows("v1", "List") && !crate::knows("v1", "Nonsense") && !crate::knows("v9", "Pod"));

@@ -5,6 +5,7 @@
 pub(crate) enum Item<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
+    Fixed64([u8; 8]),
     /// Of a type that no message here has.
     Other,
 }
@@ -31,7 +32,10 @@ impl<'a> Reader<'a> {
                 let length = self.varint()?;
                 Item::Bytes(self.take(length)?)
             }
-            1 => self.take(8).map(|_| Item::Other)?,
+            1 => {
+                let bytes = self.take(8)?;
+                Item::Fixed64(bytes.try_into().map_err(|_| "it ends within a number")?)
+            }
             5 => self.take(4).map(|_| Item::Other)?,
             3 => self.skip_group(number)?,
             _ => return Err("a field has a wire type that doesn't exist"),
@@ -117,6 +121,12 @@ pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
 pub(crate) fn number(field: u32, value: i64, out: &mut Vec<u8>) {
     varint(u64::from(field) << 3, out);
     varint(value.cast_unsigned(), out);
+}
+
+/// Appends a field that is eight bytes.
+pub(crate) fn fixed64(field: u32, value: [u8; 8], out: &mut Vec<u8>) {
+    varint(u64::from(field) << 3 | 1, out);
+    out.extend_from_slice(&value);
 }
 
 /// Appends a field that is text, bytes or a message.

@@ -24,4 +24,4 @@ pub(crate) mod restriction;
 pub(crate) mod review;
 pub(crate) mod token_request;
 pub(crate) mod tokens;
-mod view;
+pub(crate) mod view;

@@ -37,7 +37,7 @@ fn forbid<T>(subject: Subject<'_>, why: &str) -> Result<T, Failure> {
 pub(crate) fn create(
     server: &ApiServer,
     identity: &Identity,
-    kind: &'static Kind,
+    kind: &Kind,
     object: &Value,
 ) -> Result<(), Failure> {
     let Some(node) = identity.node() else {
@@ -45,7 +45,7 @@ pub(crate) fn create(
     };
     let name = text(object, "/metadata/name");
     let subject = Subject::of(kind, name);
-    match (kind.group, kind.plural) {
+    match (kind.group(), kind.plural()) {
         ("", "nodes") => {
             own_node(node, subject)?;
             let labels = forbidden_labels(object, &Value::Null);
@@ -123,7 +123,7 @@ fn mirror_pod(server: &ApiServer, node: &str, subject: Subject<'_>, pod: &Value)
 /// An object that a node changes; `status` says whether through that subresource.
 pub(crate) fn update(
     identity: &Identity,
-    kind: &'static Kind,
+    kind: &Kind,
     status: bool,
     old: &Value,
     new: &Value,
@@ -132,7 +132,7 @@ pub(crate) fn update(
         return Ok(());
     };
     let subject = Subject::of(kind, text(old, "/metadata/name"));
-    match (kind.group, kind.plural, status) {
+    match (kind.group(), kind.plural(), status) {
         ("", "nodes", _) => node_update(node, subject, old, new),
         ("", "pods", true) => {
             if text(old, "/spec/nodeName") != node {

@@ -46,7 +46,9 @@ fn create(
         tokens.ok_or_else(|| Failure::internal("the server has no key for service account tokens"))?;
     let (name, namespace) = (call.name()?, call.namespace.as_deref().unwrap_or_default());
     check_place(&question, name, namespace)?;
-    let entry = server.store.get(&object::key(call.kind, Some(namespace), name))?;
+    let entry = server
+        .store
+        .get(&object::key(&call.kind, Some(namespace), name))?;
     let account = object::parse(&entry.ok_or_else(|| Failure::not_found(call.subject()))?.value)?;
     let uid = text(&account, "/metadata/uid");
     let asked = text(&question, "/metadata/uid");

@@ -319,7 +319,7 @@ mod tests {
         let now = jiff::Timestamp::from_second(1000).unwrap();
         let check = |bound: &Bound, gone: &str, end: Option<i64>| {
             let look_up = |kind: &Kind, _: Option<&str>, name: &str| {
-                let doomed = kind.plural == gone;
+                let doomed = kind.plural() == gone;
                 (!doomed || end.is_some()).then(|| Tombstone {
                     uid: format!("{name}-uid"),
                     deletion_timestamp: end

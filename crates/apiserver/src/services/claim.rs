@@ -253,6 +253,11 @@ fn shared_port(ports: &[Value], index: usize) -> Option<u16> {
         .then_some(shared)
 }
 
+/// The kind of the objects that hold addresses.
+fn addresses() -> &'static Kind {
+    kinds::find("networking.k8s.io", "v1", "ipaddresses").expect("the table has IPAddress")
+}
+
 fn refuse(service: &Value, error: kinds::FieldError) -> Failure {
     Failure::invalid("Service", "", text(service, "/metadata/name"), &[error])
 }
@@ -286,8 +291,7 @@ pub(super) fn key(held: Held) -> String {
 }
 
 fn address_key(address: &str) -> String {
-    let kind = kinds::find("networking.k8s.io", "v1", "ipaddresses").expect("the table has IPAddress");
-    object::key(kind, None, address)
+    object::key(addresses(), None, address)
 }
 
 /// The holder, as it stands in a claim.
@@ -316,7 +320,7 @@ pub(super) fn holder_of(held: Held, value: &[u8]) -> Result<Option<String>, Fail
 /// The write that makes something a Service's.
 pub(super) fn claimed(service: &Value, held: Held) -> Write {
     let value = match held {
-        Held::Address(address) => object::encode(&ip_address(service, address)),
+        Held::Address(address) => object::encode(addresses(), ip_address(service, address)),
         Held::Port(_) => store::Value::plain(holder(service)),
     };
     Write::Create {
@@ -326,10 +330,10 @@ pub(super) fn claimed(service: &Value, held: Held) -> Write {
 }
 
 fn ip_address(service: &Value, address: IpAddr) -> Value {
-    let kind = kinds::find("networking.k8s.io", "v1", "ipaddresses").expect("the table has IPAddress");
+    let kind = addresses();
     let mut object = json!({
-        "apiVersion": object::api_version(kind),
-        "kind": kind.kind,
+        "apiVersion": kind.api_version(),
+        "kind": kind.kind(),
         "metadata": {
             "name": address.to_string(),
             "uid": uuid::Uuid::new_v4().to_string(),
@@ -373,7 +377,7 @@ fn give_back(server: &ApiServer, service: &Value, held: BTreeSet<Held>) -> Resul
 
 pub(super) fn freed(held: Held, entry: &store::Entry) -> Result<Write, Failure> {
     let last = match held {
-        Held::Address(_) => object::encode(&object::parse(&entry.value)?),
+        Held::Address(_) => object::encode(addresses(), object::parse(&entry.value)?),
         Held::Port(_) => store::Value::plain(entry.value.to_vec()),
     };
     Ok(Write::Delete {

@@ -51,7 +51,7 @@ impl Default for ServiceConfig {
 }
 
 pub(crate) fn is_service(kind: &Kind) -> bool {
-    (kind.group, kind.plural) == ("", "services")
+    (kind.group(), kind.plural()) == ("", "services")
 }
 
 /// Settles a Service's families before its rules are checked: they compare them with those of the old one.
@@ -70,7 +70,7 @@ pub(crate) fn settle(
         return Ok(());
     }
     let name = crate::object::text(service, "/metadata/name");
-    Err(Failure::invalid(kind.kind, kind.group, name, &errors))
+    Err(Failure::invalid(kind.kind(), kind.group(), name, &errors))
 }
 
 impl ApiServer {

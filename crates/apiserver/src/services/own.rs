@@ -201,7 +201,7 @@ impl ApiServer {
     /// Creates an object that isn't there, or mends it.
     async fn keep(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: Option<&str>,
         name: &str,
         wanted: Value,
@@ -209,8 +209,8 @@ impl ApiServer {
     ) -> Result<(), Failure> {
         let Some(entry) = self.store.get(&object::key(kind, namespace, name))? else {
             let mut wanted = wanted;
-            wanted["apiVersion"] = object::api_version(kind).into();
-            wanted["kind"] = kind.kind.into();
+            wanted["apiVersion"] = kind.api_version().into();
+            wanted["kind"] = kind.kind().into();
             let made = create::create(self, &Call::of_server(kind, namespace), wanted).await;
             return match made {
                 Err(failure) if failure.reason != "AlreadyExists" => Err(failure),
@@ -220,7 +220,7 @@ impl ApiServer {
         let current = object::parse(&entry.value)?;
         let mut mended = current.clone();
         mend(&mut mended);
-        (kind.default)(&mut mended);
+        kind.default(&mut mended);
         if mended == current {
             return Ok(());
         }

@@ -54,6 +54,7 @@ impl Kubectl {
             .current_dir(self.running.dir.path())
             .env("KUBECONFIG", &self.config)
             .env("HOME", self.running.dir.path())
+            .env("EDITOR", "./editor")
             .stdin(std::process::Stdio::null())
             .output()
             .await
@@ -331,4 +332,79 @@ async fn what_was_applied_by_the_client_goes_over_to_the_server() {
     assert!(back.contains("deployment.apps/web configured"), "{back}");
     let shown = kubectl.run("get cm settings -o jsonpath={.data.colour}").await;
     assert_eq!(shown, "red");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_objects_are_like_any_other() {
+    let kubectl = Kubectl::start().await;
+    let dir = kubectl.running.dir.path().to_owned();
+    std::fs::write(
+        dir.join("definition.json"),
+        crate::definitions::widgets().to_string(),
+    )
+    .unwrap();
+    kubectl.run("apply -f definition.json").await;
+    kubectl
+        .run("wait --for=condition=Established crd/widgets.example.com")
+        .await;
+    let widget = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\nspec: {size: 2}\n";
+    std::fs::write(dir.join("widget.yaml"), widget).unwrap();
+    assert!(kubectl.run("apply -f widget.yaml").await.contains("created"));
+    assert!(kubectl.run("apply -f widget.yaml").await.contains("unchanged"));
+    assert!(
+        kubectl
+            .run("apply --server-side -f widget.yaml")
+            .await
+            .contains("serverside-applied")
+    );
+    assert!(kubectl.run("get wd").await.contains("SIZE"));
+    assert!(kubectl.run("get all").await.contains("widget.example.com/w"));
+    assert!(kubectl.run("describe widget w").await.contains("Colour:  red"));
+    assert!(
+        kubectl
+            .run("explain widget.spec")
+            .await
+            .contains("How large it is.")
+    );
+    assert!(
+        kubectl
+            .run("api-resources --api-group=example.com")
+            .await
+            .contains("widgets")
+    );
+    kubectl.run("scale widget w --replicas=3").await;
+    kubectl
+        .run(r#"patch widget w --type=merge -p {"spec":{"size":4}}"#)
+        .await;
+    kubectl.run("label widget w tier=front").await;
+    let shown = kubectl
+        .run("get widget w -o jsonpath={.spec.size}{.spec.replicas}{.metadata.labels.tier}")
+        .await;
+    assert_eq!(shown, "43front");
+    std::fs::write(
+        dir.join("wrong.yaml"),
+        widget.replace("size: 2", "size: 2, shape: round"),
+    )
+    .unwrap();
+    let error = kubectl.fail("create -f wrong.yaml").await;
+    assert!(
+        error.contains("unknown field \"spec.shape\"") || error.contains("unknown field \"shape\""),
+        "{error}"
+    );
+    std::fs::write(
+        dir.join("editor"),
+        "#!/bin/sh\nsed -i 's/size: 4/size: 5/' \"$1\"\n",
+    )
+    .unwrap();
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.join("editor"), permissions).unwrap();
+    kubectl.run("edit widget w").await;
+    assert_eq!(kubectl.run("get widget w -o jsonpath={.spec.size}").await, "5");
+    kubectl.run("delete crd widgets.example.com --wait").await;
+    let error = kubectl.fail("get widgets.v1.example.com").await;
+    assert!(
+        error.contains("the server doesn't have a resource type")
+            || error.contains("the server could not find the requested resource"),
+        "{error}"
+    );
 }

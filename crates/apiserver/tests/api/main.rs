@@ -5,12 +5,14 @@
 mod access;
 mod accounts;
 mod applies;
+mod definitions;
 mod deletion;
 mod kubectl;
 mod kubelet;
 mod limits;
 mod lists;
 mod objects;
+mod operator;
 mod owners;
 mod patches;
 mod protobufs;

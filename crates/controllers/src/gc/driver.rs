@@ -114,7 +114,7 @@ impl Collector {
             }
             stays
         });
-        for (name, kind) in &by_name {
+        for (name, kind) in by_name.iter().filter(|(_, kind)| kind.preferred) {
             if monitors.running.contains_key(name) {
                 continue;
             }

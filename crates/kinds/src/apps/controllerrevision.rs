@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, flag, int, list, text};
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     rules,
     columns: &[
         columns::NAME,
@@ -28,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(revision, now),
         ]
     },
-    ..Kind::namespaced::<ControllerRevision>("controllerrevision")
+    ..Entry::namespaced::<ControllerRevision>("controllerrevision")
 };
 
 /// As in `statefulset.apps/web`.

@@ -7,11 +7,12 @@ use crate::apps::workload;
 use crate::check::errors::{Errors, Field};
 use crate::check::numbers;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, int, object_mut, set_default, set_default_text, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 use crate::{labels, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["ds"],
     categories: &["all"],
     status: true,
@@ -22,7 +23,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<DaemonSet>("daemonset")
+    ..Entry::namespaced::<DaemonSet>("daemonset")
 };
 
 /// Always there in a status.

@@ -7,11 +7,12 @@ use crate::apps::workload;
 use crate::check::errors::{Errors, Field};
 use crate::check::numbers;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, int, set_default, set_default_text, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 use crate::pod;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["deploy"],
     categories: &["all"],
     status: true,
@@ -22,7 +23,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<Deployment>("deployment")
+    ..Entry::namespaced::<Deployment>("deployment")
 };
 
 fn default(deployment: &mut Value) {

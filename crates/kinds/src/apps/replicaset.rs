@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use crate::apps::workload;
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{int, set_default};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 use crate::pod;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["rs"],
     categories: &["all"],
     status: true,
@@ -24,7 +25,7 @@ pub(crate) const KIND: Kind = Kind {
     fields: &[("status.replicas", |set| {
         int(set, "/status/replicas").unwrap_or_default().to_string()
     })],
-    ..Kind::namespaced::<ReplicaSet>("replicaset")
+    ..Entry::namespaced::<ReplicaSet>("replicaset")
 };
 
 /// Also a ReplicationController's, whose older template may be missing.

@@ -8,11 +8,12 @@ use crate::check::errors::{Errors, Field};
 use crate::check::{names, numbers};
 use crate::columns::{self, column};
 use crate::core::persistentvolumeclaim;
+use crate::entry::Entry;
 use crate::json::{at, int, list, list_mut, set, set_default, set_default_text, text};
-use crate::kind::{Column, DecodeError, Decoded, Generation, Kind};
+use crate::kind::{Column, DecodeError, Decoded, Generation};
 use crate::pod;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["sts"],
     categories: &["all"],
     status: true,
@@ -25,7 +26,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<StatefulSet>("statefulset")
+    ..Entry::namespaced::<StatefulSet>("statefulset")
 };
 
 fn decode(raw: &Value) -> Result<Decoded, DecodeError> {

@@ -18,14 +18,14 @@ pub(crate) const SCALE: Scale = Scale {
     selector: "/spec/selector",
 };
 
-pub(crate) const CONTAINERS: Column =
+pub(crate) const CONTAINERS: Column<'static> =
     wide("Containers", "string", "Names of each container in the template.");
-pub(crate) const IMAGES: Column = wide(
+pub(crate) const IMAGES: Column<'static> = wide(
     "Images",
     "string",
     "Images referenced by each container in the template.",
 );
-pub(crate) const SELECTOR: Column = wide("Selector", "string", "Label selector for pods.");
+pub(crate) const SELECTOR: Column<'static> = wide("Selector", "string", "Label selector for pods.");
 
 /// The cells of [`CONTAINERS`], [`IMAGES`] and [`SELECTOR`].
 pub(crate) fn wide_cells(workload: &Value) -> [Value; 3] {

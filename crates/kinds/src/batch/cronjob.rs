@@ -7,11 +7,12 @@ use crate::apps::workload;
 use crate::batch::{job, job_validation, schedule};
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, flag, int, list, set_default, set_default_text, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 use crate::{decode, labels, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["cj"],
     categories: &["all"],
     status: true,
@@ -27,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<CronJob>("cronjob")
+    ..Entry::namespaced::<CronJob>("cronjob")
 };
 
 fn default(cron: &mut Value) {

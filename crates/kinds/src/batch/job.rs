@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use crate::apps::workload;
 use crate::batch::job_validation;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, entries, int, list, list_mut, object_mut, set, set_default, set_default_text, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 use crate::pod;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     categories: &["all"],
     status: true,
     generation: Generation::Content,
@@ -27,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
     fields: &[("status.successful", |job| {
         int(job, "/status/succeeded").unwrap_or_default().to_string()
     })],
-    ..Kind::namespaced::<Job>("job")
+    ..Entry::namespaced::<Job>("job")
 };
 
 fn default(job: &mut Value) {

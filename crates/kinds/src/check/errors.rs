@@ -1,5 +1,7 @@
 //! Collecting what is wrong with an object, in Kubernetes' words.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::kind::{FieldError, Reason};
@@ -11,6 +13,11 @@ pub(crate) struct Field(String);
 impl Field {
     pub(crate) fn root() -> Field {
         Field(String::new())
+    }
+
+    /// Where Kubernetes puts mistakes that it has no place for.
+    pub(crate) fn nowhere() -> Field {
+        Field("<nil>".to_owned())
     }
 
     pub(crate) fn child(&self, name: &str) -> Field {
@@ -30,6 +37,12 @@ impl Field {
     }
 }
 
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The mistakes found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<FieldError>);
@@ -41,6 +54,14 @@ impl Errors {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn extend(&mut self, others: Errors) {
+        self.0.extend(others.0);
     }
 
     fn push(&mut self, reason: Reason, field: &Field, body: String, detail: &str) {
@@ -67,6 +88,12 @@ impl Errors {
             format!("Invalid value: {}", value.into()),
             detail,
         );
+    }
+
+    /// A value of another type than its schema's.
+    pub(crate) fn wrong_type(&mut self, field: &Field, value: impl Into<Value>, detail: &str) {
+        let body = format!("Invalid value: {}", value.into());
+        self.push(Reason::TypeInvalid, field, body, detail);
     }
 
     /// One mistake for each message of a format check.

@@ -21,13 +21,28 @@ pub(crate) fn object(
     let meta = &object["metadata"];
     object_name(errors, meta, &path, name);
     namespace_of(errors, meta, &path, namespaced);
+    content(errors, meta, &path);
+    if let Some(old) = old {
+        changed(errors, meta, &old["metadata"], &path);
+    }
+}
+
+/// Checks the metadata of an object in another: it needs no name.
+pub(crate) fn embedded(errors: &mut Errors, meta: &Value, path: &Field) {
+    for field in ["name", "generateName", "namespace"] {
+        let name = text(meta, &format!("/{field}"));
+        if !name.is_empty() {
+            errors.invalid_all(&path.child(field), name, names::path_segment(name));
+        }
+    }
+    content(errors, meta, path);
+}
+
+fn content(errors: &mut Errors, meta: &Value, path: &Field) {
     labels(errors, meta, "/labels", &path.child("labels"));
     annotations(errors, meta, &path.child("annotations"));
     owners(errors, meta, &path.child("ownerReferences"));
     finalizers(errors, meta, &path.child("finalizers"));
-    if let Some(old) = old {
-        changed(errors, meta, &old["metadata"], &path);
-    }
 }
 
 fn object_name(errors: &mut Errors, meta: &Value, path: &Field, check: Check) {

@@ -27,6 +27,19 @@ pub(crate) fn label(name: &str) -> Vec<String> {
     messages
 }
 
+/// A DNS label as RFC 1035 has it: it begins with a letter.
+pub(crate) fn label_1035(name: &str) -> Vec<String> {
+    let mut messages = at_most(name, 63);
+    if !is_label(name) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        messages.push(pattern(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
+    }
+    messages
+}
+
 /// A DNS subdomain: labels with dots between them, at most 253 characters.
 pub(crate) fn subdomain(name: &str) -> Vec<String> {
     let mut messages = at_most(name, 253);
@@ -267,6 +280,7 @@ mod tests {
 
     #[rstest]
     #[case::label(label, &["a", "a-b", "1", "0a"], &["", "-a", "a-", "A", "a.b", "a_b", "ä"])]
+    #[case::label_1035(label_1035, &["a", "a-1"], &["", "1a", "-a", "a-", "A", "a.b"])]
     #[case::subdomain(subdomain, &["a", "a.b", "1.2", "a-b.c"], &["", "a..b", ".a", "a.", "A_b", "a/b"])]
     #[case::qualified(qualified, &["a", "A_b.c", "example.com/a", "a.b/C"], &["", "/a", "a/", "a/b/c", "-a", "a-", "A/b"])]
     #[case::label_value(label_value, &["", "a", "A_b.c-d"], &["-a", "a/b", "a b", "_"])]

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{int, set_default, text};
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     default: |lease| set_default(lease, "spec", json!({})),
     rules,
     columns: &[
@@ -27,7 +27,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(lease, now),
         ]
     },
-    ..Kind::namespaced::<Lease>("lease")
+    ..Entry::namespaced::<Lease>("lease")
 };
 
 fn rules(errors: &mut Errors, lease: &Value, _old: Option<&Value>) {

@@ -4,10 +4,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::columns::{self, column};
 use crate::core::config_validation;
+use crate::entry::Entry;
 use crate::json::entries;
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["cm"],
     rules: config_validation::config_map,
     columns: &[
@@ -19,5 +19,5 @@ pub(crate) const KIND: Kind = Kind {
         let keys = entries(map, "/data").chain(entries(map, "/binaryData")).count();
         vec![columns::name(map), keys.into(), columns::age(map, now)]
     },
-    ..Kind::namespaced::<ConfigMap>("configmap")
+    ..Entry::namespaced::<ConfigMap>("configmap")
 };

@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::check::errors::{Errors, Field};
 use crate::check::{addresses, names, numbers};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{int, list, list_mut, set_default_text, text};
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["ep"],
     default: |endpoints| {
         for subset in list_mut(endpoints, "/subsets") {
@@ -35,7 +35,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(endpoints, now),
         ]
     },
-    ..Kind::namespaced::<Endpoints>("endpoints")
+    ..Entry::namespaced::<Endpoints>("endpoints")
 };
 
 fn addresses(endpoints: &Value) -> String {

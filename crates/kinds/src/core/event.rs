@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column, wide};
+use crate::entry::Entry;
 use crate::json::{at, int, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["ev"],
     rules,
     columns: COLUMNS,
@@ -42,7 +43,7 @@ pub(crate) const KIND: Kind = Kind {
         ("source", |event| source_component(event).to_owned()),
         ("type", |event| text(event, "/type").to_owned()),
     ],
-    ..Kind::namespaced::<Event>("event")
+    ..Entry::namespaced::<Event>("event")
 };
 
 /// Events live where the object they are about does; about a cluster-wide one, in `default`.

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{entries, list, list_mut, set_default, text};
-use crate::kind::{DecodeError, Decoded, Kind};
+use crate::kind::{DecodeError, Decoded};
 use crate::quantity::Quantity;
 use crate::{decode, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["limits"],
     decode,
     default,
@@ -28,7 +29,7 @@ pub(crate) const KIND: Kind = Kind {
             text(range, "/metadata/creationTimestamp").into(),
         ]
     },
-    ..Kind::namespaced::<LimitRange>("limitrange")
+    ..Entry::namespaced::<LimitRange>("limitrange")
 };
 
 const AMOUNTS: [&str; 5] = ["default", "defaultRequest", "max", "maxLimitRequestRatio", "min"];

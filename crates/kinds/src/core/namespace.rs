@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, list, set, set_default, set_default_text, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["ns"],
     status: true,
     subresources: &["finalize"],
@@ -31,7 +32,7 @@ pub(crate) const KIND: Kind = Kind {
         }),
         ("name", |namespace| text(namespace, "/metadata/name").to_owned()),
     ],
-    ..Kind::cluster::<Namespace>("namespace")
+    ..Entry::cluster::<Namespace>("namespace")
 };
 
 const STATUS: Column = column("Status", "string", "The status of the namespace");

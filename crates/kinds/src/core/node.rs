@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use crate::columns::{self, column, or_none, wide};
 use crate::core::node_validation;
+use crate::entry::Entry;
 use crate::json::{entries, flag, list, set_default, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 use crate::{decode, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["no"],
     status: true,
     decode: |raw| {
@@ -25,7 +26,7 @@ pub(crate) const KIND: Kind = Kind {
     fields: &[("spec.unschedulable", |node| {
         flag(node, "/spec/unschedulable").to_string()
     })],
-    ..Kind::cluster::<Node>("node")
+    ..Entry::cluster::<Node>("node")
 };
 
 fn default(node: &mut Value) {

@@ -7,11 +7,12 @@ use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::columns::{self, column, wide};
 use crate::core::volume_claim::{self, access_modes, modes_text, or_unset, positive};
+use crate::entry::Entry;
 use crate::json::{at, entries, set_default, set_default_text, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 use crate::{decode, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["pv"],
     status: true,
     decode: |raw| {
@@ -33,7 +34,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::cluster::<PersistentVolume>("persistentvolume")
+    ..Entry::cluster::<PersistentVolume>("persistentvolume")
 };
 
 /// The fields of the spec that aren't where the volume is.

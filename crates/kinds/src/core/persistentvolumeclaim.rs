@@ -7,12 +7,13 @@ use crate::check::errors::{Errors, Field};
 use crate::check::{names, selector};
 use crate::columns::{self, column, wide};
 use crate::core::volume_claim::{self, access_modes, modes_text, or_unset, positive};
+use crate::entry::Entry;
 use crate::json::{at, object_mut, set, set_default, set_default_text, text};
-use crate::kind::{Column, DecodeError, Kind};
+use crate::kind::{Column, DecodeError};
 use crate::quantity::Quantity;
 use crate::{decode, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["pvc"],
     status: true,
     decode: |raw| {
@@ -33,7 +34,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<PersistentVolumeClaim>("persistentvolumeclaim")
+    ..Entry::namespaced::<PersistentVolumeClaim>("persistentvolumeclaim")
 };
 
 /// Canonical sizes in a claim, or in a template of one at `path`.

@@ -5,11 +5,12 @@ use serde_json::json;
 
 use crate::check::errors::Field;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::set_default;
-use crate::kind::{Generation, Kind};
+use crate::kind::Generation;
 use crate::{decode, labels, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     generation: Generation::Content,
     decode: |raw| {
         let mut decoded = decode::typed::<PodTemplate>(raw)?;
@@ -40,5 +41,5 @@ pub(crate) const KIND: Kind = Kind {
         let labels = labels::format_map(object, "/template/metadata/labels");
         vec![columns::name(object), names, images, labels.into()]
     },
-    ..Kind::namespaced::<PodTemplate>("podtemplate")
+    ..Entry::namespaced::<PodTemplate>("podtemplate")
 };

@@ -7,11 +7,12 @@ use crate::apps::{replicaset, workload};
 use crate::check::errors::{Errors, Field};
 use crate::check::meta;
 use crate::columns;
+use crate::entry::Entry;
 use crate::json::{at, entries, int, set};
-use crate::kind::{Generation, Kind};
+use crate::kind::Generation;
 use crate::{labels, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["rc"],
     categories: &["all"],
     status: true,
@@ -29,7 +30,7 @@ pub(crate) const KIND: Kind = Kind {
         cells
     },
     fields: replicaset::KIND.fields,
-    ..Kind::namespaced::<ReplicationController>("replicationcontroller")
+    ..Entry::namespaced::<ReplicationController>("replicationcontroller")
 };
 
 fn default(controller: &mut Value) {

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, entries, list, set_default, text};
-use crate::kind::Kind;
 use crate::{decode, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["quota"],
     status: true,
     decode: |raw| {
@@ -44,7 +44,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(quota, now),
         ]
     },
-    ..Kind::namespaced::<ResourceQuota>("resourcequota")
+    ..Entry::namespaced::<ResourceQuota>("resourcequota")
 };
 
 /// As in `pods: 2/10, services: 1/5`: requests, or limits.

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use crate::columns::{self, column};
 use crate::core::config_validation;
 use crate::decode;
+use crate::entry::Entry;
 use crate::json::{entries, set_default, set_default_text, text};
-use crate::kind::{DecodeError, Decoded, Kind};
+use crate::kind::{DecodeError, Decoded};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     decode: decode_secret,
     default: |secret| set_default_text(secret, "type", "Opaque"),
     rules: config_validation::secret,
@@ -34,7 +35,7 @@ pub(crate) const KIND: Kind = Kind {
         ]
     },
     fields: &[("type", |secret| text(secret, "/type").to_owned())],
-    ..Kind::namespaced::<Secret>("secret")
+    ..Entry::namespaced::<Secret>("secret")
 };
 
 /// `stringData` is for writing only: it goes into `data`, over what is there, and is never shown.

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use crate::check::names;
 use crate::columns::{self, column, or_none, wide};
 use crate::core::{service_change, service_validation};
+use crate::entry::Entry;
 use crate::json::{int, list, list_mut, object_mut, set, set_default, set_default_text, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 use crate::labels;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["svc"],
     categories: &["all"],
     status: true,
@@ -27,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
         }),
         ("spec.type", |service| text(service, "/spec/type").to_owned()),
     ],
-    ..Kind::namespaced::<Service>("service")
+    ..Entry::namespaced::<Service>("service")
 };
 
 /// How long a client stays with its endpoint under `sessionAffinity: ClientIP`: three hours.

@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use crate::kind::Kind;
+use crate::entry::Entry;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["sa"],
     subresources: &["token"],
-    ..Kind::namespaced::<ServiceAccount>("serviceaccount")
+    ..Entry::namespaced::<ServiceAccount>("serviceaccount")
 };

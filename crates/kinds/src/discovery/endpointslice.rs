@@ -6,16 +6,17 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::{addresses, meta, names};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, entries, int, list, list_mut, set_default, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     generation: Generation::ContentAndLabels,
     default,
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<EndpointSlice>("endpointslice")
+    ..Entry::namespaced::<EndpointSlice>("endpointslice")
 };
 
 fn default(slice: &mut Value) {

@@ -4,11 +4,12 @@ use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
 
 use crate::columns::{self, column, or_none};
+use crate::entry::Entry;
 use crate::json::{list, set_default, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 use crate::networking::ingress_validation;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["ing"],
     status: true,
     generation: Generation::Content,
@@ -16,7 +17,7 @@ pub(crate) const KIND: Kind = Kind {
     rules: ingress_validation::rules,
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<Ingress>("ingress")
+    ..Entry::namespaced::<Ingress>("ingress")
 };
 
 fn default(ingress: &mut Value) {

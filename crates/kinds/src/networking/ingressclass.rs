@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::{names, reference};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, set_default, text};
-use crate::kind::{Generation, Kind};
+use crate::kind::Generation;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     generation: Generation::Content,
     default: |class| {
         set_default(class, "spec", json!({}));
@@ -25,7 +26,7 @@ pub(crate) const KIND: Kind = Kind {
         columns::AGE,
     ],
     row,
-    ..Kind::cluster::<IngressClass>("ingressclass")
+    ..Entry::cluster::<IngressClass>("ingressclass")
 };
 
 fn row(class: &Value, now: i64) -> Vec<Value> {

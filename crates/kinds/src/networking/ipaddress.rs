@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::{addresses, names, reference};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, set_default, text};
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["ip"],
     default: |address| set_default(address, "spec", json!({})),
     // Its name is the address.
@@ -34,7 +34,7 @@ pub(crate) const KIND: Kind = Kind {
             text(address, "/spec/parentRef/name").to_owned()
         }),
     ],
-    ..Kind::cluster::<IPAddress>("ipaddress")
+    ..Entry::cluster::<IPAddress>("ipaddress")
 };
 
 fn parent(address: &Value) -> String {

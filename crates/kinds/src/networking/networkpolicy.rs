@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::{addresses, names, numbers, selector};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, int, list, list_mut, set_default, text};
-use crate::kind::{Generation, Kind};
+use crate::kind::Generation;
 use crate::labels;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["netpol"],
     generation: Generation::Content,
     default,
@@ -27,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(policy, now),
         ]
     },
-    ..Kind::namespaced::<NetworkPolicy>("networkpolicy")
+    ..Entry::namespaced::<NetworkPolicy>("networkpolicy")
 };
 
 /// The list of rules of each direction, and of peers in it.

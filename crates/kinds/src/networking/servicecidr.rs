@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::check::addresses::{self, Cidr};
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{list, set_default};
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     status: true,
     default: |cidr| {
         set_default(cidr, "spec", json!({}));
@@ -29,7 +29,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(cidr, now),
         ]
     },
-    ..Kind::cluster::<ServiceCIDR>("servicecidr")
+    ..Entry::cluster::<ServiceCIDR>("servicecidr")
 };
 
 fn ranges(object: &Value) -> impl Iterator<Item = &str> {

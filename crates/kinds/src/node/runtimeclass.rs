@@ -6,11 +6,11 @@ use serde_json::Value;
 use crate::check::errors::{Errors, Field};
 use crate::check::{meta, names};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, entries, list, text};
-use crate::kind::Kind;
 use crate::{decode, pod};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     decode: |raw| {
         let mut decoded = decode::typed::<RuntimeClass>(raw)?;
         pod::quantities::map(&mut decoded.object, "/overhead/podFixed", "overhead.podFixed")?;
@@ -29,7 +29,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(class, now),
         ]
     },
-    ..Kind::cluster::<RuntimeClass>("runtimeclass")
+    ..Entry::cluster::<RuntimeClass>("runtimeclass")
 };
 
 fn rules(errors: &mut Errors, class: &Value, old: Option<&Value>) {

@@ -20,10 +20,11 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::decode;
+use crate::entry::Entry;
 use crate::json::{flag, set_default, set_default_text, text};
-use crate::kind::{DecodeError, Decoded, Generation, Kind};
+use crate::kind::{DecodeError, Decoded, Generation};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["po"],
     categories: &["all"],
     status: true,
@@ -54,7 +55,7 @@ pub(crate) const KIND: Kind = Kind {
             text(pod, "/status/nominatedNodeName").to_owned()
         }),
     ],
-    ..Kind::namespaced::<Pod>("pod")
+    ..Entry::namespaced::<Pod>("pod")
 };
 
 fn decode_pod(raw: &Value) -> Result<Decoded, DecodeError> {

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::{numbers, selector};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, int, set_default};
-use crate::kind::{Generation, Kind};
+use crate::kind::Generation;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["pdb"],
     status: true,
     generation: Generation::Content,
@@ -56,7 +57,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(budget, now),
         ]
     },
-    ..Kind::namespaced::<PodDisruptionBudget>("poddisruptionbudget")
+    ..Entry::namespaced::<PodDisruptionBudget>("poddisruptionbudget")
 };
 
 /// Always there in a status.

@@ -7,25 +7,26 @@ use super::GROUP;
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::columns::{self, column, wide};
+use crate::entry::Entry;
 use crate::json::{list, list_mut, set_default, set_default_text, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     name: names::path_segment,
     default,
     rules: |errors, binding, old| rules(errors, binding, old, true),
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<RoleBinding>("rolebinding")
+    ..Entry::namespaced::<RoleBinding>("rolebinding")
 };
 
-pub(crate) const CLUSTER_KIND: Kind = Kind {
+pub(crate) const CLUSTER_KIND: Entry = Entry {
     name: names::path_segment,
     default,
     rules: |errors, binding, old| rules(errors, binding, old, false),
     columns: COLUMNS,
     row,
-    ..Kind::cluster::<ClusterRoleBinding>("clusterrolebinding")
+    ..Entry::cluster::<ClusterRoleBinding>("clusterrolebinding")
 };
 
 const COLUMNS: &[Column] = &[

@@ -6,18 +6,19 @@ use serde_json::Value;
 use crate::check::errors::{Errors, Field};
 use crate::check::{names, selector};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, list, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     name: names::path_segment,
     rules: |errors, role, _| policy_rules(errors, role, true),
     columns: COLUMNS,
     row,
-    ..Kind::namespaced::<Role>("role")
+    ..Entry::namespaced::<Role>("role")
 };
 
-pub(crate) const CLUSTER_KIND: Kind = Kind {
+pub(crate) const CLUSTER_KIND: Entry = Entry {
     name: names::path_segment,
     rules: |errors, role, _| {
         policy_rules(errors, role, false);
@@ -25,7 +26,7 @@ pub(crate) const CLUSTER_KIND: Kind = Kind {
     },
     columns: COLUMNS,
     row,
-    ..Kind::cluster::<ClusterRole>("clusterrole")
+    ..Entry::cluster::<ClusterRole>("clusterrole")
 };
 
 const COLUMNS: &[Column] = &[

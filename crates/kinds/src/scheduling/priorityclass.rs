@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column, wide};
+use crate::entry::Entry;
 use crate::json::{at, flag, int, set_default, text};
-use crate::kind::{Generation, Kind};
+use crate::kind::Generation;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["pc"],
     generation: Generation::Content,
     default: |class| set_default(class, "preemptionPolicy", "PreemptLowerPriority"),
@@ -37,7 +38,7 @@ pub(crate) const KIND: Kind = Kind {
             text(class, "/preemptionPolicy").into(),
         ]
     },
-    ..Kind::cluster::<PriorityClass>("priorityclass")
+    ..Entry::cluster::<PriorityClass>("priorityclass")
 };
 
 /// The classes that Kubernetes itself has.

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, flag, list, set_default, text};
-use crate::kind::{Column, Generation, Kind};
+use crate::kind::{Column, Generation};
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     generation: Generation::Content,
     default: |driver| {
         set_default(driver, "spec", json!({}));
@@ -28,7 +29,7 @@ pub(crate) const KIND: Kind = Kind {
     rules,
     columns: COLUMNS,
     row,
-    ..Kind::cluster::<CSIDriver>("csidriver")
+    ..Entry::cluster::<CSIDriver>("csidriver")
 };
 
 const COLUMNS: &[Column] = &[

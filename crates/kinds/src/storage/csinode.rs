@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{list, text};
-use crate::kind::Kind;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     rules,
     columns: &[
         columns::NAME,
@@ -22,7 +22,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(node, now),
         ]
     },
-    ..Kind::cluster::<CSINode>("csinode")
+    ..Entry::cluster::<CSINode>("csinode")
 };
 
 fn rules(errors: &mut Errors, node: &Value, _old: Option<&Value>) {

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::columns::{self, column, or_none};
+use crate::entry::Entry;
 use crate::json::{at, entries, flag, list, set_default, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     short_names: &["sc"],
     default: |class| {
         set_default(class, "reclaimPolicy", "Delete");
@@ -27,7 +28,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(class, now),
         ]
     },
-    ..Kind::cluster::<StorageClass>("storageclass")
+    ..Entry::cluster::<StorageClass>("storageclass")
 };
 
 const COLUMNS: &[Column] = &[

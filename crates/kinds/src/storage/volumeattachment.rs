@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use crate::check::errors::{Errors, Field};
 use crate::columns::{self, column};
+use crate::entry::Entry;
 use crate::json::{at, flag, set_default, text};
-use crate::kind::{Column, Kind};
+use crate::kind::Column;
 
-pub(crate) const KIND: Kind = Kind {
+pub(crate) const KIND: Entry = Entry {
     status: true,
     default: |attachment| {
         set_default(attachment, "status", json!({}));
@@ -26,7 +27,7 @@ pub(crate) const KIND: Kind = Kind {
             columns::age(attachment, now),
         ]
     },
-    ..Kind::cluster::<VolumeAttachment>("volumeattachment")
+    ..Entry::cluster::<VolumeAttachment>("volumeattachment")
 };
 
 const COLUMNS: &[Column] = &[

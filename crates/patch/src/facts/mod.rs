@@ -7,6 +7,12 @@
 
 /// The OpenAPI definition name of a type.
 macro_rules! name {
+    (apiextensions, $name:ident) => {
+        concat!(
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.",
+            stringify!($name)
+        )
+    };
     (apps, $name:ident) => {
         concat!("io.k8s.api.apps.v1.", stringify!($name))
     };
@@ -60,6 +66,7 @@ macro_rules! types {
     };
 }
 
+mod apiextensions;
 mod apps;
 mod batch;
 mod coordination;
@@ -88,5 +95,6 @@ pub(crate) static TYPES: &[&[Type]] = &[
     rbac::TYPES,
     scheduling::TYPES,
     storage::TYPES,
+    apiextensions::TYPES,
     meta::TYPES,
 ];

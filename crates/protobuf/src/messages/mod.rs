@@ -5,6 +5,7 @@
 //! zero means: nothing, that it is dropped, as if it had never been set; `optional`, that it is kept, because
 //! unset is something else; `always`, that the field is there even when nobody set it.
 
+mod apiextensions;
 mod apps;
 mod authentication;
 mod authorization;
@@ -53,6 +54,10 @@ pub(crate) static KINDS: &[(&str, &[&Message])] = &[
             &core_service::Service,
             &core::ServiceAccount,
         ],
+    ),
+    (
+        "apiextensions.k8s.io/v1",
+        &[&apiextensions::CustomResourceDefinition],
     ),
     (
         "apps/v1",

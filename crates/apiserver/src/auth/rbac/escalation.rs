@@ -18,19 +18,19 @@ use crate::status::{Failure, Subject};
 pub(crate) fn check(
     server: &ApiServer,
     identity: &Identity,
-    kind: &'static Kind,
+    kind: &Kind,
     old: Option<&Value>,
     new: &Value,
 ) -> Result<(), Failure> {
-    if kind.group != GROUP || identity.is_master() || old.is_some_and(|old| same_rights(old, new)) {
+    if kind.group() != GROUP || identity.is_master() || old.is_some_and(|old| same_rights(old, new)) {
         return Ok(());
     }
     let name = text(new, "/metadata/name");
     let namespace = text(new, "/metadata/namespace");
     let subject = Subject::of(kind, name);
-    match kind.plural {
+    match kind.plural() {
         "roles" | "clusterroles" => {
-            if may(server, identity, "escalate", kind.plural, namespace, name)? {
+            if may(server, identity, "escalate", kind.plural(), namespace, name)? {
                 return Ok(());
             }
             let aggregates = |role: &Value| !list(role, "/aggregationRule/clusterRoleSelectors").is_empty();
@@ -106,7 +106,7 @@ fn referenced(
     name: &str,
 ) -> Result<Vec<Rule>, Failure> {
     let kind = kinds::find(GROUP, "v1", resource).expect("the table has roles");
-    let place = kind.namespaced.then_some(namespace);
+    let place = kind.namespaced().then_some(namespace);
     let entry = server.store.get(&object::key(kind, place, name))?;
     let entry = entry.ok_or_else(|| Failure::not_found(Subject::of(kind, name)))?;
     rules(&object::parse(&entry.value)?)

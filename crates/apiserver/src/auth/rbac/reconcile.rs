@@ -65,7 +65,7 @@ async fn one(server: &ApiServer, wanted: &Object) -> Result<(), Failure> {
     let kind = kinds::find(GROUP, "v1", wanted.plural).expect("the table has roles and bindings");
     let name = text(&wanted.value, "/metadata/name");
     let namespace = text(&wanted.value, "/metadata/namespace");
-    let namespace = kind.namespaced.then_some(namespace);
+    let namespace = kind.namespaced().then_some(namespace);
     let Some(entry) = server.store.get(&object::key(kind, namespace, name))? else {
         return create_one(server, kind, namespace, &wanted.value).await;
     };
@@ -101,7 +101,7 @@ async fn one(server: &ApiServer, wanted: &Object) -> Result<(), Failure> {
 
 async fn create_one(
     server: &ApiServer,
-    kind: &'static Kind,
+    kind: &Kind,
     namespace: Option<&str>,
     wanted: &Value,
 ) -> Result<(), Failure> {
@@ -213,7 +213,7 @@ mod tests {
             text(&binding.value, "/roleRef/name")
         );
         let kind = kinds::find(GROUP, "v1", "clusterroles").unwrap();
-        assert_eq!((kind.decode)(&role.value).unwrap().unknown, [""; 0]);
+        assert_eq!(kind.decode(&role.value).unwrap().unknown, [""; 0]);
         assert_eq!(kind.validate(&role.value, None), []);
     }
 }

@@ -264,10 +264,10 @@ mod tests {
                 seen.insert((object.plural, namespace.to_owned(), name.to_owned())),
                 "{name}"
             );
-            let decoded = (kind.decode)(&object.value).unwrap();
+            let decoded = kind.decode(&object.value).unwrap();
             assert_eq!(decoded.unknown, [""; 0], "{name}");
             let mut value = decoded.object;
-            (kind.default)(&mut value);
+            kind.default(&mut value);
             assert_eq!(kind.validate(&value, None), [], "{name}");
         }
     }
