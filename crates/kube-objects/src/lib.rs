@@ -5,5 +5,7 @@
 //! that one odd node doesn't take the network of the others with it.
 
 mod node;
+mod service;
 
 pub use node::{Problem, node};
+pub use service::{Names, SELECTOR, STRATEGY, ServiceProblem, service, service_name, slice, slice_owner};

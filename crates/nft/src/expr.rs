@@ -29,6 +29,8 @@ pub enum Expr {
     },
     /// Goes on if the packet belongs, or relates, to a connection that was let through before.
     Established,
+    /// Goes on if the packet begins a connection.
+    New,
     /// Goes on if the packet is for an address of this host's own (of its namespace).
     Local,
     /// Goes on if the packet begins a TCP connection, either way (SYN).
@@ -48,6 +50,8 @@ pub enum Expr {
         /// Its network identifier.
         vni: u32,
     },
+    /// Clears bits of the packet's mark; the others stay.
+    ClearMark(u32),
     /// Counts packets and bytes.
     Counter,
     /// Translates by a map, if the packet is of that family and the map has its key.
@@ -69,6 +73,8 @@ pub enum Expr {
         /// race for the same one.
         fully_random: bool,
     },
+    /// Ends the packet, and tells its sender so.
+    Reject(Reject),
     /// Decides.
     Verdict(Verdict),
 }
@@ -111,6 +117,15 @@ impl Expr {
     }
 }
 
+/// How a sender is told that its packet was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reject {
+    /// Its connection is reset; only TCP's.
+    TcpReset,
+    /// Nobody listens on the port, says ICMP.
+    PortUnreachable,
+}
+
 /// Which address of a packet is translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Nat {
@@ -139,22 +154,8 @@ pub enum Field {
     Protocol,
     /// Destination port of a transport protocol that has ports where TCP has them.
     DestinationPort,
-}
-
-impl Field {
-    /// As in `nft`'s language.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Field::IifName => "iifname",
-            Field::OifName => "oifname",
-            Field::Ip4Source => "ip saddr",
-            Field::Ip4Destination => "ip daddr",
-            Field::Ip6Source => "ip6 saddr",
-            Field::Ip6Destination => "ip6 daddr",
-            Field::Protocol => "meta l4proto",
-            Field::DestinationPort => "th dport",
-        }
-    }
+    /// These bits of the packet's mark; the others count as clear.
+    Mark(u32),
 }
 
 /// How to compare.
@@ -175,6 +176,10 @@ pub enum Value {
     Address(IpAddr),
     /// Any address of a block.
     Net(IpNet),
+    /// A transport protocol, by its number.
+    Protocol(u8),
+    /// A mark.
+    Mark(u32),
 }
 
 impl From<&str> for Value {

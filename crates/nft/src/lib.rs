@@ -30,7 +30,7 @@ pub mod wire;
 pub use batch::{Batch, Request, Sent};
 pub use change::{Change, Place};
 pub use diff::diff;
-pub use expr::{Expr, Field, Nat, Op, Value, Verdict};
+pub use expr::{Expr, Field, Nat, Op, Reject, Value, Verdict};
 pub use observed::{Object, Observed, ObservedChain, ObservedRule, ObservedSet, RawElement};
 pub use set::{Elements, Entry, Key, KeyType, Set};
 pub use table::{Base, Chain, ChainKind, Family, Hook, Policy, Rule, Table, priority};

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::wire::Attributes;
-use crate::{Expr, Family, Field, Nat, Op, Rule, Value, Verdict};
+use crate::{Expr, Family, Field, Nat, Op, Reject, Rule, Value, Verdict};
 
 /// `NFTA_LIST_ELEM`.
 pub(crate) const LIST_ELEMENT: u16 = 1;
@@ -34,6 +34,8 @@ const PROTOCOL_UDP: u8 = 17;
 const CT_STATE: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED)`.
 const ESTABLISHED_RELATED: u32 = 0b110;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)`.
+const NEW: u32 = 0b1000;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
 const FULLY_RANDOM: u32 = 1 << 4;
 
@@ -62,13 +64,15 @@ impl Program {
         match expr {
             Expr::Match { field, op, value } => self.compare(*field, *op, value),
             Expr::Lookup { field, op, set } => self.lookup(*field, *op, set),
-            Expr::Established => self.established(),
+            Expr::Established => self.state(ESTABLISHED_RELATED),
+            Expr::New => self.state(NEW),
             Expr::Local => self.local(),
             Expr::TcpSyn => self.tcp_syn(),
             Expr::ClampMss => self.clamp_mss(),
             Expr::Untranslated => self.untranslated(),
-            Expr::SetMark(bits) => self.set_mark(*bits),
             Expr::Vxlan { port, vni } => self.vxlan(*port, *vni),
+            Expr::SetMark(bits) => self.set_mark(!bits, *bits),
+            Expr::ClearMark(bits) => self.set_mark(!bits, 0),
             Expr::Counter => self.push("counter", Attributes::new()),
             Expr::Translate {
                 nat,
@@ -86,6 +90,7 @@ impl Program {
                 };
                 self.push("masq", flags);
             }
+            Expr::Reject(how) => self.reject(*how),
             Expr::Verdict(verdict) => self.verdict(verdict),
         }
     }
@@ -124,6 +129,10 @@ impl Program {
             Field::IifName => return self.meta(META_IIFNAME, register),
             Field::OifName => return self.meta(META_OIFNAME, register),
             Field::Protocol => return self.meta(META_L4PROTO, register),
+            Field::Mark(bits) => {
+                self.meta(META_MARK, register);
+                return self.bits_of(register, &bits.to_ne_bytes(), &[0; 4]);
+            }
             Field::Ip4Source => (NETWORK_HEADER, V4_SOURCE),
             Field::Ip4Destination => (NETWORK_HEADER, V4_DESTINATION),
             Field::Ip6Source => (NETWORK_HEADER, V6_SOURCE),
@@ -156,7 +165,9 @@ impl Program {
         let protocol = match field {
             Field::Ip4Source | Field::Ip4Destination => Family::Ip,
             Field::Ip6Source | Field::Ip6Destination => Family::Ip6,
-            Field::IifName | Field::OifName | Field::Protocol | Field::DestinationPort => return,
+            Field::IifName | Field::OifName | Field::Protocol | Field::DestinationPort | Field::Mark(_) => {
+                return;
+            }
         };
         if self.family != protocol && self.checked != Some(protocol) {
             self.meta(META_NFPROTO, REGISTER);
@@ -189,6 +200,11 @@ impl Program {
 
     /// Leaves in the register what the mask leaves, then flips bits of it.
     fn bits(&mut self, mask: &[u8], flip: &[u8]) {
+        self.bits_of(REGISTER, mask, flip);
+    }
+
+    /// The same in any register.
+    fn bits_of(&mut self, register: u32, mask: &[u8], flip: &[u8]) {
         const REGISTER_FROM: u16 = 1;
         const REGISTER_TO: u16 = 2;
         const LENGTH: u16 = 3;
@@ -196,8 +212,8 @@ impl Program {
         const XOR: u16 = 5;
         let length = u32::try_from(mask.len()).expect("a mask is as long as a register at most");
         let registers = Attributes::new()
-            .be32(REGISTER_FROM, REGISTER)
-            .be32(REGISTER_TO, REGISTER);
+            .be32(REGISTER_FROM, register)
+            .be32(REGISTER_TO, register);
         let masks = registers
             .be32(LENGTH, length)
             .nested(MASK, data(mask))
@@ -216,6 +232,8 @@ impl Program {
                 self.cmp(op, &padded);
             }
             Value::Address(address) => self.cmp(op, &octets(*address)),
+            Value::Protocol(protocol) => self.cmp(op, &[*protocol]),
+            Value::Mark(mark) => self.cmp(op, &mark.to_ne_bytes()),
             Value::Net(net) => {
                 self.mask(&octets(net.netmask()));
                 self.cmp(op, &octets(net.network()));
@@ -242,10 +260,10 @@ impl Program {
         self.push("ct", Attributes::new().be32(REGISTER_TO, REGISTER).be32(KEY, key));
     }
 
-    fn established(&mut self) {
+    fn state(&mut self, bits: u32) {
         self.connection(CT_STATE);
         // The state is a number of this machine, not of the wire.
-        self.mask(&ESTABLISHED_RELATED.to_ne_bytes());
+        self.mask(&bits.to_ne_bytes());
         self.cmp(Op::Ne, &[0; 4]);
     }
 
@@ -361,17 +379,31 @@ impl Program {
         self.cmp(Op::Eq, &[0; 4]);
     }
 
-    fn set_mark(&mut self, bits: u32) {
+    /// Some bits stay, others are set.
+    fn set_mark(&mut self, stay: u32, bits: u32) {
         const KEY: u16 = 2;
         const REGISTER_FROM: u16 = 3;
         self.meta(META_MARK, REGISTER);
-        self.bits(&(!bits).to_ne_bytes(), &bits.to_ne_bytes());
+        self.bits(&stay.to_ne_bytes(), &bits.to_ne_bytes());
         self.push(
             "meta",
             Attributes::new()
                 .be32(KEY, META_MARK)
                 .be32(REGISTER_FROM, REGISTER),
         );
+    }
+
+    fn reject(&mut self, how: Reject) {
+        const TYPE: u16 = 1;
+        const CODE: u16 = 2;
+        const TCP_RESET: u32 = 1;
+        const ICMPX: u32 = 2;
+        const PORT_UNREACHABLE: u8 = 1;
+        let (kind, code) = match how {
+            Reject::TcpReset => (TCP_RESET, 0),
+            Reject::PortUnreachable => (ICMPX, PORT_UNREACHABLE),
+        };
+        self.push("reject", Attributes::new().be32(TYPE, kind).bytes(CODE, &[code]));
     }
 
     fn verdict(&mut self, verdict: &Verdict) {
@@ -405,7 +437,7 @@ impl Program {
 const fn length(field: Field) -> u32 {
     match field {
         Field::IifName | Field::OifName => 16,
-        Field::Ip4Source | Field::Ip4Destination => 4,
+        Field::Ip4Source | Field::Ip4Destination | Field::Mark(_) => 4,
         Field::Ip6Source | Field::Ip6Destination => 16,
         Field::Protocol => 1,
         Field::DestinationPort => 2,

@@ -54,6 +54,13 @@ pub struct ObservedSet {
     pub odd: bool,
 }
 
+impl RawElement {
+    /// What it is in a map; `None` if it isn't one that this crate makes.
+    pub fn entry(&self, map: &Set) -> Option<Entry> {
+        entry(self, map)
+    }
+}
+
 /// One object of a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {

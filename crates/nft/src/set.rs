@@ -54,13 +54,21 @@ pub enum KeyType {
     Protocol,
     /// Ports.
     Port,
+    /// Marks of packets.
+    Mark,
 }
 
 /// How many bits `nft` gives to each type of a joined one.
 const TYPE_BITS: u32 = 6;
 
 impl KeyType {
-    const ALL: [KeyType; 4] = [KeyType::Ipv4, KeyType::Ipv6, KeyType::Protocol, KeyType::Port];
+    const ALL: [KeyType; 5] = [
+        KeyType::Ipv4,
+        KeyType::Ipv6,
+        KeyType::Protocol,
+        KeyType::Port,
+        KeyType::Mark,
+    ];
 
     /// As in `nft`'s language.
     pub const fn name(self) -> &'static str {
@@ -69,6 +77,7 @@ impl KeyType {
             KeyType::Ipv6 => "ipv6_addr",
             KeyType::Protocol => "inet_proto",
             KeyType::Port => "inet_service",
+            KeyType::Mark => "mark",
         }
     }
 
@@ -79,13 +88,14 @@ impl KeyType {
             KeyType::Ipv6 => 8,
             KeyType::Protocol => 12,
             KeyType::Port => 13,
+            KeyType::Mark => 19,
         }
     }
 
     /// Length in bytes.
     pub(crate) const fn length(self) -> usize {
         match self {
-            KeyType::Ipv4 => 4,
+            KeyType::Ipv4 | KeyType::Mark => 4,
             KeyType::Ipv6 => 16,
             KeyType::Protocol => 1,
             KeyType::Port => 2,
@@ -128,7 +138,7 @@ impl KeyType {
             KeyType::Ipv6 => <[u8; 16]>::try_from(bytes)
                 .ok()
                 .map(|bytes| Ipv6Addr::from(bytes).into()),
-            KeyType::Protocol | KeyType::Port => None,
+            KeyType::Protocol | KeyType::Port | KeyType::Mark => None,
         }
     }
 }

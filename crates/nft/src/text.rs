@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    Base, Chain, Elements, Expr, Family, Field, Hook, Key, KeyType, Nat, Op, Rule, Set, Table, Value,
-    Verdict, priority,
+    Atom, Base, Chain, Elements, Expr, Family, Field, Hook, Key, KeyType, Nat, Op, Reject, Rule, Set, Table,
+    Value, Verdict, priority,
 };
 
 impl fmt::Display for Family {
@@ -62,8 +62,8 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: &Set, elements: &Elements) -> fmt:
     writeln!(f, "\t}}")
 }
 
-fn joined(names: impl Iterator<Item = &'static str>) -> String {
-    names.collect::<Vec<_>>().join(" . ")
+fn joined(names: impl Iterator<Item = impl ToString>) -> String {
+    names.map(|name| name.to_string()).collect::<Vec<_>>().join(" . ")
 }
 
 impl fmt::Display for Chain {
@@ -112,15 +112,23 @@ impl fmt::Display for Rule {
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Expr::Match { field, op, value } => write!(f, "{} {op}{value}", field.name()),
-            Expr::Lookup { field, op, set } => write!(f, "{} {op}@{set}", field.name()),
+            // Beside the bits the sign isn't left out.
+            Expr::Match {
+                field: field @ Field::Mark(_),
+                op: Op::Eq,
+                value,
+            } => write!(f, "{field} == {value}"),
+            Expr::Match { field, op, value } => write!(f, "{field} {op}{value}"),
+            Expr::Lookup { field, op, set } => write!(f, "{field} {op}@{set}"),
             Expr::Established => f.write_str("ct state established,related"),
+            Expr::New => f.write_str("ct state new"),
             Expr::Local => f.write_str("fib daddr type local"),
             Expr::TcpSyn => f.write_str("tcp flags syn"),
             Expr::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
             Expr::Untranslated => f.write_str("ct status ! snat,dnat"),
             Expr::SetMark(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Expr::Vxlan { port, vni } => write!(f, "udp dport {port} @th,96,24 {vni:#x}"),
+            Expr::ClearMark(bits) => write!(f, "meta mark set meta mark & {:#010x}", !bits),
             Expr::Counter => f.write_str("counter"),
             Expr::Translate {
                 nat,
@@ -133,13 +141,31 @@ impl fmt::Display for Expr {
                     Nat::Destination => "dnat",
                     Nat::Source => "snat",
                 };
-                let key = joined(key.iter().map(|field| Field::name(*field)));
+                let key = joined(key.iter());
                 write!(f, "{nat} {family} to {key} map @{map}")
             }
             Expr::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
             Expr::Masquerade { fully_random: false } => f.write_str("masquerade"),
+            Expr::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
+            Expr::Reject(Reject::PortUnreachable) => f.write_str("reject with icmpx port-unreachable"),
             Expr::Verdict(verdict) => verdict.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Field::IifName => "iifname",
+            Field::OifName => "oifname",
+            Field::Ip4Source => "ip saddr",
+            Field::Ip4Destination => "ip daddr",
+            Field::Ip6Source => "ip6 saddr",
+            Field::Ip6Destination => "ip6 daddr",
+            Field::Protocol => "meta l4proto",
+            Field::DestinationPort => "th dport",
+            Field::Mark(bits) => return write!(f, "meta mark & {bits:#010x}"),
+        })
     }
 }
 
@@ -158,6 +184,8 @@ impl fmt::Display for Value {
             Value::Name(name) => write!(f, "{name:?}"),
             Value::Address(address) => address.fmt(f),
             Value::Net(net) => Key::from(*net).fmt(f),
+            Value::Protocol(protocol) => Atom::Protocol(*protocol).fmt(f),
+            Value::Mark(mark) => Atom::Mark(*mark).fmt(f),
         }
     }
 }

@@ -15,6 +15,8 @@ pub enum Atom {
     Protocol(u8),
     /// A port.
     Port(u16),
+    /// A mark.
+    Mark(u32),
 }
 
 /// Values that are joined, as in `tcp . 8080`.
@@ -56,6 +58,19 @@ impl Tuple {
         })
     }
 
+    /// The first address and the first port among its values.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.address()?, self.port()?))
+    }
+
+    /// The first mark among its values.
+    pub fn mark(&self) -> Option<u32> {
+        self.0.iter().find_map(|atom| match atom {
+            Atom::Mark(mark) => Some(*mark),
+            _ => None,
+        })
+    }
+
     /// As the kernel has it: where there are several values each is padded to four bytes.
     pub(crate) fn octets(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -64,6 +79,8 @@ impl Tuple {
                 Atom::Address(address) => bytes.extend(octets(*address)),
                 Atom::Protocol(protocol) => bytes.push(*protocol),
                 Atom::Port(port) => bytes.extend(port.to_be_bytes()),
+                // A number of this machine, not of the wire.
+                Atom::Mark(mark) => bytes.extend(mark.to_ne_bytes()),
             }
             if self.0.len() > 1 {
                 bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -84,6 +101,7 @@ impl Tuple {
                 KeyType::Ipv4 | KeyType::Ipv6 => Atom::Address(one.address(value)?),
                 KeyType::Protocol => Atom::Protocol(*value.first()?),
                 KeyType::Port => Atom::Port(u16::from_be_bytes(value.try_into().ok()?)),
+                KeyType::Mark => Atom::Mark(u32::from_ne_bytes(value.try_into().ok()?)),
             });
             rest = behind;
         }
@@ -113,6 +131,7 @@ impl fmt::Display for Atom {
             Atom::Protocol(132) => f.write_str("sctp"),
             Atom::Protocol(other) => other.fmt(f),
             Atom::Port(port) => port.fmt(f),
+            Atom::Mark(mark) => write!(f, "{mark:#010x}"),
         }
     }
 }

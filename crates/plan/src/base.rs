@@ -9,6 +9,7 @@ use nft::{
     Table, priority,
 };
 
+use crate::service::rules;
 use crate::tunnel::Overlay;
 use crate::way::Ways;
 use crate::{Element, NextHop, NodeAddress, Object, Part, Route, Sysctl, host_port};
@@ -90,6 +91,7 @@ pub(crate) fn base(ways: &Ways<'_>, overlay: &Overlay) -> Part {
     overlay.add_to(&mut part, ways);
     part.objects.insert(Object::Wire(uplink.to_owned()));
     part.objects.extend(facts.cgroup.clone().map(Object::Sockets));
+    part.objects.extend(rules::own_addresses(facts));
     for net in IpNet::aggregate(&snapshot.non_masquerade) {
         part.objects.insert(SetName::Direct.element(net));
     }
@@ -153,6 +155,7 @@ pub fn table() -> Table {
         }),
         rules: host_port::hairpin_rules()
             .into_iter()
+            .chain(rules::postrouting_rules())
             .chain([
                 masquerade(true, Field::Ip4Source, Field::Ip4Destination),
                 masquerade(false, Field::Ip6Source, Field::Ip6Destination),
@@ -160,11 +163,12 @@ pub fn table() -> Table {
             .collect(),
     };
     let mut chains = Vec::from(host_port::chains());
+    chains.extend(rules::chains());
     chains.extend([postrouting, clamp(), untranslated()]);
     Table {
         family: Family::Inet,
         name: TABLE.to_owned(),
-        sets: sets.chain(host_port::maps()).collect(),
+        sets: sets.chain(host_port::maps()).chain(rules::maps()).collect(),
         chains,
     }
 }

@@ -21,6 +21,7 @@ use nft::{
     priority,
 };
 
+use crate::service::rules;
 use crate::{Mapping, Object, Part, own_address};
 
 const CHAIN: &str = "host_ports";
@@ -71,7 +72,7 @@ pub(crate) fn maps() -> impl Iterator<Item = Set> {
 
 /// The chains of our table that translate destinations.
 pub(crate) fn chains() -> [Chain; 3] {
-    let entrance = |name: &str, hook| Chain {
+    let entrance = |name: &str, hook, first: Option<Rule>| Chain {
         name: name.to_owned(),
         base: Some(Base {
             kind: ChainKind::Nat,
@@ -79,10 +80,7 @@ pub(crate) fn chains() -> [Chain; 3] {
             priority: priority::DSTNAT,
             policy: Policy::Accept,
         }),
-        rules: vec![Rule {
-            exprs: vec![Expr::Local, Expr::Verdict(Verdict::Jump(CHAIN.to_owned()))],
-            comment: None,
-        }],
+        rules: first.into_iter().chain([to_host_ports()]).collect(),
     };
     [
         Chain {
@@ -90,9 +88,16 @@ pub(crate) fn chains() -> [Chain; 3] {
             base: None,
             rules: rules(),
         },
-        entrance("prerouting", Hook::Prerouting),
-        entrance("output", Hook::Output),
+        entrance("prerouting", Hook::Prerouting, Some(rules::prerouting_rule())),
+        entrance("output", Hook::Output, None),
     ]
+}
+
+fn to_host_ports() -> Rule {
+    Rule {
+        exprs: vec![Expr::Local, Expr::Verdict(Verdict::Jump(CHAIN.to_owned()))],
+        comment: None,
+    }
 }
 
 fn rules() -> Vec<Rule> {

@@ -37,7 +37,8 @@ pub use object::{
 };
 pub use part::{Change, NodePlan, Part, PartId};
 pub use service::{
-    BackendSet, Frontend, Scope, ServiceAddress, ServiceContext, ServicePort, ServicePortId, plan_service,
+    BackendSet, Frontend, Scope, ServiceAddress, ServiceContext, ServicePort, ServicePortId, any_address,
+    backends_map, plan_service,
 };
 pub use shaper::Shaper;
 pub use trace::{Hop, Spot, Trace, Verdict, trace};

@@ -14,6 +14,7 @@ mod endpoints;
 mod maglev;
 mod object;
 mod resolve;
+pub(crate) mod rules;
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -24,6 +25,7 @@ use model::{NodeFacts, Service, ServiceName, Snapshot, Strategy, TrafficPolicy};
 
 pub use object::{BackendSet, Frontend, Scope, ServiceAddress, ServicePort, ServicePortId};
 pub(crate) use resolve::resolve;
+pub use rules::backends_map;
 
 use crate::blocks::Blocks;
 use crate::{Object, Part};
@@ -260,7 +262,7 @@ impl<'a> Places<'a> {
 }
 
 /// What stands for each of the node's own addresses.
-pub(crate) fn any_address(v4: bool) -> IpAddr {
+pub fn any_address(v4: bool) -> IpAddr {
     if v4 {
         Ipv4Addr::UNSPECIFIED.into()
     } else {

@@ -10,15 +10,16 @@
 //! route for one, is named as such.
 
 mod rules;
+mod service;
 mod shortcut;
 mod text;
 mod tunnel;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use model::Packet;
+use model::{Packet, ServiceName, Strategy};
 use nft::{Hook, Nat, Tuple};
 
 use crate::base::same_family;
@@ -123,6 +124,19 @@ pub enum Hop {
         /// The rule that says so.
         rule: String,
     },
+    /// The packet is for a Service, and a backend is picked.
+    Service {
+        /// The node that does it.
+        node: String,
+        /// The Service.
+        service: ServiceName,
+        /// Whether the packet has the backend's address from the start; on a link netfilter translates.
+        at_socket: bool,
+        /// The backend: in a trace the first of them.
+        to: SocketAddr,
+        /// How one of them is picked.
+        strategy: Strategy,
+    },
     /// The packet takes another source address.
     Masqueraded {
         /// The node that does it.
@@ -145,6 +159,13 @@ pub enum Verdict {
         to: Spot,
         /// The source address that the receiver sees.
         source: IpAddr,
+    },
+    /// A node answers for a Service.
+    Answered {
+        /// The node.
+        node: String,
+        /// The Service.
+        service: ServiceName,
     },
     /// It leaves the cluster.
     Left {
@@ -170,6 +191,8 @@ pub fn trace(plans: &BTreeMap<String, NodePlan>, packet: &Packet) -> Trace {
     let mut walk = Walk {
         plans,
         packet: *packet,
+        mark: 0,
+        backend: None,
         hops: Vec::new(),
     };
     let verdict = walk.start();
@@ -184,6 +207,9 @@ struct Walk<'a> {
     plans: &'a BTreeMap<String, NodePlan>,
     /// The packet as it is now.
     packet: Packet,
+    /// Its mark on the node where it is, and the backend that it stands for.
+    mark: u32,
+    backend: Option<SocketAddr>,
     hops: Vec<Hop>,
 }
 
@@ -210,9 +236,11 @@ impl<'a> Walk<'a> {
             return self.leave_pod(plan, part, veth);
         }
         if let Some(plan) = self.node_with(source) {
-            self.hops.push(Hop::Sent {
-                from: Spot::Node(plan.node.clone()),
-            });
+            let spot = Spot::Node(plan.node.clone());
+            self.hops.push(Hop::Sent { from: spot.clone() });
+            if let Err(verdict) = self.at_socket(plan, &spot) {
+                return verdict;
+            }
             return self.across(plan, None);
         }
         self.hops.push(Hop::Sent { from: Spot::Outside });
@@ -220,8 +248,11 @@ impl<'a> Walk<'a> {
     }
 
     fn leave_pod(&mut self, plan: &'a NodePlan, part: &'a Part, veth: &'a Veth) -> Verdict {
-        let destination = self.packet.destination;
         let spot = spot_of(plan, part);
+        if let Err(verdict) = self.at_socket(plan, &spot) {
+            return verdict;
+        }
+        let destination = self.packet.destination;
         if veth.pod.addresses.iter().any(|own| own.addr() == destination) {
             return Verdict::Delivered {
                 to: spot,
@@ -252,7 +283,8 @@ impl<'a> Walk<'a> {
         let destination = self.packet.destination;
         let entry = self
             .node_with(destination)
-            .or_else(|| self.node_with_block(destination));
+            .or_else(|| self.node_with_block(destination))
+            .or_else(|| self.node_with_service(destination));
         match entry {
             Some(plan) => self.across(plan, Some(&plan.uplink.name)),
             None => Verdict::Refused {
@@ -283,6 +315,9 @@ impl<'a> Walk<'a> {
     fn through(&mut self, plan: &'a NodePlan, iif: Option<&str>) -> Next<'a> {
         if let Some(next) = iif.and_then(|link| self.shortcut(plan, link)) {
             return next;
+        }
+        if let Some(Err(verdict)) = iif.map(|link| self.on_link(plan, link)) {
+            return Next::End(verdict);
         }
         let hook = if iif.is_some() {
             Hook::Prerouting
@@ -386,6 +421,8 @@ impl<'a> Walk<'a> {
             iif,
             oif,
             local: addresses(plan).any(|own| own == self.packet.destination),
+            mark: self.mark,
+            backend: self.backend,
         };
         match rules::evaluate(plan, hook, &context) {
             rules::Decision::Pass => Ok(()),
@@ -394,6 +431,10 @@ impl<'a> Walk<'a> {
                 Ok(())
             }
             rules::Decision::Drop(rule) => Err(dropped(plan, &rule)),
+            rules::Decision::Reject(rule) => Err(Verdict::Refused {
+                at: Spot::Node(plan.node.clone()),
+                reason: format!("refused by the rule: {rule}"),
+            }),
             rules::Decision::Masquerade(rule) => {
                 let from = self.packet.source;
                 let Some(to) = same_family(addresses(plan), from) else {
@@ -457,6 +498,23 @@ impl<'a> Walk<'a> {
         self.plans
             .values()
             .find(|plan| addresses(plan).any(|own| own == address))
+    }
+
+    /// A node that a Service's address is brought to: whichever, as all know it. One with an endpoint
+    /// of its own rather than another, as announcers have it.
+    fn node_with_service(&self, address: IpAddr) -> Option<&'a NodePlan> {
+        let serves = |plan: &NodePlan, has: fn(&crate::BackendSet) -> bool| {
+            plan.objects().any(|object| {
+                let Object::Service(port) = object else {
+                    return false;
+                };
+                let frontend = port.frontends.iter().find(|one| one.address == address);
+                frontend.is_some_and(|one| port.set(one.outside).is_some_and(has))
+            })
+        };
+        let mut plans = self.plans.values();
+        let best = plans.find(|plan| serves(plan, |set| !set.backends.is_empty()));
+        best.or_else(|| self.plans.values().find(|plan| serves(plan, |_| true)))
     }
 
     /// The node whose own pods' block has the address.

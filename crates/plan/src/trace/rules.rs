@@ -1,13 +1,13 @@
 //! Our nft table's rules, evaluated on a packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use model::{Packet, Transport};
 use nft::{
     Atom, Chain, Elements, Expr, Family, Field, Hook, Nat, Op, Policy, Rule, Table, Tuple, Value, Verdict,
 };
 
-use crate::{NodePlan, Object, elements};
+use crate::{NodePlan, Object, backends_map, elements};
 
 /// What rules may ask about a packet.
 pub(super) struct Context<'a> {
@@ -17,6 +17,10 @@ pub(super) struct Context<'a> {
     pub(super) oif: &'a str,
     /// Whether it is for an address of the node's own.
     pub(super) local: bool,
+    /// The packet's mark.
+    pub(super) mark: u32,
+    /// What the mark is translated to.
+    pub(super) backend: Option<SocketAddr>,
 }
 
 /// What the rules of a hook decide.
@@ -24,6 +28,7 @@ pub(super) enum Decision<'a> {
     Pass,
     Drop(String),
     Masquerade(&'a Rule),
+    Reject(&'a Rule),
     Translate { nat: Nat, to: Tuple, rule: &'a Rule },
 }
 
@@ -93,6 +98,9 @@ impl<'a> Evaluation<'a, '_> {
                 }
                 Some(Verdict::Goto(name)) => return self.named(name),
             }
+            if self.is_rejected(rule) {
+                return Flow::Decided(Decision::Reject(rule));
+            }
             if let Some(translation) = self.translation(rule) {
                 return Flow::Decided(translation);
             }
@@ -116,21 +124,25 @@ impl<'a> Evaluation<'a, '_> {
             })
     }
 
+    fn is_rejected(&self, rule: &Rule) -> bool {
+        let mut reached = rule.exprs.iter().take_while(|expr| self.goes_on(expr));
+        reached.any(|expr| matches!(expr, Expr::Reject(_)))
+    }
+
     fn translation(&self, rule: &'a Rule) -> Option<Decision<'a>> {
         let mut reached = rule.exprs.iter().take_while(|expr| self.goes_on(expr));
         reached.find_map(|expr| match expr {
             Expr::Masquerade { .. } => Some(Decision::Masquerade(rule)),
-            Expr::Translate { nat, .. } => self.leads_to(expr).map(|to| Decision::Translate {
-                nat: *nat,
-                to: to.clone(),
-                rule,
-            }),
+            Expr::Translate { nat, .. } => {
+                self.leads_to(expr)
+                    .map(|to| Decision::Translate { nat: *nat, to, rule })
+            }
             _ => None,
         })
     }
 
     /// What the map of a translation says for this packet.
-    fn leads_to(&self, expr: &Expr) -> Option<&Tuple> {
+    fn leads_to(&self, expr: &Expr) -> Option<Tuple> {
         let Expr::Translate { family, key, map, .. } = expr else {
             return None;
         };
@@ -139,7 +151,16 @@ impl<'a> Evaluation<'a, '_> {
             return None;
         }
         let key: Option<Vec<Atom>> = key.iter().map(|field| self.atom(*field)).collect();
-        self.elements.get(map, &Tuple::new(key?))
+        let key = Tuple::new(key?);
+        if map == backends_map(is_ipv4) {
+            // The ids in it are the kernel's.
+            return self
+                .context
+                .backend
+                .filter(|_| key.mark() == Some(super::service::PICKED))
+                .map(Tuple::from);
+        }
+        self.elements.get(map, &key).cloned()
     }
 
     /// A field as a part of a key.
@@ -150,6 +171,8 @@ impl<'a> Evaluation<'a, '_> {
             Field::DestinationPort => port.map(|(_, port)| Atom::Port(port)),
             field => match self.field(field)? {
                 Is::Address(address) => Some(Atom::Address(address)),
+                Is::Protocol(protocol) => Some(Atom::Protocol(protocol)),
+                Is::Mark(mark) => Some(Atom::Mark(mark)),
                 Is::Name(_) => None,
             },
         }
@@ -161,21 +184,24 @@ impl<'a> Evaluation<'a, '_> {
                 (Is::Name(name), Value::Name(wanted)) => name == wanted,
                 (Is::Address(address), Value::Address(wanted)) => address == *wanted,
                 (Is::Address(address), Value::Net(net)) => net.contains(&address),
+                (Is::Protocol(protocol), Value::Protocol(wanted)) => protocol == *wanted,
+                (Is::Mark(mark), Value::Mark(wanted)) => mark == *wanted,
                 _ => false,
             }),
             Expr::Lookup { field, op, set } => self.compare(*field, *op, |is| match is {
                 Is::Address(address) => self.elements.matches(set, address),
-                Is::Name(_) => false,
+                Is::Name(_) | Is::Protocol(_) | Is::Mark(_) => false,
             }),
             Expr::TcpSyn => matches!(self.context.packet.transport, Transport::Tcp(_)),
             // A trace follows the first packet.
             Expr::Established => false,
+            Expr::New => true,
             Expr::Local => self.context.local,
             // What a trace sends to that port is our tunnels', or pretends to be.
             Expr::Vxlan { port, .. } => self.context.packet.transport == Transport::Udp(*port),
             Expr::Translate { .. } => true,
             // Marks are for our programs, which decide about later packets.
-            Expr::Untranslated | Expr::SetMark(_) => true,
+            Expr::Untranslated | Expr::SetMark(_) | Expr::ClearMark(_) | Expr::Reject(_) => true,
             Expr::ClampMss | Expr::Counter | Expr::Masquerade { .. } | Expr::Verdict(_) => true,
         }
     }
@@ -197,8 +223,15 @@ impl<'a> Evaluation<'a, '_> {
             Field::Ip4Destination => of_family(destination, true),
             Field::Ip6Source => of_family(source, false),
             Field::Ip6Destination => of_family(destination, false),
-            // Only keys of maps have these.
-            Field::Protocol | Field::DestinationPort => None,
+            Field::Protocol => self
+                .context
+                .packet
+                .transport
+                .port()
+                .map(|(protocol, _)| Is::Protocol(protocol.number())),
+            Field::Mark(bits) => Some(Is::Mark(self.context.mark & bits)),
+            // Only keys of maps have it.
+            Field::DestinationPort => None,
         }
     }
 }
@@ -207,4 +240,6 @@ impl<'a> Evaluation<'a, '_> {
 enum Is<'a> {
     Name(&'a str),
     Address(IpAddr),
+    Protocol(u8),
+    Mark(u32),
 }

@@ -83,7 +83,7 @@ impl<'a> Walk<'a> {
 }
 
 /// The most specific way to another node's pods.
-fn forward(plan: &NodePlan, address: IpAddr) -> Option<&Forward> {
+pub(super) fn forward(plan: &NodePlan, address: IpAddr) -> Option<&Forward> {
     let forwards = plan.objects().filter_map(|object| match object {
         Object::Forward(forward) if forward.destination.contains(&address) => Some(forward),
         _ => None,

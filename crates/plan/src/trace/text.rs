@@ -57,6 +57,23 @@ impl fmt::Display for Hop {
                 ),
                 Nat::Source => write!(f, "node {node}: source becomes {}, by: {rule}", to.source),
             },
+            Hop::Service {
+                node,
+                service,
+                at_socket,
+                to,
+                strategy,
+            } => {
+                let place = if *at_socket {
+                    "at the socket"
+                } else {
+                    "on the link"
+                };
+                write!(
+                    f,
+                    "node {node}: {place}, Service {service} leads to {to} ({strategy})"
+                )
+            }
             Hop::Masqueraded { node, from, to, rule } => {
                 write!(f, "node {node}: source {from} becomes {to}, by: {rule}")
             }
@@ -68,6 +85,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Delivered { to, source } => write!(f, "delivered to {to}, which sees {source}"),
+            Verdict::Answered { node, service } => {
+                write!(f, "answered by node {node} for Service {service}")
+            }
             Verdict::Left { node, source } => write!(f, "left the cluster by node {node}, as {source}"),
             Verdict::Refused { at, reason } => write!(f, "refused at {at}: {reason}"),
         }

@@ -1,0 +1,173 @@
+//! Our nft table's part of Services: what a packet's mark says is done, and nothing chosen.
+//!
+//! ```text
+//!   prerouting   refused      new, and the mark is no backend's: its sender is told
+//!                prerouting   the mark is a backend's: the destination becomes what the map says
+//!   postrouting  postrouting  the mark says so: an address of the node's takes the source's place
+//!                unmarked     nobody else is to see the mark
+//! ```
+//!
+//! A connection's first packet alone is translated so; conntrack does the others.
+
+use std::net::IpAddr;
+
+use bpf_abi::service::mark::{ID, MASK, MASQUERADE, SERVICE};
+use model::{NodeFacts, Protocol};
+use nft::{
+    Atom, Base, Chain, ChainKind, Expr, Family, Field, Hook, KeyType, Nat, Policy, Reject, Rule, Set, Tuple,
+    Value, Verdict, priority,
+};
+
+use crate::base::SetName;
+use crate::{Mapping, Object, own_address};
+
+const CHAIN: &str = "services";
+
+/// The map of our table that says where backends of a family are, by their ids. What is in it isn't
+/// the table's matter: it's written with what our programs know.
+pub const fn backends_map(v4: bool) -> &'static str {
+    if v4 { "backends4" } else { "backends6" }
+}
+
+/// The map that says which address the node speaks under to its own pods.
+const fn own_map(v4: bool) -> &'static str {
+    if v4 { "own_addresses4" } else { "own_addresses6" }
+}
+
+/// The maps of our table.
+pub(crate) fn maps() -> impl Iterator<Item = Set> {
+    [true, false].into_iter().flat_map(|v4| {
+        let address = if v4 { KeyType::Ipv4 } else { KeyType::Ipv6 };
+        [
+            Set::map(backends_map(v4), &[KeyType::Mark], &[address, KeyType::Port]),
+            Set::map(own_map(v4), &[KeyType::Protocol], &[address]),
+        ]
+    })
+}
+
+/// The chains that are about Services alone.
+pub(crate) fn chains() -> [Chain; 4] {
+    let filter = |name: &str, hook, priority, rules| Chain {
+        name: name.to_owned(),
+        base: Some(Base {
+            kind: ChainKind::Filter,
+            hook,
+            priority,
+            policy: Policy::Accept,
+        }),
+        rules,
+    };
+    [
+        Chain {
+            name: CHAIN.to_owned(),
+            base: None,
+            rules: [true, false].map(to_backend).into(),
+        },
+        filter("refused", Hook::Prerouting, priority::MANGLE, refusals()),
+        filter("unmarked_in", Hook::Input, priority::MANGLE, vec![unmark()]),
+        filter(
+            "unmarked",
+            Hook::Postrouting,
+            priority::SRCNAT + 5,
+            vec![unmark()],
+        ),
+    ]
+}
+
+/// What must be done before other destinations are translated.
+pub(crate) fn prerouting_rule() -> Rule {
+    Rule {
+        exprs: vec![
+            marked(SERVICE, SERVICE),
+            Expr::Verdict(Verdict::Jump(CHAIN.to_owned())),
+        ],
+        comment: None,
+    }
+}
+
+/// What must be done before other sources are translated. To its own pods the node speaks under its
+/// own address, whichever others there are on its links.
+pub(crate) fn postrouting_rules() -> Vec<Rule> {
+    let asked = || marked(SERVICE | MASQUERADE, SERVICE | MASQUERADE);
+    let to_own_pods = |v4: bool, destination| Rule {
+        exprs: vec![
+            asked(),
+            Expr::within(destination, SetName::OwnPods.of(v4)),
+            Expr::Translate {
+                nat: Nat::Source,
+                family: family(v4),
+                key: vec![Field::Protocol],
+                map: own_map(v4).to_owned(),
+                port: false,
+            },
+        ],
+        comment: Some("Services' clients, to pods of this node".to_owned()),
+    };
+    let masquerade = Rule {
+        exprs: vec![asked(), Expr::Masquerade { fully_random: true }],
+        comment: Some("Services' clients, to endpoints elsewhere".to_owned()),
+    };
+    vec![
+        to_own_pods(true, Field::Ip4Destination),
+        to_own_pods(false, Field::Ip6Destination),
+        masquerade,
+    ]
+}
+
+/// The addresses that the node speaks under to its own pods.
+pub(crate) fn own_addresses(facts: &NodeFacts) -> Vec<Object> {
+    let any = [true, false].map(super::any_address);
+    let own = any.iter().filter_map(|like: &IpAddr| own_address(facts, *like));
+    let mapping = |protocol: Protocol, address: IpAddr| {
+        Object::Mapping(Mapping {
+            map: own_map(address.is_ipv4()).to_owned(),
+            key: Tuple::new([Atom::Protocol(protocol.number())]),
+            data: address.into(),
+        })
+    };
+    own.flat_map(|address| Protocol::ALL.map(|protocol| mapping(protocol, address)))
+        .collect()
+}
+
+fn to_backend(v4: bool) -> Rule {
+    Rule {
+        exprs: vec![Expr::Translate {
+            nat: Nat::Destination,
+            family: family(v4),
+            key: vec![Field::Mark(ID)],
+            map: backends_map(v4).to_owned(),
+            port: true,
+        }],
+        comment: Some("what our programs picked".to_owned()),
+    }
+}
+
+fn refusals() -> Vec<Rule> {
+    let refuse = |exprs: Vec<Expr>| Rule {
+        exprs: [marked(SERVICE | ID, SERVICE), Expr::New]
+            .into_iter()
+            .chain(exprs)
+            .collect(),
+        comment: Some("Services without endpoints".to_owned()),
+    };
+    let is_tcp = Expr::eq(Field::Protocol, Value::Protocol(Protocol::Tcp.number()));
+    vec![
+        refuse(vec![is_tcp, Expr::Reject(Reject::TcpReset)]),
+        refuse(vec![Expr::Reject(Reject::PortUnreachable)]),
+    ]
+}
+
+fn unmark() -> Rule {
+    Rule {
+        exprs: vec![marked(SERVICE, SERVICE), Expr::ClearMark(MASK)],
+        comment: Some("the mark is ours alone".to_owned()),
+    }
+}
+
+fn marked(bits: u32, value: u32) -> Expr {
+    Expr::eq(Field::Mark(bits), Value::Mark(value))
+}
+
+const fn family(v4: bool) -> Family {
+    if v4 { Family::Ip } else { Family::Ip6 }
+}
