@@ -26,6 +26,7 @@ mod plugins;
 mod pods;
 mod process;
 mod record;
+mod services;
 mod starting;
 mod traffic;
 mod wiring;
@@ -100,12 +101,14 @@ enum Part {
     Crowd,
     /// What leads to a thousand nodes, planned and written
     Peers,
+    /// Five thousand Services, planned and written
+    Services,
 }
 
 impl Part {
     /// Whether the cluster has to run for it, and isn't started by it.
     fn wants_cluster(self) -> bool {
-        !matches!(self, Self::Up | Self::Peers)
+        !matches!(self, Self::Up | Self::Peers | Self::Services)
     }
 }
 
@@ -197,6 +200,7 @@ async fn measure_part(
         Part::Add => attach::measure(cluster, &extent, &options.beside, figures),
         Part::Crowd => crowd::measure(cluster, &extent, figures).await,
         Part::Peers => peers::measure(figures).await,
+        Part::Services => services::measure(figures).await,
     }
 }
 

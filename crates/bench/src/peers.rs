@@ -131,7 +131,7 @@ impl Cluster {
 }
 
 /// Where the node's BPF programs are kept; gone when dropped.
-struct Pins(TempDir);
+pub(crate) struct Pins(pub(crate) TempDir);
 
 impl Drop for Pins {
     fn drop(&mut self) {
@@ -139,14 +139,14 @@ impl Drop for Pins {
     }
 }
 
-fn open(netns: &NetNs, pins: &Pins) -> Result<Kernel> {
+pub(crate) fn open(netns: &NetNs, pins: &Pins) -> Result<Kernel> {
     Ok(Kernel::open(
         netns.run(NetNs::current)??,
         pins.0.path().to_owned(),
     )?)
 }
 
-fn member(number: u16) -> Node {
+pub(crate) fn member(number: u16) -> Node {
     let [high, low] = number.to_be_bytes();
     Node {
         addresses: vec![address(number).addr()],
@@ -156,7 +156,7 @@ fn member(number: u16) -> Node {
 }
 
 /// Within one /16, so that all share a link.
-fn address(number: u16) -> IpNet {
+pub(crate) fn address(number: u16) -> IpNet {
     let [high, low] = (number + 1).to_be_bytes();
     let net = Ipv4Net::new(Ipv4Addr::new(10, 127, high, low), 16);
     IpNet::V4(net.expect("16 is a prefix length"))
