@@ -79,6 +79,10 @@ pub struct NetworkConfig {
     /// back. Pods and nodes always do.
     #[serde(default)]
     pub non_masquerade: Vec<IpNet>,
+    /// Whether `spec.externalIPs` of Services counts. It lets whoever may write Services have any
+    /// address's traffic, so it doesn't unless it's set.
+    #[serde(default)]
+    pub external_ips: bool,
     /// The largest packet of pods, in bytes; left out, what the uplink takes, less the tunnels'
     /// headers where all pods of other nodes are reached by tunnels.
     #[serde(default)]
@@ -107,6 +111,7 @@ impl NetworkConfig {
         Snapshot {
             non_masquerade: self.non_masquerade.clone(),
             pod_network: self.pod_network(),
+            external_ips: self.external_ips,
             ..Snapshot::default()
         }
     }

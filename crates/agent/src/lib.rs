@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   API ──cluster::follow──► Snapshot ─┐
-//!                                      ├─► network::Network ──► kernel
+//!     └────services::follow───► Catalogue ┼─► network::Network ──► kernel
 //!   ripstop-cni ──network::Server──────┘        │ ready
 //!                                               ├──► conflist, for the container runtime
 //!                                               └──► kubelet, where the agent hosts it
@@ -23,6 +23,7 @@ pub mod conflist;
 pub mod ipam;
 pub mod network;
 mod run;
+pub mod services;
 
 pub use config::{AgentConfig, CniConfig, NetworkConfig};
 pub use run::{run, run_with};

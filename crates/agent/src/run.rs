@@ -20,6 +20,7 @@ use crate::cluster::{self, Latest, Memory};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
 use crate::network::{Network, NodeKernel, Server};
+use crate::services::{self, Catalogue};
 
 /// How long the network may be unready before the runtime is told. A restart of the agent is
 /// shorter.
@@ -82,6 +83,21 @@ pub async fn run_with(
     parts.spawn(async {
         ("the watch of the API", {
             watch.await;
+            Ok(())
+        })
+    });
+    let catalogue = Arc::new(Catalogue::default());
+    let watch = services::follow(client.clone(), catalogue.clone(), all.clone());
+    parts.spawn(async {
+        ("the watch of Services", {
+            watch.await;
+            Ok(())
+        })
+    });
+    let (follower, token) = (network.clone(), all.clone());
+    parts.spawn(async move {
+        ("Services", {
+            follower.follow_services(catalogue, token).await;
             Ok(())
         })
     });

@@ -17,6 +17,7 @@ use crate::bpf::{self, Bpf, Hooks};
 use crate::conntrack::Conntrack;
 use crate::nftables::Nft;
 use crate::observe::Observed;
+use crate::service;
 use crate::translate::Indexes;
 use crate::{NetNs, Netlink, Result, attach, sysctl, tunnel};
 
@@ -28,6 +29,8 @@ pub struct Kernel {
     pub(crate) nft: Nft,
     pub(crate) conntrack: Conntrack,
     pub(crate) bpf: bpf::Lazy,
+    /// What was written of Services, once that is known. Never locked over a wait.
+    pub(crate) services: Mutex<Option<service::Services>>,
     /// What was written, once everything was. Never locked over a wait.
     held: Mutex<Option<NodePlan>>,
 }
@@ -82,6 +85,7 @@ impl Kernel {
             nft,
             conntrack,
             bpf: bpf::Lazy::new(pins, hooks),
+            services: Mutex::default(),
             held: Mutex::default(),
         })
     }
@@ -108,6 +112,7 @@ impl Kernel {
     /// Forgets what was written: the next apply reads the kernel and repairs what others changed.
     pub fn forget(&mut self) {
         *self.held() = None;
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Writes one part: what ADD does. If it fails, nothing that it made is left. Different parts
@@ -406,9 +411,14 @@ impl Kernel {
         let mut writes = 0;
         for object in plan.objects() {
             if let Object::Table(table) = object {
-                let changes = self.nft.apply(table, &plan::elements(plan.objects()))?;
+                let services = [true, false].map(plan::backends_map);
+                let elements = plan::elements(plan.objects());
+                let changes = self.nft.apply_but(table, &elements, &services)?;
                 self.forget_after(&changes).await?;
                 writes += changes.len();
+                if changes.contains(&nft::Change::AddTable) {
+                    writes += self.translate_again().await?;
+                }
             }
         }
         Ok(writes)

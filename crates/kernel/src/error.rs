@@ -110,6 +110,12 @@ pub enum Error {
         /// The queue's kind.
         kind: String,
     },
+    /// There are more endpoints of Services than ids.
+    #[error("there are more endpoints of Services than a node can tell apart: 1048575")]
+    TooManyBackends,
+    /// Our table doesn't lead to Services' endpoints.
+    #[error("Services' endpoints aren't among the translations: {0}")]
+    Untranslated(String),
     /// No link carries the node's address.
     #[error(
         "no link of this network namespace carries the node address {0}; is it the node's InternalIP, and is its link up?"

@@ -48,6 +48,7 @@ pub mod path;
 pub mod process;
 pub mod qdisc;
 pub mod route;
+mod service;
 pub mod sysctl;
 mod translate;
 mod tunnel;

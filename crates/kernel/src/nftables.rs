@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nft::{Batch, Change, Elements, Entry, Object, Observed, Place, Request, Set, Table};
+use nft::{Batch, Change, Elements, Entry, Key, Object, Observed, Place, Request, Set, Table, Tuple};
 
 use crate::direct::{Direct, error_number, messages, refused};
 use crate::{Error, NetNs, Result};
@@ -31,6 +31,11 @@ impl Nft {
 
     /// A table as it is, with the elements of its sets; `None` if there's no such table.
     pub fn observe(&self, place: &Place) -> Result<Option<Observed>> {
+        self.observe_but(place, &[])
+    }
+
+    /// The same without the elements of some sets.
+    fn observe_but(&self, place: &Place, left_out: &[&str]) -> Result<Option<Observed>> {
         if !self
             .dump(Request::Tables)?
             .iter()
@@ -44,6 +49,7 @@ impl Nft {
         for set in &sets {
             if let Object::Set(at, name, _) = set
                 && at == place
+                && !left_out.contains(&name.as_str())
             {
                 objects.extend(self.dump(Request::Elements(place, name))?);
             }
@@ -55,8 +61,18 @@ impl Nft {
     /// Makes a table with its elements as they should be, writing only what differs; returns the
     /// changes made.
     pub fn apply(&self, table: &Table, elements: &Elements) -> Result<Vec<Change>> {
+        self.apply_but(table, elements, &[])
+    }
+
+    /// The same, but the elements of some sets aren't looked at, and stay.
+    pub(crate) fn apply_but(
+        &self,
+        table: &Table,
+        elements: &Elements,
+        left_out: &[&str],
+    ) -> Result<Vec<Change>> {
         let place = Place::new(table.family, &table.name);
-        let changes = nft::diff(self.observe(&place)?.as_ref(), table, elements);
+        let changes = nft::diff(self.observe_but(&place, left_out)?.as_ref(), table, elements);
         self.change(&place, &changes)?;
         Ok(changes)
     }
@@ -118,6 +134,35 @@ impl Nft {
         self.netfilter.dump(&request.bytes(), DUMP, |message| {
             Object::parse((message.kind & 0xff) as u8, message.body)
         })
+    }
+
+    /// Reads a map's elements without keeping them: there may be very many.
+    pub(crate) fn each_entry(
+        &self,
+        place: &Place,
+        map: &Set,
+        mut each: impl FnMut(&Tuple, &Tuple),
+    ) -> Result<()> {
+        let found = self
+            .netfilter
+            .dump(
+                &Request::Elements(place, &map.name).bytes(),
+                DUMP,
+                |message| match Object::parse((message.kind & 0xff) as u8, message.body) {
+                    Some(Object::Elements(_, _, elements)) => Some(elements),
+                    _ => None,
+                },
+            )?;
+        for element in found.iter().flatten() {
+            if let Some(Entry {
+                key: Key::Joined(key),
+                data: Some(data),
+            }) = element.entry(map)
+            {
+                each(&key, &data);
+            }
+        }
+        Ok(())
     }
 
     /// The elements of one set or map of a table, without reading the rest of it.

@@ -9,6 +9,8 @@ use kernel::{Applied, Error};
 use model::NodeFacts;
 use plan::{NodePlan, Part, PartId};
 
+use super::Services;
+
 /// The kernel of one node.
 pub trait DataPlane: Send + Sync + 'static {
     /// What the kernel is like. The link that carries the first of `addresses` is the uplink.
@@ -33,6 +35,10 @@ pub trait DataPlane: Send + Sync + 'static {
 
     /// Makes the kernel hold the plan and nothing else of ours, writing only what differs.
     fn apply(&self, plan: &NodePlan) -> impl Future<Output = Result<Applied, Error>> + Send;
+
+    /// Makes the kernel hold these Services, writing only what differs. Services are no part of plans
+    /// that are applied.
+    fn apply_services(&self, services: &Services) -> impl Future<Output = Result<Applied, Error>> + Send;
 
     /// Writes one part, whole or not at all, and says how many writes that took. What is there
     /// already isn't written again.

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipnet::IpNet;
 use kernel::Applied;
-use model::{NodeFacts, Uplink};
+use model::{NodeFacts, ServiceName, Uplink};
 use plan::{Identity, NodePlan, Object, Part, PartId, Veth};
 use tokio::sync::Semaphore;
 
-use super::DataPlane;
+use super::{DataPlane, Services};
 
 /// A kernel that holds what it is told to.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,8 @@ pub(super) struct Played {
     pub(super) path_mtus: BTreeMap<IpAddr, u32>,
     /// Which were asked about, each time.
     pub(super) probed: Vec<BTreeSet<IpAddr>>,
+    /// The Services that were written, each time.
+    pub(super) services: Vec<String>,
 }
 
 impl Fake {
@@ -100,6 +102,10 @@ impl DataPlane for Fake {
             .objects()
             .map(|object| (object.identity(), object.clone()))
             .collect();
+        let services = played.objects.extract_if(.., |identity, _| {
+            matches!(identity, Identity::Service(_) | Identity::ServiceAddress(..))
+        });
+        let services: Vec<(Identity, Object)> = services.collect();
         let stale = played
             .objects
             .keys()
@@ -110,6 +116,7 @@ impl DataPlane for Fake {
             .filter(|(identity, object)| played.objects.get(identity) != Some(object))
             .count();
         played.objects = wanted;
+        played.objects.extend(services);
         let mut applied = Applied::default();
         applied.writes = stale + new;
         applied.failures.extend(
@@ -118,6 +125,34 @@ impl DataPlane for Fake {
                 .take()
                 .map(|part| (part, kernel::Error::NoLink("refused".to_owned()))),
         );
+        Ok(applied)
+    }
+
+    async fn apply_services(&self, services: &Services) -> Result<Applied, kernel::Error> {
+        let mut played = self.attempt()?;
+        let of_service = |identity: &Identity, name: Option<&ServiceName>| match identity {
+            Identity::Service(id) => name.is_none_or(|name| id.service == *name),
+            Identity::ServiceAddress(service, _) => name.is_none_or(|name| service == name),
+            _ => false,
+        };
+        let parts: Vec<(&ServiceName, Option<&Part>)> = match services {
+            Services::All(parts) => {
+                played.objects.retain(|identity, _| !of_service(identity, None));
+                parts.iter().map(|(name, part)| (name, Some(part))).collect()
+            }
+            Services::Some(parts) => parts.iter().map(|(name, part)| (name, part.as_ref())).collect(),
+        };
+        let mut applied = Applied::default();
+        for (name, part) in parts {
+            applied.writes += 1;
+            played.services.push(name.to_string());
+            played
+                .objects
+                .retain(|identity, _| !of_service(identity, Some(name)));
+            for object in part.into_iter().flat_map(|part| &part.objects) {
+                played.objects.insert(object.identity(), object.clone());
+            }
+        }
         Ok(applied)
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use kernel::Applied;
 use model::{Node, NodeFacts, Snapshot};
-use plan::{NodePlan, PartId, plan};
+use plan::{NodePlan, PartId, ServiceContext, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -174,6 +174,7 @@ impl<D: DataPlane> Network<D> {
         let applied = self.kernel.apply(&plan).await?;
         count(&self.counters.applies, 1);
         count(&self.counters.kernel_writes, applied.writes);
+        self.tell_context(snapshot, &facts, &applied);
         let is_first = self.held().facts.replace(facts).is_none();
         if is_first || applied.writes > 0 {
             info!(writes = applied.writes, nodes = snapshot.nodes.len(), took = ?started.elapsed(), "the kernel is as planned");
@@ -184,6 +185,21 @@ impl<D: DataPlane> Network<D> {
             }
         }
         Ok((plan, applied))
+    }
+
+    /// What Services' parts rest on is known once the base is there.
+    fn tell_context(&self, snapshot: &Snapshot, facts: &NodeFacts, applied: &Applied) {
+        if applied.failures.iter().any(|(part, _)| *part == PartId::Base) {
+            return;
+        }
+        let context = Some(ServiceContext::new(snapshot, facts));
+        self.context.send_if_modified(|held| {
+            let differs = *held != context;
+            if differs {
+                *held = context;
+            }
+            differs
+        });
     }
 
     /// Releases attachments whose links are gone. Says how many.
@@ -241,7 +257,7 @@ fn not_registered(node: &str) -> String {
     format!("node {node} isn't registered with the API yet")
 }
 
-async fn pause(time: Option<Duration>) {
+pub(super) async fn pause(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,

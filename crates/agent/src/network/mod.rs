@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! snapshots ──► follow ──► plan ──► difference from the last plan ──► DataPlane
+//! Services ───► services ──► one part each, of those that changed ──► DataPlane
 //! plugin ──► server ──► attach: Ipam (journal) ──► one part of the plan ──► DataPlane
 //! ```
 //!
@@ -24,6 +25,7 @@ mod reconcile;
 mod report;
 mod review;
 mod server;
+mod services;
 #[cfg(test)]
 mod tests;
 mod wishes;
@@ -37,6 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kubelet::NetworkStatus;
 use model::{Attachment, AttachmentId, NodeFacts, PodNetwork};
+use plan::ServiceContext;
 use tokio::sync::{RwLock, watch};
 
 use crate::config::AgentConfig;
@@ -47,6 +50,7 @@ pub use counters::{Counters, Counts};
 pub use dataplane::DataPlane;
 pub use node_kernel::NodeKernel;
 pub use server::Server;
+pub use services::Services;
 
 use keyed::Keyed;
 
@@ -119,6 +123,8 @@ pub struct Network<D> {
     whole: RwLock<()>,
     attachments: Keyed<AttachmentId>,
     ready: watch::Sender<Result<(), String>>,
+    /// What Services' parts rest on, once the kernel holds the node's base.
+    context: watch::Sender<Option<ServiceContext>>,
     counters: Counters,
 }
 
@@ -146,6 +152,7 @@ impl<D: DataPlane> Network<D> {
             whole: RwLock::new(()),
             attachments: Keyed::new(),
             ready: watch::Sender::new(Err("the agent is starting".to_owned())),
+            context: watch::Sender::new(None),
             counters: Counters::default(),
         };
         network.release_vanished().await?;

@@ -12,7 +12,7 @@ use model::{LINK_PREFIX, NodeFacts};
 use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Shaper, Veth};
 use tokio::sync::RwLock;
 
-use super::DataPlane;
+use super::{DataPlane, Services};
 
 /// The kernel as one network namespace shows it.
 #[derive(Debug)]
@@ -69,6 +69,17 @@ impl DataPlane for NodeKernel {
 
     async fn apply(&self, plan: &NodePlan) -> Result<Applied, Error> {
         self.kernel.write().await.apply(plan).await
+    }
+
+    async fn apply_services(&self, services: &Services) -> Result<Applied, Error> {
+        let kernel = self.kernel.read().await;
+        match services {
+            Services::All(parts) => kernel.apply_all_services(&parts.iter().collect()).await,
+            Services::Some(parts) => {
+                let changes = parts.iter().map(|(name, part)| (name, part.as_ref()));
+                kernel.apply_services(&changes.collect()).await
+            }
+        }
     }
 
     async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {

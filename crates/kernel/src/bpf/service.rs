@@ -1,8 +1,6 @@
 //! The maps that say what Services are and where they lead, as they are: keys and values, and
 //! nothing about what they mean to each other.
 
-#![allow(dead_code, reason = "nothing writes Services yet")]
-
 use std::net::IpAddr;
 
 use bpf_abi::service::{Frontend, SlotKey};

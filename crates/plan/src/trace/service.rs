@@ -28,8 +28,9 @@ struct Found<'a> {
 impl<'a> Walk<'a> {
     /// What the programs on sockets do where the packet starts.
     pub(super) fn at_socket(&mut self, plan: &'a NodePlan, spot: &Spot) -> Result<(), Verdict> {
-        // Those of other protocols, and pings, they don't see.
-        if !matches!(self.packet.transport, Transport::Tcp(_) | Transport::Udp(_)) {
+        let is_there = plan.objects().any(|object| matches!(object, Object::Sockets(_)));
+        // Other protocols, and pings, they don't see.
+        if !is_there || !matches!(self.packet.transport, Transport::Tcp(_) | Transport::Udp(_)) {
             return Ok(());
         }
         let Some(found) = find(plan, &self.packet) else {

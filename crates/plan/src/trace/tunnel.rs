@@ -72,6 +72,8 @@ fn refused_outside(plan: &NodePlan, own: &Tunnel, remote: IpAddr) -> Option<Verd
         iif: Some(&plan.uplink.name),
         oif: "",
         local: true,
+        mark: 0,
+        backend: None,
     };
     match rules::evaluate(plan, Hook::Input, &outside) {
         rules::Decision::Drop(rule) => Some(super::dropped(plan, &rule)),

@@ -6,6 +6,7 @@ mod readiness;
 mod restarts;
 mod room;
 mod server;
+mod services;
 
 use std::path::Path;
 use std::time::Duration;

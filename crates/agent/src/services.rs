@@ -1,0 +1,421 @@
+//! What the API says about Services and their endpoints, kept as small as it can be, with the names
+//! of those that changed.
+//!
+//! ```text
+//! Services ───────watch──┐
+//!                        ├──► Catalogue ──► changed names, one Service at a time ──► the network part
+//! EndpointSlices ─watch──┘
+//! ```
+//!
+//! Nothing is told before both lists are complete: half a list would take the other half's endpoints
+//! away. While the API is away what was known stays.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource};
+use kube_objects::{Names, SELECTOR, ServiceProblem};
+use model::{ServiceName, Slice};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::backoff::Backoff;
+
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+/// How many objects are read at once: a slice has 100 endpoints, of some hundred bytes each.
+const PAGE: u32 = 100;
+
+/// Services with their endpoints, as the API has them.
+#[derive(Debug)]
+pub struct Catalogue {
+    known: Mutex<Known>,
+    /// How often something changed.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    services: BTreeMap<ServiceName, model::Service>,
+    slices: BTreeMap<ServiceName, BTreeMap<String, Arc<Slice>>>,
+    /// The Services of slices, by the slices' namespaces and names.
+    owners: HashMap<(String, String), ServiceName>,
+    names: Names,
+    changed: BTreeSet<ServiceName>,
+    services_listed: bool,
+    slices_listed: bool,
+}
+
+impl Default for Catalogue {
+    fn default() -> Catalogue {
+        Catalogue {
+            known: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Catalogue {
+    /// Says when something changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The names of those that changed since the last time; none until everything is known.
+    pub fn take_changed(&self) -> Option<BTreeSet<ServiceName>> {
+        let mut known = self.known();
+        (known.services_listed && known.slices_listed).then(|| std::mem::take(&mut known.changed))
+    }
+
+    /// The names of all.
+    pub fn names(&self) -> Vec<ServiceName> {
+        self.known().services.keys().cloned().collect()
+    }
+
+    /// One Service with its endpoints.
+    pub fn get(&self, name: &ServiceName) -> Option<model::Service> {
+        let known = self.known();
+        let service = known.services.get(name)?;
+        Some(model::Service {
+            slices: known.slices.get(name).cloned().unwrap_or_default(),
+            ..service.clone()
+        })
+    }
+
+    /// Takes changes in, and tells of them if there are any.
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known();
+        let was_listed = known.services_listed && known.slices_listed;
+        change(&mut known);
+        let is_listed = known.services_listed && known.slices_listed;
+        let tell = is_listed && (!was_listed || !known.changed.is_empty());
+        drop(known);
+        if tell {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A kind of object that a [`Catalogue`] is made of.
+trait Listed: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
+    /// Takes an object in, as it is now.
+    fn put(self, known: &mut Known);
+    /// Takes an object out.
+    fn remove(key: &(String, String), known: &mut Known);
+    /// The namespaces and names of all.
+    fn keys(known: &Known) -> Vec<(String, String)>;
+    /// The list is complete.
+    fn listed(known: &mut Known);
+}
+
+impl Listed for Service {
+    fn put(self, known: &mut Known) {
+        let name = kube_objects::service_name(&self);
+        let Some((service, problems)) = kube_objects::service(&self) else {
+            return Self::remove(&(name.namespace, name.name), known);
+        };
+        if known.services.get(&name) != Some(&service) {
+            tell(&name, &problems);
+            known.services.insert(name.clone(), service);
+            known.changed.insert(name);
+        }
+    }
+
+    fn remove((namespace, name): &(String, String), known: &mut Known) {
+        let name = ServiceName::new(namespace, name);
+        if known.services.remove(&name).is_some() {
+            known.changed.insert(name);
+        }
+    }
+
+    fn keys(known: &Known) -> Vec<(String, String)> {
+        let names = known.services.keys();
+        names
+            .map(|name| (name.namespace.clone(), name.name.clone()))
+            .collect()
+    }
+
+    fn listed(known: &mut Known) {
+        known.services_listed = true;
+    }
+}
+
+impl Listed for EndpointSlice {
+    fn put(self, known: &mut Known) {
+        let key = key(&self);
+        let owner = kube_objects::slice_owner(&self);
+        if known.owners.get(&key) != owner.as_ref() {
+            Self::remove(&key, known);
+        }
+        let Some(owner) = owner else { return };
+        let (slice, problems) = kube_objects::slice(&self, &mut known.names);
+        let all = known.slices.entry(owner.clone()).or_default();
+        if all.get(&key.1).map(Arc::as_ref) != Some(&slice) {
+            tell(&owner, &problems);
+            all.insert(key.1.clone(), Arc::new(slice));
+            known.changed.insert(owner.clone());
+        }
+        known.owners.insert(key, owner);
+    }
+
+    fn remove(key: &(String, String), known: &mut Known) {
+        let Some(owner) = known.owners.remove(key) else {
+            return;
+        };
+        if let Some(all) = known.slices.get_mut(&owner) {
+            all.remove(&key.1);
+            if all.is_empty() {
+                known.slices.remove(&owner);
+            }
+        }
+        known.changed.insert(owner);
+    }
+
+    fn keys(known: &Known) -> Vec<(String, String)> {
+        known.owners.keys().cloned().collect()
+    }
+
+    fn listed(known: &mut Known) {
+        known.slices_listed = true;
+    }
+}
+
+fn key<K: Resource>(object: &K) -> (String, String) {
+    let meta = object.meta();
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+fn tell(name: &ServiceName, problems: &[ServiceProblem]) {
+    for problem in problems {
+        warn!(service = %name, %problem, "a part of a Service can't be used");
+    }
+}
+
+/// One watch's progress: what a list that is being read has had so far.
+struct Follower<'a> {
+    catalogue: &'a Catalogue,
+    relisting: Option<BTreeSet<(String, String)>>,
+}
+
+impl Follower<'_> {
+    fn step<K: Listed>(&mut self, event: Event<K>) {
+        match event {
+            Event::Init => self.relisting = Some(BTreeSet::new()),
+            Event::InitApply(object) => {
+                self.relisting.get_or_insert_default().insert(key(&object));
+                self.catalogue.change(|known| object.put(known));
+            }
+            Event::InitDone => {
+                let listed = self.relisting.take().unwrap_or_default();
+                self.catalogue.change(|known| {
+                    let gone = K::keys(known).into_iter().filter(|key| !listed.contains(key));
+                    gone.for_each(|key| K::remove(&key, known));
+                    K::listed(known);
+                });
+            }
+            Event::Apply(object) => self.catalogue.change(|known| object.put(known)),
+            Event::Delete(object) => self.catalogue.change(|known| K::remove(&key(&object), known)),
+        }
+    }
+}
+
+/// Follows the API until `shutdown`, however often it goes away.
+pub async fn follow(client: Client, catalogue: Arc<Catalogue>, shutdown: CancellationToken) {
+    tokio::join!(
+        watch_kind::<Service>(Api::all(client.clone()), &catalogue, &shutdown),
+        watch_kind::<EndpointSlice>(Api::all(client), &catalogue, &shutdown),
+    );
+}
+
+async fn watch_kind<K: Listed>(api: Api<K>, catalogue: &Catalogue, shutdown: &CancellationToken) {
+    let config = watcher::Config::default().labels(SELECTOR).page_size(PAGE);
+    let mut events = pin!(watcher::watcher(api, config));
+    let mut follower = Follower {
+        catalogue,
+        relisting: None,
+    };
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
+    let kind = K::kind(&());
+    let mut away = false;
+    loop {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            Some(Ok(event)) => {
+                backoff.reset();
+                if std::mem::take(&mut away) {
+                    info!(%kind, "the API answers again");
+                }
+                follower.step(event);
+            }
+            Some(Err(error)) => {
+                if !std::mem::replace(&mut away, true) {
+                    warn!(%kind, %error, "the API doesn't answer: Services stay as they are known, and it is tried again");
+                }
+                debug!(%kind, %error, "watching");
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(backoff.next()) => {}
+                }
+            }
+            // The stream has no end of its own.
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Catalogue {
+    /// As if the API had these Services and slices, and no others.
+    pub(crate) fn list(&self, all: &[[serde_json::Value; 2]]) {
+        let follower = || Follower {
+            catalogue: self,
+            relisting: None,
+        };
+        let (mut services, mut slices) = (follower(), follower());
+        services.step(Event::<Service>::Init);
+        slices.step(Event::<EndpointSlice>::Init);
+        for [service, slice] in all.iter().cloned() {
+            services.step(Event::InitApply(
+                serde_json::from_value::<Service>(service).expect("a Service"),
+            ));
+            slices.step(Event::InitApply(
+                serde_json::from_value::<EndpointSlice>(slice).expect("an EndpointSlice"),
+            ));
+        }
+        services.step(Event::<Service>::InitDone);
+        slices.step(Event::<EndpointSlice>::InitDone);
+    }
+
+    /// As if one was changed.
+    pub(crate) fn put(&self, [service, slice]: [serde_json::Value; 2]) {
+        let service: Service = serde_json::from_value::<Service>(service).expect("a Service");
+        let slice: EndpointSlice = serde_json::from_value::<EndpointSlice>(slice).expect("an EndpointSlice");
+        self.change(|known| service.put(known));
+        self.change(|known| slice.put(known));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(name: &str, address: &str) -> Service {
+        let object = json!({"metadata": {"name": name, "namespace": "shop"},
+                            "spec": {"clusterIP": address, "ports": [{"port": 80}]}});
+        serde_json::from_value(object).expect("a Service")
+    }
+
+    fn slice(name: &str, owner: &str, address: &str) -> EndpointSlice {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": owner}},
+            "addressType": "IPv4", "ports": [{"name": "", "port": 8080}], "endpoints": [{"addresses": [address]}],
+        });
+        serde_json::from_value(object).expect("an EndpointSlice")
+    }
+
+    fn followers(catalogue: &Catalogue) -> (Follower<'_>, Follower<'_>) {
+        let follower = || Follower {
+            catalogue,
+            relisting: None,
+        };
+        (follower(), follower())
+    }
+
+    fn changed(catalogue: &Catalogue) -> Vec<String> {
+        let changed = catalogue.take_changed().expect("everything is known");
+        changed.into_iter().map(|name| name.name).collect()
+    }
+
+    #[test]
+    fn nothing_is_told_before_both_lists_are_complete() {
+        let catalogue = Catalogue::default();
+        let (mut services, mut slices) = followers(&catalogue);
+        let mut changes = catalogue.changes();
+        services.step(Event::<Service>::Init);
+        services.step(Event::InitApply(service("web", "10.96.0.20")));
+        services.step(Event::<Service>::InitDone);
+        assert_eq!(catalogue.take_changed(), None);
+        slices.step(Event::<EndpointSlice>::Init);
+        slices.step(Event::InitApply(slice("web-1", "web", "10.244.1.5")));
+        assert!(!changes.has_changed().expect("open"));
+        slices.step(Event::<EndpointSlice>::InitDone);
+        assert!(changes.has_changed().expect("open"));
+        changes.mark_unchanged();
+        assert_eq!(changed(&catalogue), ["web"]);
+        let name = ServiceName::new("shop", "web");
+        assert_eq!(catalogue.get(&name).expect("it is known").slices.len(), 1);
+    }
+
+    fn complete() -> Catalogue {
+        let catalogue = Catalogue::default();
+        let (mut services, mut slices) = followers(&catalogue);
+        services.step(Event::<Service>::Init);
+        services.step(Event::InitApply(service("web", "10.96.0.20")));
+        services.step(Event::InitApply(service("api", "10.96.0.21")));
+        services.step(Event::<Service>::InitDone);
+        slices.step(Event::<EndpointSlice>::Init);
+        slices.step(Event::InitApply(slice("web-1", "web", "10.244.1.5")));
+        slices.step(Event::<EndpointSlice>::InitDone);
+        catalogue.take_changed();
+        catalogue
+    }
+
+    #[test]
+    fn a_slice_changes_its_service_alone() {
+        let catalogue = complete();
+        let (_, mut slices) = followers(&catalogue);
+        slices.step(Event::Apply(slice("api-1", "api", "10.244.1.6")));
+        assert_eq!(changed(&catalogue), ["api"]);
+        slices.step(Event::Apply(slice("api-1", "api", "10.244.1.6")));
+        assert!(changed(&catalogue).is_empty(), "the same again");
+        // It becomes another Service's.
+        slices.step(Event::Apply(slice("api-1", "web", "10.244.1.6")));
+        assert_eq!(changed(&catalogue), ["api", "web"]);
+        slices.step(Event::Delete(slice("api-1", "web", "10.244.1.6")));
+        assert_eq!(changed(&catalogue), ["web"]);
+    }
+
+    #[test]
+    fn a_new_list_takes_away_what_is_not_in_it() {
+        let catalogue = complete();
+        let (mut services, mut slices) = followers(&catalogue);
+        services.step(Event::<Service>::Init);
+        services.step(Event::InitApply(service("web", "10.96.0.20")));
+        assert!(changed(&catalogue).is_empty());
+        services.step(Event::<Service>::InitDone);
+        assert_eq!(changed(&catalogue), ["api"]);
+        slices.step(Event::<EndpointSlice>::Init);
+        slices.step(Event::<EndpointSlice>::InitDone);
+        assert_eq!(changed(&catalogue), ["web"]);
+    }
+
+    #[test]
+    fn a_service_that_loses_its_address_is_gone() {
+        let catalogue = complete();
+        let (mut services, _) = followers(&catalogue);
+        services.step(Event::Apply(service("web", "None")));
+        assert_eq!(changed(&catalogue), ["web"]);
+        assert_eq!(catalogue.get(&ServiceName::new("shop", "web")), None);
+    }
+}

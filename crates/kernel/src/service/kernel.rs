@@ -1,0 +1,91 @@
+//! Services as part of what a node's kernel holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use model::ServiceName;
+use plan::{Part, PartId};
+
+use super::{Outcome, Services, Stale};
+use crate::{Applied, Kernel, Result};
+
+impl Kernel {
+    /// Makes the kernel hold these Services and no others, writing only what differs.
+    pub async fn apply_all_services(&self, parts: &BTreeMap<&ServiceName, &Part>) -> Result<Applied> {
+        let outcome = self.change_services(|services, kernel| {
+            let maps = kernel.services()?;
+            Ok(services.apply_all(&*maps, &kernel.nft, parts, Instant::now()))
+        })?;
+        self.finish(outcome).await
+    }
+
+    /// Makes the kernel hold these Services as they're to be, or not at all, and leaves the others as
+    /// they are. It costs as much as the change is large.
+    pub async fn apply_services(&self, changes: &BTreeMap<&ServiceName, Option<&Part>>) -> Result<Applied> {
+        let outcome = self.change_services(|services, kernel| {
+            let maps = kernel.services()?;
+            Ok(services.apply(&*maps, &kernel.nft, changes, Instant::now()))
+        })?;
+        self.finish(outcome).await
+    }
+
+    /// Our table was made anew, without what it held for Services.
+    pub(crate) async fn translate_again(&self) -> Result<usize> {
+        let held = self
+            .services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        if !held {
+            return Ok(0);
+        }
+        let outcome = self.change_services(|services, kernel| {
+            services.forget_translations();
+            let maps = kernel.services()?;
+            Ok(services.apply(&*maps, &kernel.nft, &BTreeMap::new(), Instant::now()))
+        })?;
+        Ok(self.finish(outcome).await?.writes)
+    }
+
+    fn change_services(
+        &self,
+        change: impl FnOnce(&mut Services, &Kernel) -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        let mut held = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let services = match held.as_mut() {
+            Some(services) => services,
+            None => held.insert(Services::read(&*self.services()?)?),
+        };
+        change(services, self)
+    }
+
+    /// Sees to the connections that a change leaves behind.
+    async fn finish(&self, outcome: Outcome) -> Result<Applied> {
+        let mut applied = Applied::default();
+        applied.writes = outcome.writes;
+        let failures = outcome.failures.into_iter();
+        applied.failures = failures.map(|(name, error)| (part_of(name), error)).collect();
+        if !outcome.stale.is_empty() {
+            applied.writes += self.forget_stale(&outcome.stale).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn forget_stale(&self, stale: &Stale) -> Result<usize> {
+        let addresses = self.netlink.addresses().await?.into_iter();
+        let own: BTreeSet<IpAddr> = addresses.map(|address| address.address.addr()).collect();
+        let forgotten = stale.forget(&self.conntrack, &own)?;
+        Ok(forgotten + stale.forget_choices(&*self.services()?, &own)?)
+    }
+}
+
+/// What is nobody's in particular is the base's.
+fn part_of(name: ServiceName) -> PartId {
+    if name == ServiceName::default() {
+        PartId::Base
+    } else {
+        PartId::Service(name)
+    }
+}

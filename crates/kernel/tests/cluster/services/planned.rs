@@ -1,0 +1,234 @@
+//! Services as they're planned, with real packets that no socket's program sees: what the links'
+//! programs pick and netfilter translates.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use kernel::nftables::Nft;
+use model::{
+    Endpoint, Hints, Packet, Protocol, Service, ServiceName, ServicePort, Slice, SlicePort, TrafficPolicy,
+};
+use nft::{Change, Place};
+use plan::{NodePlan, Part, PartId, ServiceContext, Verdict};
+use rstest::rstest;
+use testkit::{Echo, TestNs, ask};
+
+use super::fixture::PATIENCE;
+use crate::fixture::{Cluster, Stack, alike, ip, name};
+
+const NODE_PORT: u16 = 30_080;
+
+fn vips() -> [IpAddr; 2] {
+    [ip("10.96.0.50"), ip("fd00:10:96::50")]
+}
+
+/// A Service of both families, whose endpoints are the given pods.
+fn service(cluster: &Cluster, pods: &[usize], protocol: Protocol, port: u16) -> Service {
+    let slice = |v4: bool| {
+        let endpoint = |pod: &usize| Endpoint {
+            address: alike(
+                &cluster.pods[*pod].addresses,
+                if v4 { vips()[0] } else { vips()[1] },
+            ),
+            node: Some(name(cluster.node_of(*pod)).into()),
+            ready: true,
+            serving: true,
+            terminating: false,
+            hints: Hints::default(),
+        };
+        Arc::new(Slice {
+            ports: vec![SlicePort {
+                name: String::new(),
+                protocol,
+                port,
+            }],
+            endpoints: pods.iter().map(endpoint).collect(),
+        })
+    };
+    Service {
+        cluster_ips: vips().into(),
+        ports: vec![ServicePort {
+            name: String::new(),
+            protocol,
+            port: 80,
+            node_port: Some(NODE_PORT),
+        }],
+        slices: BTreeMap::from([("four".to_owned(), slice(true)), ("six".to_owned(), slice(false))]),
+        ..Service::default()
+    }
+}
+
+impl Cluster {
+    /// The node that a pod is on.
+    fn node_of(&self, pod: usize) -> usize {
+        let id = &self.pods[pod].id;
+        let mut nodes = 0..self.snapshots.len();
+        nodes
+            .find(|node| self.snapshots[*node].attachments.contains_key(id))
+            .unwrap()
+    }
+
+    /// Gives every node these Services and no others; says how many writes each took.
+    async fn serve(&mut self, services: &[(&str, Service)]) -> Vec<usize> {
+        let mut writes = Vec::new();
+        for node in 0..self.kernels.len() {
+            self.snapshots[node].services = services
+                .iter()
+                .map(|(name, service)| (ServiceName::new("default", *name), service.clone()))
+                .collect();
+            let parts = self.service_parts(node);
+            let applied = self.kernels[node]
+                .apply_all_services(&parts.iter().collect())
+                .await
+                .unwrap();
+            assert!(applied.failures.is_empty(), "{:?}", applied.failures);
+            writes.push(applied.writes);
+        }
+        writes
+    }
+
+    fn service_parts(&self, node: usize) -> BTreeMap<ServiceName, Part> {
+        let parts = self.plan(node).parts.into_iter();
+        let services = parts.filter_map(|(id, part)| match id {
+            PartId::Service(name) => Some((name, part)),
+            _ => None,
+        });
+        services.collect()
+    }
+
+    fn all_plans(&self) -> BTreeMap<String, NodePlan> {
+        let nodes = 0..self.kernels.len();
+        nodes.map(|node| (name(node), self.plan(node))).collect()
+    }
+
+    /// Pods and the outside, with their addresses.
+    fn askers(&self) -> Vec<(&TestNs, Vec<IpAddr>)> {
+        let outside = vec![ip("172.30.0.1"), ip("fd00:172:30::1")];
+        let pods = self.pods.iter().map(|pod| (&pod.netns, pod.addresses.clone()));
+        pods.chain([(&self.lan.switch, outside)]).collect()
+    }
+}
+
+/// Whoever asks whatever: what is seen is what the tracer says.
+fn compare(cluster: &Cluster, port: u16, destinations: &[IpAddr]) {
+    let plans = cluster.all_plans();
+    for (asker, sources) in cluster.askers() {
+        for destination in destinations {
+            let source = alike(&sources, *destination);
+            let is_outside = asker.path() == cluster.lan.switch.path();
+            if is_outside && vips().contains(destination) {
+                // Nothing leads there from outside.
+                continue;
+            }
+            let trace = plan::trace(&plans, &Packet::tcp(source, *destination, port));
+            let seen = ask(asker, SocketAddr::new(*destination, port));
+            match &trace.verdict {
+                Verdict::Delivered { source: told, .. } => {
+                    assert_eq!(seen.ok().as_ref(), Some(told), "{trace}");
+                }
+                Verdict::Refused { reason, .. } if reason.contains("refused") => {
+                    let error = seen.expect_err("nobody is there");
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{trace}");
+                }
+                _ => assert!(seen.is_err(), "{trace}"),
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::one_endpoint(&[0], TrafficPolicy::Cluster)]
+#[case::no_endpoint(&[], TrafficPolicy::Cluster)]
+#[case::an_endpoint_on_one_node_alone(&[0], TrafficPolicy::Local)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_leads_where_the_tracer_says(#[case] pods: &[usize], #[case] policy: TrafficPolicy) {
+    let mut cluster = Cluster::running(2, 2, Stack::Dual).await;
+    let echo = Echo::start(&cluster.pods[0].netns);
+    let mut web = service(&cluster, pods, Protocol::Tcp, echo.port);
+    web.external_policy = policy;
+    cluster.serve(&[("web", web)]).await;
+    compare(&cluster, 80, &vips());
+    let nodes = cluster.snapshots[0].nodes.values();
+    let nodes: Vec<IpAddr> = nodes.flat_map(|node| node.addresses.clone()).collect();
+    compare(&cluster, NODE_PORT, &nodes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_differs_is_written_and_a_restart_writes_nothing() {
+    let mut cluster = Cluster::running(2, 2, Stack::Dual).await;
+    let echo = Echo::start(&cluster.pods[0].netns);
+    let web = |cluster: &Cluster, pods: &[usize]| service(cluster, pods, Protocol::Tcp, echo.port);
+    let one = web(&cluster, &[0]);
+    cluster.serve(&[("web", one.clone())]).await;
+    assert_eq!(cluster.serve(&[("web", one.clone())]).await, [0, 0]);
+    cluster.restart_agent(0);
+    assert_eq!(cluster.serve(&[("web", one.clone())]).await, [0, 0]);
+    // In each family: a backend, its translation, a slot, and the count of two frontends.
+    let two = web(&cluster, &[0, 1]);
+    assert_eq!(cluster.serve(&[("web", two)]).await, [10, 10]);
+    // Somebody takes our table away: with it go the translations, and come back.
+    cluster.kernels[0].forget();
+    let nft = cluster.lan.nodes[0].netns.run(Nft::current).unwrap().unwrap();
+    let table = plan::table();
+    nft.change(&Place::new(table.family, &table.name), &[Change::DeleteTable])
+        .unwrap();
+    cluster.apply(0).await;
+    cluster.serve(&[("web", one)]).await;
+    compare(&cluster, 80, &vips());
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_udp_moves_when_its_endpoint_goes(#[values(false, true)] v6: bool) {
+    let mut cluster = Cluster::running(1, 3, Stack::Dual).await;
+    let at = SocketAddr::new(vips()[usize::from(v6)], 80);
+    let any: SocketAddr = if v6 { "[::]:0" } else { "0.0.0.0:0" }.parse().unwrap();
+    let serve = |pod: usize| {
+        let local: SocketAddr = SocketAddr::new(any.ip(), 5353);
+        let socket = cluster.pods[pod]
+            .netns
+            .run(|| UdpSocket::bind(local))
+            .unwrap()
+            .unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let servers = [serve(0), serve(1)];
+    let client = cluster.pods[2]
+        .netns
+        .run(|| UdpSocket::bind(any))
+        .unwrap()
+        .unwrap();
+    client.connect(at).unwrap();
+    let heard = |server: &UdpSocket| {
+        client.send(b"hello").unwrap();
+        server.recv_from(&mut [0; 16]).map(|(_, from)| from)
+    };
+    for (pod, server) in servers.iter().enumerate() {
+        let dns = service(&cluster, &[pod], Protocol::Udp, 5353);
+        cluster.serve(&[("dns", dns)]).await;
+        let from = heard(server).unwrap();
+        server.send_to(b"yes", from).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(client.recv(&mut [0; 16]).unwrap(), 3, "by endpoint {pod}");
+    }
+    // And when there's none it's told.
+    let nobody = service(&cluster, &[], Protocol::Udp, 5353);
+    cluster.serve(&[("dns", nobody)]).await;
+    client.send(b"hello").unwrap();
+    let error = client.recv(&mut [0; 16]).expect_err("nobody is there");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// The context is the same as long as nothing of it changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_services_rest_on_is_the_nodes_own() {
+    let cluster = Cluster::running(2, 1, Stack::Dual).await;
+    let context = |node: usize| ServiceContext::new(&cluster.snapshots[node], &cluster.facts[node]);
+    assert_ne!(context(0), context(1));
+    let mut more = cluster.snapshots[0].clone();
+    more.nodes.insert("other".to_owned(), model::Node::default());
+    assert_eq!(context(0), ServiceContext::new(&more, &cluster.facts[0]));
+}
