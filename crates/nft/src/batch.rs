@@ -57,6 +57,7 @@ pub(crate) mod attribute {
     pub(crate) const SET_DATA_TYPE: u16 = 6;
     pub(crate) const SET_DATA_LENGTH: u16 = 7;
     pub(crate) const SET_ID: u16 = 10;
+    pub(crate) const SET_USERDATA: u16 = 13;
     pub(crate) const ELEMENTS_TABLE: u16 = 1;
     pub(crate) const ELEMENTS_SET: u16 = 2;
     pub(crate) const ELEMENTS: u16 = 3;
@@ -64,6 +65,13 @@ pub(crate) mod attribute {
     pub(crate) const ELEMENT_DATA: u16 = 2;
     pub(crate) const ELEMENT_FLAGS: u16 = 3;
 }
+
+/// `nft`'s own note on a set: its keys are numbers of this machine (`NFTNL_UDATA_SET_KEYBYTEORDER`).
+const MACHINE_NUMBERS: [u8; 6] = {
+    const HOST_ENDIAN: [u8; 4] = 1_u32.to_ne_bytes();
+    let [a, b, c, d] = HOST_ENDIAN;
+    [0, 4, a, b, c, d]
+};
 
 /// The set holds intervals.
 pub(crate) const SET_INTERVAL: u32 = 4;
@@ -210,6 +218,10 @@ impl Batch {
             typed = typed
                 .be32(a::SET_DATA_TYPE, KeyType::joined(&set.data))
                 .be32(a::SET_DATA_LENGTH, length(&set.data));
+        }
+        if set.key == [KeyType::Mark] {
+            // Or `nft` reads marks as if they were the wire's numbers.
+            typed = typed.bytes(a::SET_USERDATA, &MACHINE_NUMBERS);
         }
         typed.be32(a::SET_ID, self.next())
     }

@@ -112,7 +112,14 @@ impl fmt::Display for Rule {
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Beside the bits the sign isn't left out.
+            // The first bits are written as a length; beside others the sign isn't left out.
+            Expr::Match {
+                field: Field::Mark(bits),
+                op: Op::Eq,
+                value,
+            } if bits.leading_ones() + bits.trailing_zeros() == u32::BITS => {
+                write!(f, "meta mark {value}/{}", bits.leading_ones())
+            }
             Expr::Match {
                 field: field @ Field::Mark(_),
                 op: Op::Eq,
@@ -147,7 +154,7 @@ impl fmt::Display for Expr {
             Expr::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
             Expr::Masquerade { fully_random: false } => f.write_str("masquerade"),
             Expr::Reject(Reject::TcpReset) => f.write_str("reject with tcp reset"),
-            Expr::Reject(Reject::PortUnreachable) => f.write_str("reject with icmpx port-unreachable"),
+            Expr::Reject(Reject::PortUnreachable) => f.write_str("reject"),
             Expr::Verdict(verdict) => verdict.fmt(f),
         }
     }

@@ -40,7 +40,7 @@ pub(crate) fn maps() -> impl Iterator<Item = Set> {
         let address = if v4 { KeyType::Ipv4 } else { KeyType::Ipv6 };
         [
             Set::map(backends_map(v4), &[KeyType::Mark], &[address, KeyType::Port]),
-            Set::map(own_map(v4), &[KeyType::Protocol], &[address]),
+            Set::map(own_map(v4), &[KeyType::Mark], &[address]),
         ]
     })
 }
@@ -96,7 +96,7 @@ pub(crate) fn postrouting_rules() -> Vec<Rule> {
             Expr::Translate {
                 nat: Nat::Source,
                 family: family(v4),
-                key: vec![Field::Protocol],
+                key: vec![Field::Mark(SERVICE)],
                 map: own_map(v4).to_owned(),
                 port: false,
             },
@@ -118,15 +118,14 @@ pub(crate) fn postrouting_rules() -> Vec<Rule> {
 pub(crate) fn own_addresses(facts: &NodeFacts) -> Vec<Object> {
     let any = [true, false].map(super::any_address);
     let own = any.iter().filter_map(|like: &IpAddr| own_address(facts, *like));
-    let mapping = |protocol: Protocol, address: IpAddr| {
+    let mapping = |address: IpAddr| {
         Object::Mapping(Mapping {
             map: own_map(address.is_ipv4()).to_owned(),
-            key: Tuple::new([Atom::Protocol(protocol.number())]),
+            key: Tuple::new([Atom::Mark(SERVICE)]),
             data: address.into(),
         })
     };
-    own.flat_map(|address| Protocol::ALL.map(|protocol| mapping(protocol, address)))
-        .collect()
+    own.map(mapping).collect()
 }
 
 fn to_backend(v4: bool) -> Rule {
