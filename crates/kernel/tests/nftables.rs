@@ -53,8 +53,8 @@ async fn our_table_is_made_and_found_unchanged() {
 
     let observed = nft.observe(&place(&table)).unwrap().unwrap();
     let rules = &observed.chains["postrouting"].rules;
-    assert_eq!(rules.len(), 4);
-    assert_eq!(rules[2].comment.as_deref(), Some("pods to outside the cluster"));
+    assert_eq!(rules.len(), 7);
+    assert_eq!(rules[5].comment.as_deref(), Some("pods to outside the cluster"));
     assert!(nft.delete_table(&place(&table)).unwrap());
     assert!(!nft.delete_table(&place(&table)).unwrap());
     assert_eq!(nft.observe(&place(&table)).unwrap(), None);
@@ -83,12 +83,15 @@ async fn only_what_differs_is_written() {
     ");
     assert_eq!(nft.apply(&table, &other).unwrap(), []);
 
-    postrouting(&mut table).rules[3].exprs.insert(0, Expr::Counter);
+    postrouting(&mut table).rules[6].exprs.insert(0, Expr::Counter);
     let changes = nft.apply(&table, &other).unwrap();
     insta::assert_snapshot!(describe(&changes, &table), @r#"
     flush chain inet ripstop postrouting
     add rule inet ripstop postrouting snat ip to ip saddr . ip daddr map @hairpins4 comment "a pod that reaches itself by the node"
     add rule inet ripstop postrouting snat ip6 to ip6 saddr . ip6 daddr map @hairpins6 comment "a pod that reaches itself by the node"
+    add rule inet ripstop postrouting meta mark 0xc0000000/2 ip daddr @own_pods4 snat ip to meta mark & 0x80000000 map @own_addresses4 comment "Services' clients, to pods of this node"
+    add rule inet ripstop postrouting meta mark 0xc0000000/2 ip6 daddr @own_pods6 snat ip6 to meta mark & 0x80000000 map @own_addresses6 comment "Services' clients, to pods of this node"
+    add rule inet ripstop postrouting meta mark 0xc0000000/2 masquerade fully-random comment "Services' clients, to endpoints elsewhere"
     add rule inet ripstop postrouting ip saddr @own_pods4 ip daddr != @pods4 ip daddr != @nodes4 ip daddr != @direct4 masquerade fully-random comment "pods to outside the cluster"
     add rule inet ripstop postrouting counter ip6 saddr @own_pods6 ip6 daddr != @pods6 ip6 daddr != @nodes6 ip6 daddr != @direct6 masquerade fully-random comment "pods to outside the cluster"
     "#);
@@ -134,6 +137,9 @@ async fn what_others_did_to_our_table_is_undone() {
     flush chain inet ripstop postrouting
     add rule inet ripstop postrouting snat ip to ip saddr . ip daddr map @hairpins4 comment "a pod that reaches itself by the node"
     add rule inet ripstop postrouting snat ip6 to ip6 saddr . ip6 daddr map @hairpins6 comment "a pod that reaches itself by the node"
+    add rule inet ripstop postrouting meta mark 0xc0000000/2 ip daddr @own_pods4 snat ip to meta mark & 0x80000000 map @own_addresses4 comment "Services' clients, to pods of this node"
+    add rule inet ripstop postrouting meta mark 0xc0000000/2 ip6 daddr @own_pods6 snat ip6 to meta mark & 0x80000000 map @own_addresses6 comment "Services' clients, to pods of this node"
+    add rule inet ripstop postrouting meta mark 0xc0000000/2 masquerade fully-random comment "Services' clients, to endpoints elsewhere"
     add rule inet ripstop postrouting ip saddr @own_pods4 ip daddr != @pods4 ip daddr != @nodes4 ip daddr != @direct4 masquerade fully-random comment "pods to outside the cluster"
     add rule inet ripstop postrouting ip6 saddr @own_pods6 ip6 daddr != @pods6 ip6 daddr != @nodes6 ip6 daddr != @direct6 masquerade fully-random comment "pods to outside the cluster"
     flush chain inet ripstop extra
