@@ -80,15 +80,17 @@ pub mod size {
     /// Endpoints of Services, one family.
     pub const BACKENDS: u32 = 262_144;
     /// Slots of all sets of both families, consistent hashes' tables among them.
-    pub const SLOTS: u32 = 1_048_576;
+    pub const SLOTS: u32 = 524_288;
     /// Sets that are chosen from in turn.
     pub const TURNS: u32 = 65_536;
     /// Ranges of sources, one family.
     pub const RANGES: u32 = 65_536;
     /// Network namespaces of a node.
     pub const NAMESPACES: u32 = 4096;
+    /// Endpoints whose connections are counted.
+    pub const LOADS: u32 = 65_536;
     /// Sockets that are counted for their backends.
-    pub const COUNTED: u32 = 262_144;
+    pub const COUNTED: u32 = 65_536;
     /// Sockets' conversations with Services, one family. The kernel sets the memory aside at once, as
     /// it does for all that follow: 5 MiB for IPv4, 7 for IPv6.
     pub const PEERS: u32 = 65_536;

@@ -1,5 +1,5 @@
 //! A netlink socket that is asked and answered on the spot: what nftables, conntrack and the
-//! programs' filters share.
+//! programs' filters share, and sockets' ends.
 //!
 //! The kernel answers within the call that asks, so nothing here waits: the socket doesn't block,
 //! and an empty queue means that the answer is complete or lost.
@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -55,6 +55,11 @@ impl Direct {
     /// Connects to route netlink in the calling thread's namespace.
     pub(crate) fn route() -> Result<Direct> {
         Direct::new(open(NETLINK_ROUTE), "open a netlink socket")
+    }
+
+    /// Connects to what knows of sockets in the calling thread's namespace.
+    pub(crate) fn sockets() -> Result<Direct> {
+        Direct::new(open(NETLINK_SOCK_DIAG), "open a netlink socket")
     }
 
     fn new(socket: io::Result<Socket>, action: &'static str) -> Result<Direct> {

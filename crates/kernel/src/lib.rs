@@ -49,6 +49,7 @@ pub mod process;
 pub mod qdisc;
 pub mod route;
 mod service;
+pub mod sockdiag;
 pub mod sysctl;
 mod translate;
 mod tunnel;

@@ -16,6 +16,7 @@ use model::Backend;
 use crate::fixture::{Cluster, Stack};
 
 pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A control group that this process may be in: sockets belong to the group that their process is in
@@ -64,11 +65,20 @@ impl Drop for Group {
     }
 }
 
-/// Nodes whose sockets' programs are on groups of their own.
+/// A Service of one port.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) set: u32,
+    pub(crate) at: At,
+    /// Ids of its backends, in the order of slots.
+    pub(crate) ids: Vec<u32>,
+}
+
+/// A node whose sockets' programs are on groups of their own.
 pub(crate) struct Node {
     pub(crate) cluster: Cluster,
     pub(crate) maps: Arc<Services>,
-    _group: Group,
+    group: Group,
 }
 
 impl Node {
@@ -80,16 +90,17 @@ impl Node {
         let cluster = cluster.with_pods(pods).await;
         let maps = cluster.kernels[0].services().unwrap();
         group.enter();
-        Node {
-            cluster,
-            maps,
-            _group: group,
-        }
+        Node { cluster, maps, group }
     }
 
     /// The address of a pod.
     pub(crate) fn pod(&self, number: usize, v6: bool) -> IpAddr {
         self.cluster.pods[number].addresses[usize::from(v6)]
+    }
+
+    /// A node of its own kind of Services: the same addresses, another group.
+    pub(crate) fn enter(&self) {
+        self.group.enter();
     }
 
     /// Runs something in a pod.
@@ -99,23 +110,37 @@ impl Node {
 }
 
 /// Writes a Service, everything that leads to it last.
-pub(crate) fn put(maps: &Services, at: SocketAddr, protocol: u8, backends: &[SocketAddr]) {
+pub(crate) fn put(maps: &Services, at: SocketAddr, protocol: u8, backends: &[SocketAddr]) -> Service {
+    put_as(maps, at, protocol, backends, |_| {})
+}
+
+/// The same, otherwise than usual.
+pub(crate) fn put_as(
+    maps: &Services,
+    at: SocketAddr,
+    protocol: u8,
+    backends: &[SocketAddr],
+    change: impl FnOnce(&mut Frontend),
+) -> Service {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let set = NEXT.fetch_add(1, Ordering::Relaxed);
-    for (slot, socket) in (0..).zip(backends) {
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let next = || NEXT.fetch_add(1, Ordering::Relaxed);
+    let set = next();
+    let ids: Vec<u32> = backends.iter().map(|_| next()).collect();
+    let entries = ids.iter().zip(backends).map(|(id, socket)| {
         let backend = Backend {
             socket: *socket,
             local: true,
         };
-        maps.put_backends(&[(id, backend)]).unwrap();
-        maps.put_slots(&[(SlotKey { set, slot }, id)]).unwrap();
-    }
+        (*id, backend)
+    });
+    maps.put_backends(&entries.collect::<Vec<_>>()).unwrap();
+    let slots = (0..).zip(&ids).map(|(slot, id)| (SlotKey { set, slot }, *id));
+    maps.put_slots(&slots.collect::<Vec<_>>()).unwrap();
     let choice = Choice {
         set,
-        slots: u32::try_from(backends.len()).unwrap(),
+        slots: u32::try_from(ids.len()).unwrap(),
     };
-    let frontend = Frontend {
+    let mut frontend = Frontend {
         inside: choice,
         outside: choice,
         affinity: 0,
@@ -123,16 +148,31 @@ pub(crate) fn put(maps: &Services, at: SocketAddr, protocol: u8, backends: &[Soc
         flags: 0,
         zero: 0,
     };
+    change(&mut frontend);
     let at = At {
         address: at.ip(),
         port: at.port(),
         protocol,
     };
     maps.put_frontends(&[(at, frontend)]).unwrap();
+    Service { set, at, ids }
 }
 
 /// The Services' address that tests use.
 pub(crate) fn vip(v6: bool, port: u16) -> SocketAddr {
     let address = if v6 { "fd00:10:96::50" } else { "10.96.0.50" };
     SocketAddr::new(address.parse().unwrap(), port)
+}
+
+/// The same address as IPv6 sockets have IPv4's.
+pub(crate) fn mapped(at: SocketAddr) -> SocketAddr {
+    match at.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), at.port()),
+        IpAddr::V6(_) => at,
+    }
+}
+
+/// The same address without that disguise.
+pub(crate) fn plain(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(at.ip().to_canonical(), at.port())
 }

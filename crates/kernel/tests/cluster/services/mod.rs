@@ -1,5 +1,9 @@
 //! Services in our programs' maps, with real sockets of pods in a control group of their own.
 
+mod choice;
 mod fixture;
+mod links;
 mod planned;
+mod refusal;
 mod tcp;
+mod udp;
