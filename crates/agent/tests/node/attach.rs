@@ -1,16 +1,12 @@
 //! Pods attached by the real plugin, through the network part, in the real kernel.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::net::IpAddr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{Agent, Spec, TestNode, address};
+use crate::support::{Agent, TestNode, address};
 use serde_json::json;
 use testkit::{Pong, TestNs, eventually_async, ping};
 
@@ -275,100 +271,6 @@ async fn an_add_whose_plugin_was_killed_leaves_nothing_once_its_del_came() {
     })
     .await;
     assert_eq!(node.kernel_state().await, before);
-    agent.stop().await;
-}
-
-/// The agent of the test below, in a process of its own so that it can be killed.
-#[test]
-#[ignore = "not a test: the process that a_thousand_calls_survive_agents_that_are_killed starts and kills"]
-fn agent_process() {
-    let spec = env::var("RIPSTOP_TEST_AGENT").expect("started by the test");
-    let spec: Spec = serde_json::from_str(&spec).expect("a spec");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        let _agent = Agent::start(&spec).await;
-        // Until killed, or until the test has ended: then its end of stdin is closed.
-        let mut nothing = Vec::new();
-        let stdin = &mut tokio::io::stdin();
-        tokio::io::AsyncReadExt::read_to_end(stdin, &mut nothing)
-            .await
-            .expect("stdin is a pipe");
-    });
-}
-
-fn start_agent_process(spec: &Spec) -> Child {
-    Command::new(env::current_exe().expect("this test"))
-        .args(["--exact", "attach::agent_process", "--ignored", "--nocapture"])
-        .env("RIPSTOP_TEST_AGENT", serde_json::to_string(spec).expect("JSON"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .expect("the agent starts")
-}
-
-/// Kills the agent again and again, at moments that nobody chose, until told to stop.
-async fn kill_agents(spec: Spec, stop: Arc<AtomicBool>) -> usize {
-    let mut kills = 0;
-    let mut agent = start_agent_process(&spec);
-    while !stop.load(Ordering::Relaxed) {
-        let pause = Duration::from_millis(150 + 37 * (kills as u64 * 7 % 11));
-        tokio::time::sleep(pause).await;
-        agent.kill().expect("killed");
-        agent.wait().expect("reaped");
-        kills += 1;
-        agent = start_agent_process(&spec);
-    }
-    // The last one serves what is left to be served.
-    agent.stdin.take();
-    agent.wait().expect("reaped");
-    kills
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_calls_survive_agents_that_are_killed() {
-    const WORKERS: usize = 4;
-    const ROUNDS: usize = 125; // 4 × 125 × (ADD and DEL) = 1,000
-    crate::support::plugin();
-    let node = Arc::new(TestNode::new(&["10.244.0.0/20", "fd00:10:244:1::/64"]).await);
-    let stop = Arc::new(AtomicBool::new(false));
-    Agent::start(&node.spec).await.stop().await;
-    let before = node.kernel_state().await;
-    let killer = tokio::spawn(kill_agents(node.spec.clone(), stop.clone()));
-    let mut workers = Vec::new();
-    for worker in 0..WORKERS {
-        let node = node.clone();
-        workers.push(tokio::spawn(async move {
-            let pod = TestNs::new("pod").await;
-            for round in 0..ROUNDS {
-                let container = format!("w{worker}r{round}");
-                let result = node
-                    .call("ADD", &container, &pod.path())
-                    .run()
-                    .await
-                    .expect("attached");
-                let address = address(&result);
-                assert_eq!(
-                    ping(node.netns(), address, 56).expect("sent"),
-                    Pong::Reply,
-                    "{container} {address}"
-                );
-                node.call("DEL", &container, &pod.path())
-                    .run()
-                    .await
-                    .expect("detached");
-            }
-        }));
-    }
-    for worker in workers {
-        worker.await.expect("every call succeeds");
-    }
-    stop.store(true, Ordering::Relaxed);
-    let kills = killer.await.expect("no panic");
-    assert!(kills > 3, "the agent was killed {kills} times only");
-    assert_eq!(node.kernel_state().await, before);
-    let agent = Agent::start(&node.spec).await;
-    assert!(agent.network.attachments().is_empty());
     agent.stop().await;
 }
 

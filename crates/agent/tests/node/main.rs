@@ -1,5 +1,6 @@
 //! The agent on a node of the test's own: a network namespace with an uplink. Needs root.
 
 mod attach;
+mod kills;
 mod run;
 mod support;

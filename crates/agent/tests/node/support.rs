@@ -185,6 +185,15 @@ impl TestNode {
         }
     }
 
+    /// How many elements the sets and maps of our table have.
+    pub(crate) fn elements(&self) -> usize {
+        let nft = kernel::nftables::Nft::open(self.netns()).expect("a connection");
+        let table = plan::table();
+        let place = nft::Place::new(table.family, &table.name);
+        let observed = nft.observe(&place).expect("read").unwrap_or_default();
+        observed.sets.values().map(|set| set.elements.len()).sum()
+    }
+
     /// How many links, routes and neighbours of ours the node has.
     pub(crate) async fn kernel_state(&self) -> (usize, usize, usize) {
         let netlink = self.netns().netlink();
@@ -202,6 +211,7 @@ impl TestNode {
 }
 
 /// A call of the plugin.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) command: String,
     pub(crate) container: String,
