@@ -15,6 +15,7 @@ use plan::{Change, Identity, NodePlan, Object, Part, PartId, Tunnel, Veth};
 use crate::bpf::services::Services;
 use crate::bpf::{self, Bpf, Hooks};
 use crate::conntrack::Conntrack;
+use crate::namespaces::Pods;
 use crate::nftables::Nft;
 use crate::observe::Observed;
 use crate::service;
@@ -31,6 +32,7 @@ pub struct Kernel {
     pub(crate) bpf: bpf::Lazy,
     /// What was written of Services, once that is known. Never locked over a wait.
     pub(crate) services: Mutex<Option<service::Services>>,
+    pub(crate) pods: Mutex<Pods>,
     /// What was written, once everything was. Never locked over a wait.
     held: Mutex<Option<NodePlan>>,
 }
@@ -86,6 +88,7 @@ impl Kernel {
             conntrack,
             bpf: bpf::Lazy::new(pins, hooks),
             services: Mutex::default(),
+            pods: Mutex::default(),
             held: Mutex::default(),
         })
     }
@@ -286,6 +289,8 @@ impl Kernel {
         }
         self.remove_surplus(plan, &observed, &mut applied, &mut indexes)
             .await;
+        let known = self.know_node(&plan.addresses);
+        applied.note(&PartId::Base, known.map(|()| 0));
         if applied.failures.is_empty() {
             // Every link has this version's programs now.
             bpf.retire_others()?;
@@ -437,7 +442,11 @@ impl Kernel {
             // All Services' step by step: one's alone would be written in the wrong order.
             Object::Service(_) | Object::ServiceAddress(_) => Ok(0),
             Object::Tunnel(tunnel) => tunnel::ensure(self, tunnel, indexes).await,
-            Object::Veth(veth) => attach::ensure(self, veth, indexes, born).await,
+            Object::Veth(veth) => {
+                let writes = attach::ensure(self, veth, indexes, born).await?;
+                self.know_pod(veth)?;
+                Ok(writes)
+            }
             Object::Fdb(fdb) => {
                 let fdb = indexes.fdb(fdb).await?;
                 self.netlink.replace_fdb(&fdb).await.map(|()| 1)
@@ -484,6 +493,7 @@ impl Kernel {
             Object::Service(_) | Object::ServiceAddress(_) => Ok(false),
             Object::Veth(Veth { name, .. }) | Object::Tunnel(Tunnel { name, .. }) => {
                 indexes.forget(name);
+                self.forget_pod(name)?;
                 self.netlink.delete_link(name).await
             }
             Object::Fdb(fdb) => match indexes.fdb(fdb).await {

@@ -38,6 +38,7 @@ pub mod machine;
 mod mapping;
 pub mod mountinfo;
 pub mod mountns;
+mod namespaces;
 pub mod neigh;
 
 pub mod netlink;

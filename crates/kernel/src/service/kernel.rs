@@ -77,7 +77,9 @@ impl Kernel {
         let addresses = self.netlink.addresses().await?.into_iter();
         let own: BTreeSet<IpAddr> = addresses.map(|address| address.address.addr()).collect();
         let forgotten = stale.forget(&self.conntrack, &own)?;
-        Ok(forgotten + stale.forget_choices(&*self.services()?, &own)?)
+        let (choices, sockets) = stale.forget_choices(&*self.services()?, &own)?;
+        self.end_datagrams(&sockets)?;
+        Ok(forgotten + choices)
     }
 }
 

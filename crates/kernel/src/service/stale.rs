@@ -90,8 +90,13 @@ impl Stale {
     }
 
     /// Makes our programs forget what they chose.
-    pub(crate) fn forget_choices(&self, maps: &maps::Services, own: &BTreeSet<IpAddr>) -> Result<usize> {
-        let mut forgotten = 0;
+    /// Says which sockets may have had datagrams' choices, and how many choices there were.
+    pub(crate) fn forget_choices(
+        &self,
+        maps: &maps::Services,
+        own: &BTreeSet<IpAddr>,
+    ) -> Result<(usize, HashSet<u64>)> {
+        let (mut forgotten, mut sockets) = (0, HashSet::new());
         if !self.left.is_empty() || !self.removed.is_empty() {
             let gone = |set, id| self.left.contains(&(set, id)) || self.removed.contains(&id);
             forgotten += maps.forget_clients(gone)?;
@@ -100,7 +105,7 @@ impl Stale {
             maps.forget_loads(|id| self.removed.contains(&id))?;
         }
         if !self.closed.is_empty() || !self.ids.is_empty() {
-            let sockets = maps.forget_datagrams(|at, id| {
+            sockets = maps.forget_datagrams(|at, id| {
                 let withdrawn = self.ids.get(&id).and_then(|socket| self.withdrawn.get(socket));
                 let asked =
                     |places: &BTreeSet<At>| came_by(places, SocketAddr::new(at.address, at.port), own);
@@ -108,7 +113,7 @@ impl Stale {
             })?;
             forgotten += sockets.len();
         }
-        Ok(forgotten)
+        Ok((forgotten, sockets))
     }
 
     /// Forgets the connections; `own` are the node's own addresses.

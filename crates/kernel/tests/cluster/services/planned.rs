@@ -15,7 +15,7 @@ use plan::{NodePlan, Part, PartId, ServiceContext, Verdict};
 use rstest::rstest;
 use testkit::{Echo, TestNs, ask};
 
-use super::fixture::PATIENCE;
+use super::fixture::{Group, PATIENCE};
 use crate::fixture::{Cluster, Stack, alike, ip, name};
 
 const NODE_PORT: u16 = 30_080;
@@ -220,6 +220,47 @@ async fn a_client_of_udp_moves_when_its_endpoint_goes(#[values(false, true)] v6:
     client.send(b"hello").unwrap();
     let error = client.recv(&mut [0; 16]).expect_err("nobody is there");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+/// At the socket a connected client has the endpoint's own address: it's ended, and connects again.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connected_socket_is_ended_when_its_endpoint_goes(#[values(false, true)] v6: bool) {
+    let group = Group::new();
+    let mut cluster = Cluster::new(1, Stack::Dual).await;
+    cluster.facts[0].cgroup = Some(group.path().to_owned());
+    let mut cluster = cluster.with_pods(3).await;
+    group.enter();
+    let at = SocketAddr::new(vips()[usize::from(v6)], 80);
+    let any: SocketAddr = if v6 { "[::]:0" } else { "0.0.0.0:0" }.parse().unwrap();
+    let bound = |pod: usize| {
+        cluster.pods[pod]
+            .netns
+            .run(|| UdpSocket::bind(any))
+            .unwrap()
+            .unwrap()
+    };
+    let (client, other, own) = (bound(2), bound(1), {
+        let node = &cluster.lan.nodes[0].netns;
+        node.within(|| UdpSocket::bind(any)).unwrap()
+    });
+    let dns = |pods: &[usize]| service(&cluster, pods, Protocol::Udp, 5353);
+    let (first, then) = (dns(&[0]), dns(&[1]));
+    let direct = SocketAddr::new(alike(&cluster.pods[0].addresses, at.ip()), 5353);
+    cluster.serve(&[("dns", first)]).await;
+    client.connect(at).unwrap();
+    own.connect(at).unwrap();
+    other.connect(direct).unwrap();
+    assert_eq!(client.peer_addr().unwrap(), at);
+    cluster.serve(&[("dns", then)]).await;
+    for ended in [&client, &own] {
+        ended.set_read_timeout(Some(PATIENCE)).unwrap();
+        let error = ended.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+    // One that asked for the pod itself has what it asked for.
+    assert_eq!(other.peer_addr().unwrap(), direct);
+    client.connect(at).unwrap();
 }
 
 /// The context is the same as long as nothing of it changes.

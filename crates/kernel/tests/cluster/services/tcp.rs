@@ -152,7 +152,7 @@ async fn a_namespace_may_see_services_as_they_are() {
     let addresses = [node.pod(0, false)];
     node.maps.put_namespace(cookie, &addresses, true).unwrap();
     let known = node.maps.namespaces().unwrap();
-    assert_eq!(known, [(cookie, addresses.to_vec(), true)]);
+    assert!(known.contains(&(cookie, addresses.to_vec(), true)), "{known:?}");
     // It goes out as it is, is given a backend on the link, and nothing here translates that.
     let before = node.cluster.count(0, bpf_abi::Counter::Service);
     node.within(0, || {
