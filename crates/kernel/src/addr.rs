@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::route::PROTOCOL;
 use crate::{Error, Netlink, Result};
 
 /// An address on a link.
@@ -23,6 +24,8 @@ pub struct Address {
     pub global: bool,
     /// Whether duplicate address detection isn't done with it, or failed: it can't be used yet.
     pub tentative: bool,
+    /// Whether we hold it for a while: see [`crate::held`].
+    pub held: bool,
 }
 
 impl Netlink {
@@ -73,7 +76,7 @@ impl Netlink {
     }
 }
 
-fn message(link: u32, address: IpNet) -> AddressMessage {
+pub(crate) fn message(link: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = link;
     message.header.prefix_len = address.prefix_len();
@@ -103,12 +106,13 @@ fn parse(object: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = object else {
         return None;
     };
-    let (mut local, mut address) = (None, None);
+    let (mut local, mut address, mut held) = (None, None, false);
     let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
     for attribute in message.attributes {
         match attribute {
             AddressAttribute::Local(found) => local = Some(found),
             AddressAttribute::Address(found) => address = Some(found),
+            AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => held = true,
             _ => {}
         }
     }
@@ -119,5 +123,6 @@ fn parse(object: RouteNetlinkMessage) -> Option<Address> {
         address: IpNet::new(ip, message.header.prefix_len).ok()?,
         global: message.header.scope == AddressScope::Universe,
         tentative: message.header.flags.intersects(unusable),
+        held,
     })
 }

@@ -10,7 +10,7 @@
 //! - [`NetNs`] opens, makes and enters network namespaces; [`Netlink`] is a connection into one,
 //!   with links, addresses, routes and neighbours as methods ([`link`], [`addr`], [`route`],
 //!   [`neigh`]).
-//! - What we own and may change: links named `rip-…`, routes of protocol [`route::PROTOCOL`],
+//! - What we own and may change: links named `rip-…`, routes and addresses of protocol [`route::PROTOCOL`],
 //!   neighbours on our links, the nft table `ripstop`, connections that its maps translated, BPF
 //!   programs named `rip_…` on links, and the folder of their pins. Everything else belongs to
 //!   somebody else.
@@ -32,6 +32,8 @@ mod direct;
 mod error;
 pub mod facts;
 pub mod fdb;
+pub mod gratuitous;
+pub mod held;
 mod hurry;
 pub mod link;
 pub mod machine;

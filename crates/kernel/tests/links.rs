@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use kernel::link::{LinkChange, VethEnd};
 use kernel::neigh::Neighbour;
 use kernel::route::{PROTOCOL, Route, RouteKind};
-use kernel::{NetNs, sysctl};
+use kernel::{NetNs, Netlink, gratuitous, sysctl};
 use model::MacAddr;
 use testkit::{Lan, Pong, TestNs, ping};
 
@@ -280,4 +281,65 @@ async fn refusals_carry_the_kernels_words() {
         .await
         .unwrap_err();
     insta::assert_snapshot!(error, @"cannot set route 10.0.0.0/8: Nexthop has invalid gateway (Network is unreachable (os error 101))");
+}
+
+#[tokio::test]
+async fn who_takes_an_address_over_is_reached_by_it_at_once() {
+    let lan = Lan::new(2).await;
+    for address in [ip("172.30.0.200"), ip("fd00:172:30::200")] {
+        for node in &lan.nodes {
+            let netlink = node.netns.netlink();
+            let links = netlink.links().await.unwrap();
+            let link = links.iter().find(|link| link.name == "eth0").unwrap();
+            let hold = || netlink.hold_address(link.index, address, Duration::from_secs(60));
+            hold().await.unwrap();
+            hold().await.expect("a second time is for longer");
+            netlink.wait_address(address).await.unwrap();
+            gratuitous::tell(&netlink, link.index, link.address.unwrap(), &[address]).unwrap();
+            assert_eq!(ping(&lan.switch, address, 56).unwrap(), Pong::Reply, "{address}");
+            assert_eq!(netlink.held_addresses(link.index).await.unwrap(), [address]);
+            // The last is the first to let go of it: without being told, the switch would go on asking the other.
+            if node.v4 == lan.nodes[1].v4 {
+                let first = lan.nodes[0].netns.netlink();
+                assert!(
+                    first
+                        .release_address(link_of(&first).await, address)
+                        .await
+                        .unwrap()
+                );
+                assert_eq!(ping(&lan.switch, address, 56).unwrap(), Pong::Reply, "{address}");
+                assert!(netlink.release_address(link.index, address).await.unwrap());
+            }
+        }
+    }
+}
+
+async fn link_of(netlink: &Netlink) -> u32 {
+    let links = netlink.links().await.unwrap();
+    links.iter().find(|link| link.name == "eth0").unwrap().index
+}
+
+#[tokio::test]
+async fn a_held_address_goes_when_nobody_holds_on_to_it_and_is_no_fact_of_the_node() {
+    let lan = Lan::new(1).await;
+    let netlink = lan.nodes[0].netns.netlink();
+    let link = link_of(&netlink).await;
+    let before = kernel::facts::facts(&netlink, "a", &lan.nodes[0].addresses())
+        .await
+        .unwrap();
+    for address in [ip("172.30.0.200"), ip("fd00:172:30::200")] {
+        netlink
+            .hold_address(link, address, Duration::from_secs(1))
+            .await
+            .unwrap();
+    }
+    let facts = kernel::facts::facts(&netlink, "a", &lan.nodes[0].addresses())
+        .await
+        .unwrap();
+    assert_eq!(facts, before);
+    let end = Instant::now() + Duration::from_secs(60);
+    while !netlink.held_addresses(link).await.unwrap().is_empty() {
+        assert!(Instant::now() < end, "the kernel lets go of it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
