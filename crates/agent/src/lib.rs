@@ -15,6 +15,7 @@
 //!
 //! The agent works on the network namespace that it is started in.
 
+mod announce;
 mod backoff;
 mod clock;
 pub mod cluster;

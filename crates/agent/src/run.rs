@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::announce::Announcer;
 use crate::cluster::{self, Latest, Memory};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
@@ -49,6 +50,11 @@ pub async fn run_with(
     kernel: NodeKernel,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let announcer = Announcer {
+        netlink: kernel.netlink(),
+        node: config.node_name.clone(),
+        addresses: config.node_ips.clone(),
+    };
     let network = Arc::new(Network::start((&config).into(), kernel).await?);
     let server = Server::bind(&config.socket())?;
 
@@ -62,6 +68,7 @@ pub async fn run_with(
         })
     }));
     let snapshots = latest.subscribe();
+    let latest_nodes = latest.subscribe();
     info!(
         node = config.node_name,
         attachments = network.attachments().len(),
@@ -112,6 +119,24 @@ pub async fn run_with(
     parts.spawn(async {
         ("the CNI server", {
             serve.await;
+            Ok(())
+        })
+    });
+    let (wanted, held) = watch::channel(None);
+    let settings = ::announce::Settings {
+        node: config.node_name.clone(),
+    };
+    let elect = ::announce::run(settings, client.clone(), wanted, all.clone());
+    parts.spawn(async {
+        ("the election of announcers", {
+            elect.await;
+            Ok(())
+        })
+    });
+    let hold = announcer.run(held, latest_nodes, all.clone());
+    parts.spawn(async {
+        ("the announcer", {
+            hold.await;
             Ok(())
         })
     });

@@ -40,6 +40,11 @@ impl NodeKernel {
             kernel: RwLock::new(Kernel::open(netns, pins)?),
         })
     }
+
+    /// The connection to it.
+    pub fn netlink(&self) -> Netlink {
+        self.netlink.clone()
+    }
 }
 
 impl DataPlane for NodeKernel {

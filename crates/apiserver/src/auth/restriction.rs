@@ -57,7 +57,7 @@ pub(crate) fn create(
             forbid(subject, &why)
         }
         ("coordination.k8s.io", "leases") => {
-            if name == node && text(object, "/metadata/namespace") == super::node::LEASES {
+            if is_own_lease(node, text(object, "/metadata/namespace"), name) {
                 return Ok(());
             }
             let why = "can only access node lease with the same name as the requesting node";
@@ -69,6 +69,15 @@ pub(crate) fn create(
         }
         ("", "pods") => mirror_pod(server, node, subject, object),
         _ => Ok(()),
+    }
+}
+
+/// The kubelet's Lease, or the agent's, which says that the node can announce addresses.
+fn is_own_lease(node: &str, namespace: &str, name: &str) -> bool {
+    match namespace {
+        super::node::LEASES => name == node,
+        "kube-system" => name.strip_prefix("announcer-") == Some(node),
+        _ => false,
     }
 }
 
@@ -154,10 +163,14 @@ pub(crate) fn update(
             forbid(subject, &why)
         }
         ("", "persistentvolumeclaims", false) => forbid(subject, "may only update PVC status"),
-        ("coordination.k8s.io", "leases", _) if subject.name != node => forbid(
-            subject,
-            "can only access node lease with the same name as the requesting node",
-        ),
+        ("coordination.k8s.io", "leases", _)
+            if !is_own_lease(node, text(new, "/metadata/namespace"), subject.name) =>
+        {
+            forbid(
+                subject,
+                "can only access node lease with the same name as the requesting node",
+            )
+        }
         _ => Ok(()),
     }
 }

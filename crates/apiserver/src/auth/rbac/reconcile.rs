@@ -34,31 +34,34 @@ impl Rbac {
     }
 }
 
-/// The agent's role, given to the nodes: here the agent is part of what a node is.
-fn agent() -> Result<[Object; 2], Failure> {
+/// The agent's roles, given to the nodes: here the agent is part of what a node is.
+fn agent() -> Result<Vec<Object>, Failure> {
     let documents = serde_saphyr::from_multiple::<Value>(AGENT).map_err(Failure::internal)?;
-    let role = documents
-        .into_iter()
-        .find(|document| text(document, "/kind") == "ClusterRole");
-    let role = role.ok_or_else(|| Failure::internal("the agent's manifest has no ClusterRole"))?;
-    let name = text(&role, "/metadata/name");
-    let binding = json!({
-        "apiVersion": format!("{GROUP}/v1"),
-        "kind": "ClusterRoleBinding",
-        "metadata": { "name": format!("{name}:nodes") },
-        "roleRef": { "apiGroup": GROUP, "kind": "ClusterRole", "name": name },
-        "subjects": [{ "apiGroup": GROUP, "kind": "Group", "name": "system:nodes" }],
-    });
-    Ok([
-        Object {
-            plural: "clusterroles",
-            value: role,
-        },
-        Object {
-            plural: "clusterrolebindings",
-            value: binding,
-        },
-    ])
+    let mut objects = Vec::new();
+    for role in documents {
+        let (plural, bindings, binding) = match text(&role, "/kind") {
+            "ClusterRole" => ("clusterroles", "clusterrolebindings", "ClusterRoleBinding"),
+            "Role" => ("roles", "rolebindings", "RoleBinding"),
+            _ => continue,
+        };
+        let name = text(&role, "/metadata/name");
+        let mut bound = json!({
+            "apiVersion": format!("{GROUP}/v1"),
+            "kind": binding,
+            "metadata": { "name": format!("{name}:nodes") },
+            "roleRef": { "apiGroup": GROUP, "kind": role["kind"], "name": name },
+            "subjects": [{ "apiGroup": GROUP, "kind": "Group", "name": "system:nodes" }],
+        });
+        if let Some(namespace) = role["metadata"].get("namespace") {
+            bound["metadata"]["namespace"] = namespace.clone();
+        }
+        objects.push(Object { plural, value: role });
+        objects.push(Object {
+            plural: bindings,
+            value: bound,
+        });
+    }
+    Ok(objects)
 }
 
 async fn one(server: &ApiServer, wanted: &Object) -> Result<(), Failure> {
@@ -207,13 +210,23 @@ mod tests {
 
     #[test]
     fn the_agents_manifest_says_what_the_agent_may() {
-        let [role, binding] = agent().unwrap();
+        let objects = agent().unwrap();
+        let kinds: Vec<_> = objects.iter().map(|object| object.plural).collect();
         assert_eq!(
-            text(&role.value, "/metadata/name"),
-            text(&binding.value, "/roleRef/name")
+            kinds,
+            ["clusterroles", "clusterrolebindings", "roles", "rolebindings"]
         );
-        let kind = kinds::find(GROUP, "v1", "clusterroles").unwrap();
-        assert_eq!(kind.decode(&role.value).unwrap().unknown, [""; 0]);
-        assert_eq!(kind.validate(&role.value, None), []);
+        for pair in objects.chunks(2) {
+            let [role, binding] = pair else {
+                panic!("each role is bound")
+            };
+            assert_eq!(
+                text(&role.value, "/metadata/name"),
+                text(&binding.value, "/roleRef/name")
+            );
+            let kind = kinds::find(GROUP, "v1", role.plural).unwrap();
+            assert_eq!(kind.decode(&role.value).unwrap().unknown, [""; 0]);
+            assert_eq!(kind.validate(&role.value, None), []);
+        }
     }
 }

@@ -1,0 +1,232 @@
+//! Follows the API, and tells the agent what to announce.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::pin::pin;
+
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+
+use crate::endpoints::{self, Ready};
+use crate::health::{Answer, Ports};
+use crate::service::Balanced;
+use crate::state::{Name, State};
+use crate::tell::Teller;
+use crate::{EXPIRE, LABEL, lease};
+
+/// The addresses that this node announces; none as long as nothing is decided.
+pub type Wanted = watch::Sender<Option<BTreeSet<IpAddr>>>;
+
+/// What announcing needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node's name.
+    pub node: String,
+}
+
+/// Decides until `shutdown`; what was decided last stays.
+pub async fn run(settings: Settings, client: Client, wanted: Wanted, shutdown: CancellationToken) {
+    let (news, heard) = mpsc::unbounded_channel();
+    let (needed, is_needed) = watch::channel(false);
+    let (renewals, renewed) = watch::channel(None);
+    let node = settings.node.clone();
+    tokio::spawn(lease::keep(
+        client.clone(),
+        node,
+        is_needed,
+        renewals,
+        shutdown.clone(),
+    ));
+    let announcer = Announcer {
+        state: State::new(&settings.node),
+        teller: Teller::new(client.clone(), &settings.node),
+        node: settings.node,
+        client,
+        wanted,
+        needed,
+        news,
+        local: BTreeMap::new(),
+        ports: Ports::default(),
+    };
+    announcer.run(heard, renewed, shutdown).await;
+}
+
+struct Announcer {
+    state: State,
+    teller: Teller,
+    node: String,
+    client: Client,
+    wanted: Wanted,
+    /// Whether there is anything to be elected for.
+    needed: watch::Sender<bool>,
+    news: mpsc::UnboundedSender<(Name, Ready)>,
+    /// The watches of endpoints.
+    local: BTreeMap<Name, DropGuard>,
+    ports: Ports,
+}
+
+impl Announcer {
+    async fn run(
+        mut self,
+        mut heard: mpsc::UnboundedReceiver<(Name, Ready)>,
+        mut renewed: watch::Receiver<Option<Instant>>,
+        shutdown: CancellationToken,
+    ) {
+        let balanced = watcher::Config::default().fields("spec.type=LoadBalancer");
+        let services = watcher::watcher(Api::<Service>::all(self.client.clone()), balanced);
+        let labelled = watcher::Config::default().labels(LABEL);
+        let leases = watcher::watcher(lease::api(&self.client), labelled);
+        let (mut services, mut leases) = (pin!(services.default_backoff()), pin!(leases.default_backoff()));
+        let (mut all_services, mut all_leases) = (BTreeSet::new(), BTreeSet::new());
+        loop {
+            let now = Instant::now();
+            self.decide(now);
+            let next = self.state.alive.next_end(now).unwrap_or(now + EXPIRE);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                event = services.next() => match event {
+                    Some(Ok(event)) => self.service(event, &mut all_services),
+                    Some(Err(error)) => debug!(%error, "watching Services"),
+                    None => return,
+                },
+                event = leases.next() => match event {
+                    Some(Ok(event)) => self.lease(event, &mut all_leases),
+                    Some(Err(error)) => debug!(%error, "watching announcers' Leases"),
+                    None => return,
+                },
+                news = heard.recv() => if let Some((name, ready)) = news {
+                    self.state.endpoints.insert(name, ready);
+                },
+                changed = renewed.changed() => match changed {
+                    Ok(()) => if let Some(at) = *renewed.borrow_and_update() { self.state.renewed(at) },
+                    Err(_) => return,
+                },
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    fn service(&mut self, event: Event<Service>, listed: &mut BTreeSet<Name>) {
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(service) => {
+                listed.insert(name(&service));
+                self.take(service);
+            }
+            Event::InitDone => {
+                self.state.services.retain(|name, _| listed.contains(name));
+                self.state.services_listed = true;
+            }
+            Event::Apply(service) => self.take(service),
+            Event::Delete(service) => {
+                self.state.services.remove(&name(&service));
+            }
+        }
+    }
+
+    fn take(&mut self, service: Service) {
+        let name = name(&service);
+        match Balanced::of(service) {
+            Some(balanced) => self.state.services.insert(name, balanced),
+            None => self.state.services.remove(&name),
+        };
+    }
+
+    fn lease(&mut self, event: Event<Lease>, listed: &mut BTreeSet<String>) {
+        let now = Instant::now();
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(lease) | Event::Apply(lease) => {
+                let Some(holder) = holder(&lease) else { return };
+                listed.insert(holder.clone());
+                let renewal = lease.metadata.resource_version.unwrap_or_default();
+                self.state.alive.observe(&holder, &renewal, now);
+            }
+            Event::InitDone => {
+                self.state.alive.retain(listed);
+                self.state.leases_listed = true;
+            }
+            Event::Delete(lease) => {
+                if let Some(holder) = holder(&lease) {
+                    self.state.alive.forget(&holder);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Instant) {
+        let any = !self.state.services.is_empty();
+        self.needed
+            .send_if_modified(|needed| std::mem::replace(needed, any) != any);
+        self.follow_endpoints();
+        self.answer();
+        let Some(decision) = self.state.decide(now) else {
+            return;
+        };
+        self.wanted.send_if_modified(|wanted| {
+            let new = Some(decision.addresses);
+            let changed = *wanted != new;
+            *wanted = new;
+            changed
+        });
+        for (name, message) in decision.tell {
+            if let Some(service) = self.state.untold(&name, now) {
+                let teller = self.teller.clone();
+                tokio::spawn(async move { teller.tell(service, message).await });
+            }
+        }
+        for name in decision.gone {
+            let teller = self.teller.clone();
+            tokio::spawn(async move { teller.withdraw(name).await });
+        }
+    }
+
+    /// Watches the endpoints of those whose traffic stays local, and of no others.
+    fn follow_endpoints(&mut self) {
+        let services = &self.state.services;
+        let is_local = |name: &Name| services.get(name).is_some_and(|service| service.local);
+        self.local.retain(|name, _| is_local(name));
+        self.state.endpoints.retain(|name, _| is_local(name));
+        for name in services.keys().filter(|name| is_local(name)) {
+            if !self.local.contains_key(name) {
+                let stop = CancellationToken::new();
+                let (client, node, news) = (self.client.clone(), self.node.clone(), self.news.clone());
+                tokio::spawn(endpoints::follow(client, node, name.clone(), news, stop.clone()));
+                self.local.insert(name.clone(), stop.drop_guard());
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        let asked = self.state.services.iter().filter_map(|(name, service)| {
+            let local = self.state.endpoints.get(name)?.local;
+            let service_name = name.clone();
+            Some((
+                service.health_port?,
+                Answer {
+                    service: service_name,
+                    local,
+                },
+            ))
+        });
+        self.ports.set(asked.collect());
+    }
+}
+
+fn name(service: &Service) -> Name {
+    let meta = service.meta();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    (text(&meta.namespace), text(&meta.name))
+}
+
+fn holder(lease: &Lease) -> Option<String> {
+    lease.spec.as_ref()?.holder_identity.clone()
+}
