@@ -1,5 +1,6 @@
 //! The agent's configuration: one JSON file, written by the supervisor or by a DaemonSet's ConfigMap.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,6 +84,10 @@ pub struct NetworkConfig {
     /// address's traffic, so it doesn't unless it's set.
     #[serde(default)]
     pub external_ips: bool,
+    /// Service addresses that each node has for itself, because a process of its own answers there:
+    /// the cluster's DNS.
+    #[serde(default)]
+    pub node_local: BTreeSet<IpAddr>,
     /// The largest packet of pods, in bytes; left out, what the uplink takes, less the tunnels'
     /// headers where all pods of other nodes are reached by tunnels.
     #[serde(default)]
@@ -112,6 +117,7 @@ impl NetworkConfig {
             non_masquerade: self.non_masquerade.clone(),
             pod_network: self.pod_network(),
             external_ips: self.external_ips,
+            node_local: self.node_local.clone(),
             ..Snapshot::default()
         }
     }

@@ -10,6 +10,8 @@ use rtnetlink::packet_route::address::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use plan::LOOPBACK;
+
 use crate::route::PROTOCOL;
 use crate::{Error, Netlink, Result};
 
@@ -22,10 +24,11 @@ pub struct Address {
     pub address: IpNet,
     /// Whether it's valid beyond its link and host.
     pub global: bool,
+    /// Whether Ripstop gave it: to the loopback, or to another link for a while ([`crate::held`]).
+    /// Kernels before Linux 5.18 don't remember.
+    pub own: bool,
     /// Whether duplicate address detection isn't done with it, or failed: it can't be used yet.
     pub tentative: bool,
-    /// Whether we hold it for a while: see [`crate::held`].
-    pub held: bool,
 }
 
 impl Netlink {
@@ -46,6 +49,26 @@ impl Netlink {
             Err(error) if error.is_exists() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Adds an address to the loopback, marked as Ripstop's; false if it was there.
+    pub(crate) async fn add_own_address(&self, address: IpAddr) -> Result<bool> {
+        let mut message = message(self.link_index(LOOPBACK).await?, IpNet::from(address));
+        let own = AddressProtocol::from(PROTOCOL);
+        message.attributes.push(AddressAttribute::Protocol(own));
+        let message = RouteNetlinkMessage::NewAddress(message);
+        let request = || format!("add address {address} to {LOOPBACK}");
+        match self.execute(message, NLM_F_CREATE | NLM_F_EXCL, request).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an address from the loopback; false if it wasn't there.
+    pub(crate) async fn delete_own_address(&self, address: IpAddr) -> Result<bool> {
+        let link = self.link_index(LOOPBACK).await?;
+        self.delete_address(link, IpNet::from(address)).await
     }
 
     /// Waits until packets to an address that was added to a running link are taken in. IPv6 makes
@@ -106,13 +129,13 @@ fn parse(object: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = object else {
         return None;
     };
-    let (mut local, mut address, mut held) = (None, None, false);
+    let (mut local, mut address, mut own) = (None, None, false);
     let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
     for attribute in message.attributes {
         match attribute {
             AddressAttribute::Local(found) => local = Some(found),
             AddressAttribute::Address(found) => address = Some(found),
-            AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)) => held = true,
+            AddressAttribute::Protocol(protocol) => own = u8::from(protocol) == PROTOCOL,
             _ => {}
         }
     }
@@ -121,8 +144,8 @@ fn parse(object: RouteNetlinkMessage) -> Option<Address> {
     Some(Address {
         link: message.header.index,
         address: IpNet::new(ip, message.header.prefix_len).ok()?,
+        own,
         global: message.header.scope == AddressScope::Universe,
         tentative: message.header.flags.intersects(unusable),
-        held,
     })
 }

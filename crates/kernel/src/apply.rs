@@ -447,6 +447,7 @@ impl Kernel {
                 self.know_pod(veth)?;
                 Ok(writes)
             }
+            Object::Address(address) => self.netlink.add_own_address(*address).await.map(usize::from),
             Object::Fdb(fdb) => {
                 let fdb = indexes.fdb(fdb).await?;
                 self.netlink.replace_fdb(&fdb).await.map(|()| 1)
@@ -496,6 +497,7 @@ impl Kernel {
                 self.forget_pod(name)?;
                 self.netlink.delete_link(name).await
             }
+            Object::Address(address) => self.netlink.delete_own_address(*address).await,
             Object::Fdb(fdb) => match indexes.fdb(fdb).await {
                 Ok(fdb) => self.netlink.delete_fdb(&fdb).await,
                 Err(error) => Err(error),

@@ -34,7 +34,7 @@ pub async fn facts(netlink: &Netlink, name: &str, node_ips: &[IpAddr]) -> Result
     let on_link = addresses
         .iter()
         // What is held for load balancers comes and goes, and isn't the node's.
-        .filter(|address| address.link == index && address.global && !address.held);
+        .filter(|address| address.link == index && address.global && !address.own);
     // The node's own addresses first: they're the source of what the node sends, and a link may
     // have others of the same family.
     let mut addresses: Vec<IpNet> = on_link.map(|address| address.address).collect();

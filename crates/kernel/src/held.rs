@@ -19,7 +19,7 @@ impl Netlink {
     /// The addresses of a link that are held.
     pub async fn held_addresses(&self, link: u32) -> Result<Vec<IpAddr>> {
         let addresses = self.addresses().await?.into_iter();
-        let held = addresses.filter(|address| address.link == link && address.held);
+        let held = addresses.filter(|address| address.link == link && address.own);
         Ok(held.map(|address| address.address.addr()).collect())
     }
 

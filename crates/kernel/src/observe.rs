@@ -21,7 +21,7 @@ pub(crate) struct Observed {
     pub(crate) own_links: Vec<String>,
     /// Links, but for pods', that have programs of ours on them, with their indexes.
     pub(crate) wires: Vec<(String, u32)>,
-    /// Our routes, neighbours on our links, what our tunnels know of the others' ends, links that have
+    /// Our routes, our addresses on the loopback, neighbours on our links, what our tunnels know of the others' ends, links that have
     /// all the programs of a wire, and what our maps hold.
     pub(crate) objects: BTreeSet<Object>,
 }
@@ -45,6 +45,14 @@ impl Observed {
         for route in netlink.own_routes().await? {
             objects.extend(planned_route(&route, &names).map(Object::Route));
         }
+        let addresses = netlink.addresses().await?.into_iter();
+        // Those on other links are held by others than the plan.
+        let planned = |link: u32| names.get(&link) == Some(&plan::LOOPBACK);
+        objects.extend(
+            addresses
+                .filter(|address| address.own && planned(address.link))
+                .map(|address| Object::Address(address.address.addr())),
+        );
         for neighbour in netlink.neighbours().await? {
             objects.extend(planned_neighbour(&neighbour, &names).map(Object::Neighbour));
         }

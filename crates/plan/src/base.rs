@@ -95,6 +95,8 @@ pub(crate) fn base(ways: &Ways<'_>, overlay: &Overlay) -> Part {
     for net in IpNet::aggregate(&snapshot.non_masquerade) {
         part.objects.insert(SetName::Direct.element(net));
     }
+    part.objects
+        .extend(snapshot.node_local.iter().copied().map(Object::Address));
     let Some(node) = snapshot.nodes.get(name) else {
         part.notes.push(format!(
             "node {name} is not in the cluster's list of nodes yet: no pod addresses are known"

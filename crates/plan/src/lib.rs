@@ -32,8 +32,8 @@ use model::{NodeFacts, Snapshot};
 pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
 pub use base::{TABLE, elements, table};
 pub use object::{
-    Element, Endpoint, Fdb, Forward, Identity, Mapping, Neighbour, NextHop, NodeAddress, Object, PodEnd,
-    Route, Sysctl, Tunnel, Veth,
+    Element, Endpoint, Fdb, Forward, Identity, LOOPBACK, Mapping, Neighbour, NextHop, NodeAddress, Object,
+    PodEnd, Route, Sysctl, Tunnel, Veth,
 };
 pub use part::{Change, NodePlan, Part, PartId};
 pub use service::{

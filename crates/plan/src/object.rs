@@ -37,6 +37,8 @@ pub enum Object {
     Endpoint(Endpoint),
     /// The way to other nodes' pods, for our programs.
     Forward(Forward),
+    /// An address of the node's loopback, beside those that the kernel gives it.
+    Address(IpAddr),
     /// Which node the tunnel carries an Ethernet address's frames to.
     Fdb(Fdb),
     /// A permanent neighbour.
@@ -62,6 +64,8 @@ pub enum Identity {
     Element(Element),
     /// The link of that name.
     Link(String),
+    /// That address of the loopback.
+    Address(IpAddr),
     /// That Ethernet address on that link.
     Fdb(String, MacAddr),
     /// Our programs on the link of that name.
@@ -93,6 +97,7 @@ impl Object {
             Object::Element(element) => Identity::Element(element.clone()),
             Object::Tunnel(tunnel) => Identity::Link(tunnel.name.clone()),
             Object::Veth(veth) => Identity::Link(veth.name.clone()),
+            Object::Address(address) => Identity::Address(*address),
             Object::Fdb(fdb) => Identity::Fdb(fdb.link.clone(), fdb.mac),
             Object::Wire(link) => Identity::Wire(link.clone()),
             Object::Sockets(group) => Identity::Sockets(group.clone()),
@@ -334,6 +339,9 @@ pub enum NextHop {
     Unreachable,
 }
 
+/// The name of every namespace's loopback.
+pub const LOOPBACK: &str = "lo";
+
 /// Objects by what they're about, in the order of writes.
 pub(crate) fn by_identity<'a>(
     objects: impl IntoIterator<Item = &'a Object>,
@@ -352,6 +360,7 @@ impl fmt::Display for Object {
             Object::Element(element) => element.fmt(f),
             Object::Tunnel(tunnel) => tunnel.fmt(f),
             Object::Veth(veth) => veth.fmt(f),
+            Object::Address(address) => write!(f, "address {} dev {LOOPBACK}", IpNet::from(*address)),
             Object::Fdb(fdb) => fdb.fmt(f),
             Object::Wire(link) => write!(f, "programs {FROM_WIRE}, {TO_WIRE} dev {link}"),
             Object::NodeAddress(node) => node.fmt(f),

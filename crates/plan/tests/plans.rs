@@ -81,6 +81,22 @@ fn ipv4_two_nodes_one_pod() {
 }
 
 #[test]
+fn what_each_node_answers_itself_is_on_its_loopback() {
+    let mut snapshot = two_nodes();
+    snapshot.node_local = ips(&["10.96.0.10", "fd00:10:96::a"]).into_iter().collect();
+    let plan = plan(&snapshot, &facts_of_a());
+    let lines: Vec<String> = plan
+        .objects()
+        .filter(|object| matches!(object, Object::Address(_)))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        lines,
+        ["address 10.96.0.10/32 dev lo", "address fd00:10:96::a/128 dev lo"]
+    );
+}
+
+#[test]
 fn host_ports_and_a_port_of_one_address() {
     let mut snapshot = two_nodes();
     let port = |protocol, host_ip: Option<&str>, host_port, container_port| HostPort {

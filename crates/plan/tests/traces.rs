@@ -326,3 +326,22 @@ fn every_pod_that_is_reachable_sees_the_senders_own_address() {
         }
     }
 }
+
+#[test]
+fn what_each_node_answers_itself_is_delivered_there() {
+    let mut plans = plans();
+    let dns = ip("10.96.0.10");
+    for plan in plans.values_mut() {
+        let base = plan.parts.get_mut(&PartId::Base).unwrap();
+        base.objects.insert(Object::Address(dns));
+    }
+    let packet = Packet {
+        transport: Transport::Udp(53),
+        ..Packet::icmp(ip("10.244.1.5"), dns)
+    };
+    let verdict = Verdict::Delivered {
+        to: Spot::Node("b".to_owned()),
+        source: ip("10.244.1.5"),
+    };
+    assert_eq!(plan::trace(&plans, &packet).verdict, verdict);
+}

@@ -116,6 +116,7 @@ impl DataPlane for NodeKernel {
                 | Object::Table(_)
                 | Object::Element(_)
                 | Object::Tunnel(_)
+                | Object::Address(_)
                 | Object::Fdb(_)
                 | Object::Wire(_)
                 | Object::Sockets(_)

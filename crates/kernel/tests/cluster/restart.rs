@@ -111,3 +111,31 @@ async fn a_pod_without_namespace_fails_alone_and_is_tried_again() {
         Pong::Reply
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_each_node_answers_itself_is_on_its_loopback_until_it_is_not_wanted() {
+    let mut cluster = Cluster::running(2, 1, Stack::Dual).await;
+    let own = [ip("10.96.0.10"), ip("fd00:10:96::a")];
+    cluster.snapshots[0].node_local = own.into_iter().collect();
+    assert_eq!(cluster.apply(0).await.writes, 2);
+    for address in own {
+        assert_eq!(
+            ping(&cluster.pods[0].netns, address, 8).unwrap(),
+            Pong::Reply,
+            "{address}"
+        );
+    }
+    cluster.restart_agent(0);
+    assert_eq!(cluster.apply(0).await.writes, 0, "a new agent, nothing changed");
+    cluster.restart_agent(0);
+    cluster.snapshots[0].node_local.clear();
+    assert_eq!(
+        cluster.apply(0).await.writes,
+        2,
+        "a new agent that doesn't want them"
+    );
+    for address in own {
+        let pong = ping(&cluster.pods[0].netns, address, 8);
+        assert!(!matches!(pong, Ok(Pong::Reply)), "{address}: {pong:?}");
+    }
+}

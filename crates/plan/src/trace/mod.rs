@@ -328,7 +328,7 @@ impl<'a> Walk<'a> {
             return Next::End(verdict);
         }
         let destination = self.packet.destination;
-        if addresses(plan).any(|own| own == destination) {
+        if addresses(plan).any(|own| own == destination) || on_loopback(plan, destination) {
             if let Err(verdict) = self.rules(plan, Hook::Input, iif, "") {
                 return Next::End(verdict);
             }
@@ -538,6 +538,12 @@ fn routes(part: &Part) -> impl Iterator<Item = &Route> {
         Object::Route(route) => Some(route),
         _ => None,
     })
+}
+
+/// Whether each node has this address for itself.
+fn on_loopback(plan: &NodePlan, address: IpAddr) -> bool {
+    plan.objects()
+        .any(|object| matches!(object, Object::Address(own) if *own == address))
 }
 
 /// The node's own addresses, that of its uplink first.
