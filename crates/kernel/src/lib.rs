@@ -53,6 +53,7 @@ pub mod qdisc;
 pub mod route;
 mod service;
 pub mod sockdiag;
+pub mod sockets;
 pub mod sysctl;
 mod translate;
 mod tunnel;

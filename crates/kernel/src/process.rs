@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -276,6 +276,25 @@ impl Process {
         }
         self.signal(Signal::SIGKILL)?;
         self.ended().await
+    }
+}
+
+impl Process {
+    /// A copy of one of its open descriptors.
+    pub(crate) fn copy_descriptor(&self, number: RawFd) -> io::Result<OwnedFd> {
+        #[expect(unsafe_code, reason = "neither std nor nix offers pidfd_getfd")]
+        // SAFETY: the call takes three integers. A result that isn't negative is a new descriptor
+        // (close-on-exec) that nobody else owns.
+        unsafe {
+            let fd = Errno::result(libc::syscall(
+                libc::SYS_pidfd_getfd,
+                self.fd.as_raw_fd(),
+                number,
+                0,
+            ))?;
+            let fd = i32::try_from(fd).map_err(io::Error::other)?;
+            Ok(OwnedFd::from_raw_fd(fd))
+        }
     }
 }
 

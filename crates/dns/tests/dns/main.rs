@@ -1,0 +1,9 @@
+//! The DNS as clients see it: over real sockets, with servers of the tests' own behind it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+mod completion;
+mod forwarding;
+mod lab;
+mod serving;
+mod specification;
