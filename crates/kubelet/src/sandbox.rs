@@ -74,7 +74,7 @@ pub(crate) fn sandbox_config(pod: &Pod, attempt: u32, config: &Config, node: &st
             .join(key.log_dir_name())
             .to_string_lossy()
             .into_owned(),
-        dns_config: Some(dns::dns_config(pod, config, node)),
+        dns_config: Some(dns::dns_config(pod, config, node).0),
         port_mappings: port_mappings(pod),
         labels,
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
@@ -91,6 +91,22 @@ pub(crate) fn sandbox_config(pod: &Pod, attempt: u32, config: &Config, node: &st
             attempt,
         }),
     }
+}
+
+/// What the kernel takes as a host's name.
+const MAX_HOSTNAME: usize = 64;
+
+/// Why the pod can't have the host name that it asks for, if it can't.
+pub(crate) fn impossible_hostname(pod: &Pod, config: &Config) -> Option<String> {
+    let name = full_hostname(pod, config);
+    let is_long = !pod::host_network(pod) && name.len() > MAX_HOSTNAME;
+    is_long.then(|| {
+        format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long \
+             ({MAX_HOSTNAME} characters is the max, {} characters requested)",
+            name.len()
+        )
+    })
 }
 
 /// The host name, in full where the pod asks for that.
@@ -139,6 +155,21 @@ mod tests {
                 "containers": [{"name": "a", "ports": [
                     {"containerPort": 80, "hostPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]}]}}));
         insta::assert_debug_snapshot!(sandbox_config(&it, 1, &config(), "nameserver 192.0.2.53\n"));
+    }
+
+    #[test]
+    fn a_full_name_that_the_kernel_does_not_take_is_said() {
+        let it = |name: &str| {
+            pod(
+                json!({"metadata": {"name": name}, "spec": {"subdomain": "web", "setHostnameAsFQDN": true, "containers": []}}),
+            )
+        };
+        assert_eq!(impossible_hostname(&it("short"), &config()), None);
+        let why = impossible_hostname(&it(&"a".repeat(40)), &config()).expect("too long");
+        assert!(
+            why.ends_with("is too long (64 characters is the max, 70 characters requested)"),
+            "{why}"
+        );
     }
 
     #[test]

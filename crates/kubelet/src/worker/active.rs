@@ -11,6 +11,7 @@ use super::{Phase, Worker};
 use crate::bandwidth;
 use crate::context::Context;
 use crate::decide::{self, Kill, Plan, Start, View};
+use crate::dns;
 use crate::events::About;
 use crate::metrics::count;
 use crate::network::NetworkStatus;
@@ -340,6 +341,13 @@ impl SandboxMaker {
             }
         }
         let resolv_conf = self.ctx.resolv_conf().await;
+        if let Some(why) = sandbox::impossible_hostname(&self.pod, &self.ctx.config) {
+            return Err(why);
+        }
+        let (_, complaints) = dns::dns_config(&self.pod, &self.ctx.config, &resolv_conf);
+        for (reason, message) in complaints {
+            self.ctx.events.warning(&About::pod(&self.pod), reason, message);
+        }
         let config = sandbox::sandbox_config(&self.pod, self.attempt, &self.ctx.config, &resolv_conf);
         let logs = self
             .ctx
