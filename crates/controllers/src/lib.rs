@@ -21,6 +21,7 @@ mod config;
 mod defaults;
 mod deployment;
 mod discovery;
+mod dns;
 mod endpoints;
 mod error;
 mod expectations;

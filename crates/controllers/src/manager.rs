@@ -17,7 +17,7 @@ use crate::node::{eviction, health, pod_gc, ranges};
 use crate::queue::serve;
 use crate::recorder::Recorder;
 use crate::{
-    Clients, Config, Error, aggregation, balancer, defaults, deployment, endpoints, gc, namespace, node,
+    Clients, Config, Error, aggregation, balancer, defaults, deployment, dns, endpoints, gc, namespace, node,
     replicaset, service_cidr,
 };
 
@@ -155,6 +155,7 @@ struct Controllers {
     balancer: balancer::Controller,
     defaults: defaults::Controller,
     deployments: deployment::driver::Controller,
+    dns: dns::Controller,
     endpoints: endpoints::Controllers,
     eviction: eviction::Controller,
     health: health::Controller,
@@ -195,6 +196,7 @@ impl Controllers {
                 &mut w.replica_sets,
                 &mut w.pods,
             ),
+            dns: dns::Controller::new(client("endpoint-controller"), &mut w.nodes),
             endpoints: endpoints::Controllers::new(
                 clients,
                 endpoints::Watches {
@@ -239,6 +241,7 @@ impl Controllers {
         tasks.spawn(serve(self.balancer, shutdown.clone()));
         tasks.spawn(serve(self.defaults, shutdown.clone()));
         tasks.spawn(serve(self.deployments, shutdown.clone()));
+        tasks.spawn(serve(self.dns, shutdown.clone()));
         tasks.spawn(serve(self.eviction, shutdown.clone()));
         tasks.spawn(serve(self.health, shutdown.clone()));
         tasks.spawn(serve(self.namespaces, shutdown.clone()));
