@@ -68,6 +68,13 @@ pub(crate) enum Command {
     /// Run the API server, the controllers and the scheduler (the supervisor does)
     #[command(hide = true)]
     Server(Server),
+    /// Run a node's DNS in the network namespace of this process
+    #[command(hide = true)]
+    Dns {
+        /// The DNS's configuration, JSON
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Run a node's agent in the network namespace of this process
     #[command(hide = true)]
     Agent {
@@ -80,7 +87,10 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it is a process of a cluster rather than a person's command.
     pub(crate) fn is_process(&self) -> bool {
-        matches!(self, Self::Supervise(_) | Self::Server(_) | Self::Agent { .. })
+        matches!(
+            self,
+            Self::Supervise(_) | Self::Server(_) | Self::Agent { .. } | Self::Dns { .. }
+        )
     }
 }
 
@@ -163,7 +173,7 @@ pub(crate) struct Check {
 pub(crate) struct Logs {
     #[command(flatten)]
     pub(crate) named: Named,
-    /// Which process, as `status` names it: supervisor, server, `agent node-1`, `containerd node-1` …
+    /// Which process, as `status` names it: supervisor, server, `agent node-1`, `dns node-1` …
     #[arg(required = true, num_args = 1..=2, value_name = "PROCESS")]
     pub(crate) process: Vec<String>,
     /// How many lines

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`args`] | what can be typed, and its help |
 //! | [`up`], [`down`], [`status`], [`image`], [`node`], [`check`], [`kubeconfig`] | commands of people |
-//! | [`server`], [`agent`], [`supervise`] | the processes of a cluster |
+//! | [`server`], [`agent`], [`dns`], [`supervise`] | the processes of a cluster |
 //! | [`failure`], [`progress`], [`table`] | how results look |
 //!
 //! Exit status: 0 it is done, 1 it isn't, 2 it was asked for wrongly.
@@ -13,6 +13,7 @@ mod agent;
 mod api;
 mod args;
 mod check;
+mod dns;
 mod down;
 mod failure;
 mod image;
@@ -81,6 +82,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Supervise(named) => supervise::run(&named.name).await,
         Command::Server(server) => server::run(server).await,
         Command::Agent { config } => agent::run(&config).await,
+        Command::Dns { config } => dns::run(&config).await,
         // Handled before there is a runtime.
         Command::Completions { .. } => Ok(()),
     }

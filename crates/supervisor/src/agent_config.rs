@@ -29,6 +29,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
         .iter()
         .map(|address| SocketAddr::new(*address, KUBELET_PORT));
     let listen: Vec<_> = listen.collect();
+    let dns = cluster.ranges.dns_services();
     json!({
         "nodeName": node.name,
         "kubeconfig": own.kubeconfig(),
@@ -37,7 +38,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
         "bpfDir": own.run.join("bpf"),
         "nodeIps": node.addresses,
         "cni": {"confDir": own.cni_conf(), "socket": own.cni_socket()},
-        "network": {"nonMasquerade": cluster.non_masquerade, "podNetwork": cluster.pod_network},
+        "network": {"nonMasquerade": cluster.non_masquerade, "podNetwork": cluster.pod_network, "nodeLocal": dns},
         "kubelet": {
             "nodeName": node.name,
             "nodeIps": node.addresses,
@@ -49,6 +50,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
             "serverKey": pki.join("server.key"),
             "clientCa": pki.join("ca.crt"),
             "resolvConf": own.resolv_conf(),
+            "clusterDns": dns,
         },
     })
 }

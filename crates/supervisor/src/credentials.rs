@@ -9,6 +9,9 @@ use crate::cluster::Cluster;
 use crate::network::Family;
 use crate::{Error, Paths, files};
 
+/// The nodes' DNS; the embedded server gives it the role of `deploy/dns-rbac.yaml`.
+const DNS_GROUP: &str = "ripstop:dns";
+
 /// Makes what is missing or about to expire, for the server, the administrator and every node.
 ///
 /// # Errors
@@ -43,6 +46,9 @@ pub fn ensure(cluster: &Cluster, paths: &Paths) -> Result<(), Error> {
         let client = authority.ensure_client(&own.pki(), "client", &subject)?;
         files::write(&own.pki().join("ca.crt"), authority.cert_pem(), 0o644)?;
         write_kubeconfig(&own.kubeconfig(), cluster, &authority, &user, &client)?;
+        let user = format!("ripstop:dns:{}", node.name);
+        let dns = authority.ensure_client(&own.pki(), "dns", &Subject::in_group(&user, DNS_GROUP))?;
+        write_kubeconfig(&own.dns_kubeconfig(), cluster, &authority, &user, &dns)?;
     }
     Ok(())
 }

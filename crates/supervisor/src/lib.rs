@@ -6,7 +6,7 @@
 //!                                           ├─ fabric       switch, links
 //!                                           ├─ credentials  certificates, kubeconfigs
 //!                                           ├─ unit         server
-//!                                           └─ node         a node's namespaces; units containerd, agent
+//!                                           └─ node         a node's namespaces; units containerd, dns, agent
 //! ripstop status, node … ──protocol──► supervisor.sock
 //! ripstop down ──► teardown::down          with or without a supervisor
 //! ```
@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod containerd;
 pub mod credentials;
 mod crew;
+pub mod dns_config;
 mod error;
 pub mod fabric;
 pub mod files;

@@ -174,6 +174,16 @@ impl FamilyRanges {
         address(FIRST_BALANCER).zip(address(LAST_BALANCER))
     }
 
+    /// The tenth address of the Service range: the cluster's DNS.
+    #[must_use]
+    pub fn dns_service(&self) -> IpAddr {
+        const NUMBER: u8 = 10;
+        match self.service_cidr.network() {
+            IpAddr::V4(base) => IpAddr::V4((u32::from(base) + u32::from(NUMBER)).into()),
+            IpAddr::V6(base) => IpAddr::V6((u128::from(base) + u128::from(NUMBER)).into()),
+        }
+    }
+
     /// The first address of the Service range: the API inside the cluster.
     #[must_use]
     pub fn first_service(&self) -> IpAddr {
@@ -213,6 +223,12 @@ impl Ranges {
     #[must_use]
     pub fn node_networks(&self) -> Vec<IpNet> {
         self.iter().map(|ranges| ranges.node_network).collect()
+    }
+
+    /// The addresses of the cluster's DNS.
+    #[must_use]
+    pub fn dns_services(&self) -> Vec<IpAddr> {
+        self.iter().map(FamilyRanges::dns_service).collect()
     }
 
     /// The pod ranges.

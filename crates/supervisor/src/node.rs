@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, Node};
 use crate::containerd::{self, Machine};
 use crate::resolver::Resolver;
 use crate::unit::Unit;
-use crate::{Error, NodePaths, Paths, agent_config, fabric, files};
+use crate::{Error, NodePaths, Paths, agent_config, dns_config, fabric, files};
 
 /// How long processes and control groups may take to be gone after they were killed.
 const KILL_LIMIT: Duration = Duration::from_secs(15);
@@ -31,6 +31,7 @@ pub(crate) const PRIVATE: [&str; 2] = ["/run/containerd", "/var/lib/cni"];
 #[derive(Debug)]
 pub(crate) struct Units {
     pub(crate) containerd: Unit,
+    pub(crate) dns: Unit,
     pub(crate) agent: Unit,
 }
 
@@ -69,6 +70,8 @@ pub(crate) async fn power_on(
     let containerd_changed = files::write(&own.containerd_config(), &config, 0o644)?;
     let config = agent_config::render(cluster, paths, node);
     let agent_changed = files::write(&own.agent_config(), &config, 0o600)?;
+    let config = dns_config::render(cluster, paths, node);
+    let dns_changed = files::write(&own.dns_config(), &config, 0o600)?;
     let unit = |kind: &str, program: &Path, args: [&str; 3], replace, grace| Unit {
         name: format!("{kind} {}", node.name),
         program: program.to_owned(),
@@ -81,10 +84,22 @@ pub(crate) async fn power_on(
         log: paths.log(&format!("{kind} {}", node.name)),
         replace,
         grace,
+        listen: Vec::new(),
     };
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     let containerd_config = text(own.containerd_config());
     let agent_config = text(own.agent_config());
+    let dns_file = text(own.dns_config());
+    let dns = Unit {
+        listen: dns_config::listen(cluster, node),
+        ..unit(
+            "dns",
+            &programs.ripstop,
+            ["dns", "--config", &dns_file],
+            dns_changed,
+            Duration::from_secs(6),
+        )
+    };
     Ok(Units {
         containerd: unit(
             "containerd",
@@ -93,6 +108,7 @@ pub(crate) async fn power_on(
             containerd_changed,
             Duration::from_secs(5),
         ),
+        dns,
         agent: unit(
             "agent",
             &programs.ripstop,

@@ -168,6 +168,24 @@ impl NodePaths {
         self.data.join("agent.json")
     }
 
+    /// How the node's DNS reaches the API.
+    #[must_use]
+    pub fn dns_kubeconfig(&self) -> PathBuf {
+        self.data.join("dns.kubeconfig")
+    }
+
+    /// The DNS's configuration.
+    #[must_use]
+    pub fn dns_config(&self) -> PathBuf {
+        self.data.join("dns.json")
+    }
+
+    /// What the DNS keeps for its own restarts.
+    #[must_use]
+    pub fn dns_data(&self) -> PathBuf {
+        self.data.join("dns")
+    }
+
     /// The name servers that the node asks.
     #[must_use]
     pub fn resolv_conf(&self) -> PathBuf {

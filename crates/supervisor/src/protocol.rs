@@ -165,7 +165,7 @@ pub enum NodeState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessStatus {
-    /// `supervisor`, `server`, `containerd NODE` or `agent NODE`.
+    /// `supervisor`, `server`, `containerd NODE`, `dns NODE` or `agent NODE`.
     pub name: String,
     /// Its pid, while it runs.
     pub pid: Option<u32>,

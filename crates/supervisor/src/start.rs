@@ -3,7 +3,8 @@
 //! ```text
 //! network ───────────┬─► server ──────────────────────┐
 //! certificates ──────┤                                 ├─► agent NODE
-//!                    └─► node NODE ─► containerd NODE ─┴─► images NODE
+//!                    └─► node NODE ┬► containerd NODE ─┴─► images NODE
+//!                                  └► dns NODE
 //! ```
 
 use std::path::Path;
@@ -73,6 +74,8 @@ pub(crate) async fn start_node(supervisor: &Arc<Supervisor>, node: &Node, digest
     let units = state.step(format!("node {name}"), power).await?;
     let containerd = units.containerd.name.clone();
     crew.look_after(units.containerd);
+    // It answers with what it knew last until the server is there.
+    crew.look_after(units.dns);
     let socket = paths.node(name).containerd_socket();
     let ready = ready(supervisor, &containerd, || UnixStream::connect(&socket));
     state.step(containerd.clone(), ready).await?;
@@ -136,6 +139,7 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
         log: paths.log("server"),
         replace: false,
         grace: SERVER_GRACE,
+        listen: Vec::new(),
     })
 }
 

@@ -11,13 +11,17 @@
 //! command line, and takes it over when program and namespaces are what they should be; else the
 //! process is replaced. So a supervisor can die at any time without anyone noticing.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kernel::NetNs;
 use kernel::process::{Inode, Place, Process, ProcessId, log_to, prepare};
+use kernel::sockets;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -43,6 +47,9 @@ pub(crate) struct Unit {
     pub(crate) replace: bool,
     /// How long it may take to end when asked to.
     pub(crate) grace: Duration,
+    /// Where it listens on sockets that are kept for it here: what comes in while it is restarted
+    /// waits.
+    pub(crate) listen: Vec<SocketAddr>,
 }
 
 /// What is to become of the units of a node, or of all.
@@ -59,10 +66,11 @@ pub(crate) enum Wanted {
 impl Unit {
     /// Keeps the process running until told otherwise.
     pub(crate) async fn supervise(mut self, state: Arc<State>, mut wanted: watch::Receiver<Wanted>) {
+        let mut sockets = Vec::new();
         let mut pauses = Pauses::default();
         while *wanted.borrow() == Wanted::Running {
             let started = Instant::now();
-            let end = match self.take_over_or_start().await {
+            let end = match self.take_over_or_start(&mut sockets).await {
                 Ok(mut running) => {
                     let id = running.process.id();
                     tracing::info!(process = self.name, pid = id.pid, "running");
@@ -99,13 +107,15 @@ impl Unit {
         tokio::spawn(async move { running.ended().await });
     }
 
-    async fn take_over_or_start(&self) -> Result<Running, Error> {
+    /// `sockets` are those that are kept for it.
+    async fn take_over_or_start(&self, sockets: &mut Vec<OwnedFd>) -> Result<Running, Error> {
         let failed = |source| Error::System {
             action: format!("can't start {}", self.name),
             source,
         };
         let mut fit = None;
         for process in self.find().map_err(failed)? {
+            self.take_sockets(&process, sockets);
             if fit.is_none() && !self.replace && self.fits(process.id()) {
                 fit = Some(process);
             } else {
@@ -115,7 +125,7 @@ impl Unit {
         }
         match fit {
             Some(process) => Ok(Running { process, child: None }),
-            None => self.start().map_err(failed),
+            None => self.start(sockets).map_err(failed),
         }
     }
 
@@ -152,10 +162,38 @@ impl Unit {
             && namespace("mnt", &self.place.mountns)
     }
 
-    fn start(&self) -> std::io::Result<Running> {
+    /// Those that an earlier supervisor kept for the process are kept on.
+    fn take_sockets(&self, process: &Process, sockets: &mut Vec<OwnedFd>) {
+        if self.listen.is_empty() || !sockets.is_empty() {
+            return;
+        }
+        match process.sockets(2 * self.listen.len()) {
+            Ok(found) if sockets::are_at(&found, &self.listen) => *sockets = found,
+            Ok(_) => tracing::info!(process = self.name, "listens elsewhere from now on"),
+            Err(error) => tracing::debug!(process = self.name, %error, "its sockets can't be had"),
+        }
+    }
+
+    fn open_sockets(&self) -> std::io::Result<Vec<OwnedFd>> {
+        let open = || sockets::open(&self.listen);
+        match &self.place.netns {
+            Some(path) => NetNs::open(path)
+                .and_then(|netns| netns.run(open))
+                .map_err(std::io::Error::other)?,
+            None => open(),
+        }
+    }
+
+    fn start(&self, sockets: &mut Vec<OwnedFd>) -> std::io::Result<Running> {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
         prepare(&mut command, &self.place)?;
+        if !self.listen.is_empty() {
+            if sockets.is_empty() {
+                *sockets = self.open_sockets()?;
+            }
+            sockets::hand_over(&mut command, sockets)?;
+        }
         log_to(&mut command, &self.log)?;
         let mut child = command.spawn()?;
         match ProcessId::of(child.id())

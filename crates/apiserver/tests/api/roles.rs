@@ -230,6 +230,7 @@ async fn defaults_are_there_and_come_back() {
         "view",
         "system:basic-user",
         "ripstop:agent",
+        "ripstop:dns",
     ] {
         assert_eq!(
             admin.get(&format!("{CLUSTER_ROLES}/{name}")).await.code,

@@ -29,6 +29,7 @@ impl Own {
             log: dir.join("log"),
             replace: false,
             grace: Duration::from_secs(5),
+            listen: Vec::new(),
         }
     }
 }

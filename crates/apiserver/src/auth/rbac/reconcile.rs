@@ -20,6 +20,8 @@ use crate::update::{self, Change, Part, Target};
 
 /// What the agent may do on any cluster, and the name of its role there.
 const AGENT: &str = include_str!("../../../../../deploy/agent-rbac.yaml");
+/// What the nodes' DNS may do.
+const DNS: &str = include_str!("../../../../../deploy/dns-rbac.yaml");
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
@@ -27,16 +29,18 @@ impl Rbac {
     /// Puts all defaults in place. They don't depend on each other: the store takes them in one go.
     pub(crate) async fn reconcile(server: &ApiServer) -> Result<(), Failure> {
         let mut objects = default::objects();
-        objects.extend(agent()?);
+        // The agent is part of what a node is here.
+        objects.extend(of_group(AGENT, "system:nodes", "nodes")?);
+        objects.extend(of_group(DNS, "ripstop:dns", "processes")?);
         let work = objects.iter().map(|object| one(server, object));
         futures::future::try_join_all(work).await?;
         Ok(())
     }
 }
 
-/// The agent's roles, given to the nodes: here the agent is part of what a node is.
-fn agent() -> Result<Vec<Object>, Failure> {
-    let documents = serde_saphyr::from_multiple::<Value>(AGENT).map_err(Failure::internal)?;
+/// The roles in a manifest of ours, given to a group.
+fn of_group(manifest: &str, group: &str, whose: &str) -> Result<Vec<Object>, Failure> {
+    let documents = serde_saphyr::from_multiple::<Value>(manifest).map_err(Failure::internal)?;
     let mut objects = Vec::new();
     for role in documents {
         let (plural, bindings, binding) = match text(&role, "/kind") {
@@ -48,9 +52,9 @@ fn agent() -> Result<Vec<Object>, Failure> {
         let mut bound = json!({
             "apiVersion": format!("{GROUP}/v1"),
             "kind": binding,
-            "metadata": { "name": format!("{name}:nodes") },
+            "metadata": { "name": format!("{name}:{whose}") },
             "roleRef": { "apiGroup": GROUP, "kind": role["kind"], "name": name },
-            "subjects": [{ "apiGroup": GROUP, "kind": "Group", "name": "system:nodes" }],
+            "subjects": [{ "apiGroup": GROUP, "kind": "Group", "name": group }],
         });
         if let Some(namespace) = role["metadata"].get("namespace") {
             bound["metadata"]["namespace"] = namespace.clone();
@@ -209,14 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn the_agents_manifest_says_what_the_agent_may() {
-        let objects = agent().unwrap();
-        let kinds: Vec<_> = objects.iter().map(|object| object.plural).collect();
+    fn the_manifests_say_what_our_processes_may() {
+        let [agent, dns] = [AGENT, DNS].map(|manifest| of_group(manifest, "ours", "nodes").unwrap());
+        let kinds = |objects: &[Object]| -> Vec<_> { objects.iter().map(|object| object.plural).collect() };
         assert_eq!(
-            kinds,
+            kinds(&agent),
             ["clusterroles", "clusterrolebindings", "roles", "rolebindings"]
         );
-        for pair in objects.chunks(2) {
+        assert_eq!(kinds(&dns), ["clusterroles", "clusterrolebindings"]);
+        for pair in agent.chunks(2).chain(dns.chunks(2)) {
             let [role, binding] = pair else {
                 panic!("each role is bound")
             };

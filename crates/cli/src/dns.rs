@@ -1,0 +1,67 @@
+//! `ripstop dns`: a node's DNS.
+
+use std::path::Path;
+
+use anyhow::Context;
+use dns::{DnsConfig, Sockets};
+use kernel::sockets;
+
+use crate::failure::Failure;
+use crate::server::until_signalled;
+
+pub(crate) async fn run(config: &Path) -> Result<(), Failure> {
+    let config = DnsConfig::read(config)?;
+    // Those of whoever started it are there before it, and after it.
+    let sockets = match sockets::inherited().context("the sockets that were given can't be used")? {
+        Some(sockets) => sockets,
+        None => sockets::open(&config.listen).context("can't answer questions there")?,
+    };
+    let sockets = Sockets::from_fds(sockets).context("the sockets that were given can't be used")?;
+    Ok(dns::run(config, sockets, until_signalled()?).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use supervisor::cluster::Programs;
+    use supervisor::network::{IpFamily, Ranges, Wish};
+    use supervisor::{Cluster, Paths, dns_config};
+
+    use super::*;
+
+    #[test]
+    fn the_dns_understands_what_the_supervisor_writes() {
+        let name: supervisor::ClusterName = "local".parse().expect("valid");
+        let paths = Paths::of(&name);
+        let wish = Wish {
+            ip_family: IpFamily::Dual,
+            ..Wish::default()
+        };
+        let ranges = Ranges::choose(&wish, &[], 3).expect("free");
+        let programs = Programs {
+            ripstop: "/r".into(),
+            cni: "/c".into(),
+            images: "/i".into(),
+            containerd: "/d".into(),
+            ctr: "/t".into(),
+            runc: "/u".into(),
+        };
+        let cluster = Cluster::new(name, 3, ranges, programs).expect("fits");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = dns_config::render(&cluster, &paths, &cluster.nodes[1]);
+        std::fs::write(file.path(), text).expect("written");
+        let config = DnsConfig::read(file.path()).expect("understood");
+        assert_eq!(config.node_name, "node-2");
+        let texts = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            texts(&config.listen),
+            [
+                "10.96.0.10:53",
+                "[fd00:10:96::a]:53",
+                "172.30.0.12:53",
+                "[fd00:172:30::12]:53"
+            ]
+        );
+        assert!(texts(&config.metrics).contains(&"127.0.0.1:9153".to_owned()));
+        assert_eq!(config.cluster_ranges.len(), 4);
+    }
+}
