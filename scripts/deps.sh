@@ -63,6 +63,10 @@ collect() {
     if [ "$bench" = yes ] && ! has_cni_plugins; then
         missing+=(containernetworking-plugins)
     fi
+    if [ "$tests$bench" != nono ] && ! has dnsmasq; then
+        # The program alone: the package dnsmasq would start it.
+        missing+=(dnsmasq-base)
+    fi
 }
 
 as_root() {

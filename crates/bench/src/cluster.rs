@@ -31,6 +31,11 @@ impl Cluster {
         Self { ripstop, name, more }
     }
 
+    /// The program.
+    pub(crate) fn ripstop(&self) -> &Path {
+        &self.ripstop
+    }
+
     /// `ripstop up`, to its end.
     pub(crate) fn up(&self) -> Result<()> {
         let nodes = NODES.to_string();

@@ -18,6 +18,7 @@ mod extent;
 mod figures;
 mod first;
 mod machine;
+mod names;
 mod pair;
 mod paths;
 mod peers;
@@ -103,12 +104,15 @@ enum Part {
     Peers,
     /// Five thousand Services, planned and written
     Services,
+    /// Names, beside dnsmasq
+    Names,
 }
 
 impl Part {
     /// Whether the cluster has to run for it, and isn't started by it.
     fn wants_cluster(self) -> bool {
         !matches!(self, Self::Up | Self::Peers | Self::Services)
+        !matches!(self, Self::Up | Self::Peers | Self::Names)
     }
 }
 
@@ -201,6 +205,7 @@ async fn measure_part(
         Part::Crowd => crowd::measure(cluster, &extent, figures).await,
         Part::Peers => peers::measure(figures).await,
         Part::Services => services::measure(figures).await,
+        Part::Names => names::measure(cluster.ripstop(), &extent, figures),
     }
 }
 

@@ -15,7 +15,12 @@ fn a_quick_run_has_a_figure_of_everything() {
     let output = Command::new(env!("CARGO_BIN_EXE_ripstop-bench"))
         .args(["--quick", "--name", "benchquick", "--ripstop"])
         .arg(&ripstop)
-        .args(["--only", "paths,first,add,crowd,peers", "--beside", "plain,veth"])
+        .args([
+            "--only",
+            "paths,first,add,crowd,peers,names",
+            "--beside",
+            "plain,veth",
+        ])
         .output()
         .unwrap();
     let (table, said) = (
@@ -37,6 +42,7 @@ fn a_quick_run_has_a_figure_of_everything() {
         "| agent, idle, with 20 pods |",
         "| 1000 nodes, routes: planned and written, cold |",
         "| 1000 nodes, tunnels: one of them changes |",
+        "| DNS, 5000 Services: time an answer at full load, against dnsmasq |",
     ] {
         assert!(table.contains(row), "no {row} in\n{table}");
     }

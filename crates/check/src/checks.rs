@@ -4,6 +4,7 @@ use futures::future::{BoxFuture, join_all};
 
 use crate::addresses::addresses;
 use crate::ask::{Source, Target, ask, families, family, path};
+use crate::dns::names;
 use crate::lab::{Lab, Place, Spot, Transfer};
 use crate::mtu::path_mtu;
 use crate::report::Row;
@@ -33,6 +34,7 @@ const CHECKS: &[Check] = &[
     |lab| Box::pin(node_to_pod(lab)),
     |lab| Box::pin(host_ports(lab)),
     |lab| Box::pin(pod_to_outside(lab)),
+    |lab| Box::pin(names(lab)),
 ];
 
 /// Runs all checks at once.

@@ -20,6 +20,7 @@ mod addresses;
 mod ask;
 mod checks;
 mod deploy;
+mod dns;
 mod error;
 mod lab;
 mod mtu;

@@ -180,7 +180,7 @@ async fn tell(config: &DnsConfig, resolver: &Arc<Resolver>, shutdown: &Cancellat
                 }
                 Err(error) => {
                     if !said {
-                        warn!(%address, %error, "can't listen for health and numbers yet; trying until it works");
+                        info!(%address, %error, "can't listen for health and numbers yet; trying until it works");
                     }
                     said = true;
                 }

@@ -201,6 +201,11 @@ pub fn read(
     (settings, mistakes)
 }
 
+/// The rest shows the place in the text.
+fn first_line(error: &serde_saphyr::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 fn value<T: std::str::FromStr>(key: &'static str, form: &'static str, text: &str) -> Result<T, Mistake> {
     text.trim().parse().map_err(|_| Mistake::Form {
         key,
@@ -217,7 +222,7 @@ fn list(key: &'static str, text: &str) -> Result<Vec<String>, Mistake> {
     serde_saphyr::from_str(text).map_err(|error| Mistake::Form {
         key,
         form: "a list of servers",
-        why: error.to_string(),
+        why: first_line(&error),
     })
 }
 
@@ -260,7 +265,7 @@ fn stubs(text: &str, around: &Surroundings) -> Result<Vec<(Name, Vec<SocketAddr>
     let map: BTreeMap<String, Vec<String>> = serde_saphyr::from_str(text).map_err(|error| Mistake::Form {
         key,
         form: "a map from domains to lists of servers",
-        why: error.to_string(),
+        why: first_line(&error),
     })?;
     let mut stubs = Vec::new();
     for (domain, texts) in map {

@@ -19,6 +19,7 @@ pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
     let ranges = &cluster.ranges;
     let servers = ranges.dns_services();
     let clients = [ranges.pod_cidrs(), ranges.node_networks(), ranges.service_cidrs()].concat();
+    let inside = [ranges.service_cidrs(), ranges.pod_cidrs()].concat();
     let loopback = ranges.iter().map(|ranges| ranges.family().loopback());
     let told = loopback.chain(addresses(cluster, node));
     let metrics: Vec<SocketAddr> = told
@@ -31,7 +32,7 @@ pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
         "listen": listen(cluster, node),
         "metrics": metrics,
         "servers": servers,
-        "clusterRanges": [ranges.service_cidrs(), ranges.pod_cidrs()].concat(),
+        "clusterRanges": inside,
         "clients": clients,
         "resolvConf": own.resolv_conf(),
     });
