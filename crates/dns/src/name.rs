@@ -109,8 +109,9 @@ mod tests {
 
     #[test]
     fn the_longest_name_fits() {
-        let labels = vec!["a".repeat(1); MOST_LABELS];
-        let name = Name::from_labels(labels.iter().map(String::as_bytes)).expect("as long as names may be");
+        let labels = ["a"; MOST_LABELS];
+        let name =
+            Name::from_labels(labels.iter().map(|label| label.as_bytes())).expect("as long as names may be");
         assert_eq!(Labels::of(&name).len(), MOST_LABELS);
     }
 
