@@ -111,8 +111,7 @@ enum Part {
 impl Part {
     /// Whether the cluster has to run for it, and isn't started by it.
     fn wants_cluster(self) -> bool {
-        !matches!(self, Self::Up | Self::Peers | Self::Services)
-        !matches!(self, Self::Up | Self::Peers | Self::Names)
+        !matches!(self, Self::Up | Self::Peers | Self::Services | Self::Names)
     }
 }
 
