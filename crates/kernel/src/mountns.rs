@@ -107,16 +107,17 @@ pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
 /// # Errors
 /// When the mounts can't be listed or one can't be detached.
 pub fn unmount_below(dir: &Path) -> io::Result<()> {
-    for target in mountinfo::targets_below(dir)? {
-        match umount2(&target, MntFlags::MNT_DETACH) {
-            // Gone with one that was above it.
-            Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
-            Err(error) => {
-                return Err(error).context(|| format!("unmount {}", target.display()));
-            }
-        }
+    let mut targets = mountinfo::targets_below(dir)?.into_iter();
+    targets.try_for_each(|target| detach(&target))
+}
+
+/// Detaches a mount that was there a moment ago: it may be gone by now, with one that was above it or
+/// because whoever made it has unmounted it.
+fn detach(target: &Path) -> io::Result<()> {
+    match umount2(target, MntFlags::MNT_DETACH) {
+        Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
+        result => result.context(|| format!("unmount {}", target.display())),
     }
-    Ok(())
 }
 
 /// Whether overlayfs can be mounted here, tried in a namespace that goes at once.
@@ -156,11 +157,8 @@ fn cut_loose() -> io::Result<()> {
     // The copy of another namespace's handle would keep that namespace alive for as long as
     // this one lives: a stopped node's links would stay.
     let handles = mountinfo::mounts()?.into_iter().rev();
-    for handle in handles.filter(|mount| mount.fstype == "nsfs") {
-        umount2(&handle.target, MntFlags::MNT_DETACH)
-            .context(|| format!("unmount {}", handle.target.display()))?;
-    }
-    Ok(())
+    let mut handles = handles.filter(|mount| mount.fstype == "nsfs");
+    handles.try_for_each(|handle| detach(&handle.target))
 }
 
 fn bind_one(source: &Path, target: &Path) -> io::Result<()> {

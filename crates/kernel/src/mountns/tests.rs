@@ -93,3 +93,34 @@ fn a_namespace_holds_no_copy_of_another_one() {
 fn overlayfs_works_on_this_machine() {
     try_overlay().expect("overlay");
 }
+
+/// Handles of namespaces come and go on any machine: one that goes meanwhile is no reason to fail.
+#[test]
+fn others_may_let_go_of_their_namespaces_meanwhile() {
+    let dir = Dir::new();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let handles: Vec<PathBuf> = (0..40)
+        .map(|n| dir.0.path().join(format!("handle-{n}")))
+        .collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for handle in &handles {
+                    File::create(handle).expect("a file");
+                    bind_one(Path::new("/proc/self/ns/net"), handle).expect("bound");
+                }
+                handles
+                    .iter()
+                    .for_each(|handle| detach(handle).expect("unmounted"));
+            }
+        });
+        let made: Vec<io::Result<()>> = (0..60)
+            .map(|n| {
+                let path = dir.0.path().join(format!("mnt-{n}/node"));
+                create(&path, || Ok(())).and_then(|()| remove(&path))
+            })
+            .collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        made.into_iter().for_each(|made| made.expect("a namespace"));
+    });
+}
