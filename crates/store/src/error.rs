@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::medium;
+
 /// Why the store couldn't do as asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -33,6 +35,20 @@ pub enum Error {
         /// The newest revision.
         current: u64,
     },
+    /// The disk is full: make space. Reading and watching go on, and so does writing once there is space.
+    #[error("the disk is full: nothing can be written until it has space")]
+    Full,
+    /// The value is larger than a store takes.
+    #[error("the value has {size} bytes; the limit is {limit}")]
+    TooLarge {
+        /// The value's size.
+        size: usize,
+        /// The largest that is taken.
+        limit: usize,
+    },
+    /// Another process has the file open: end it, or use another file.
+    #[error("another process has the file open")]
+    Busy,
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
@@ -42,6 +58,9 @@ pub enum Error {
     /// The file holds something that this version didn't write: restore it from a backup.
     #[error("store file is damaged: {0}")]
     Damaged(&'static str),
+    /// The snapshot can't be used.
+    #[error("{0}")]
+    Snapshot(&'static str),
     /// The file was written by another version of the format.
     #[error("store file has format {found}; this program reads format {supported}")]
     Format {
@@ -57,6 +76,25 @@ pub enum Error {
 
 impl<E: Into<redb::Error>> From<E> for Error {
     fn from(error: E) -> Self {
-        Error::File(Arc::new(error.into()))
+        match error.into() {
+            redb::Error::Io(error) if medium::is_full(&error) => Error::Full,
+            error => Error::File(Arc::new(error)),
+        }
+    }
+}
+
+impl Error {
+    /// The write's expectation wasn't met; the store itself is well.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Error::Exists | Error::NotFound | Error::Conflict { .. } | Error::TooLarge { .. }
+        )
+    }
+
+    /// An earlier failure stands in the way, which opening the file anew takes out of it.
+    pub(crate) fn is_stale(&self) -> bool {
+        let Error::File(error) = self else { return false };
+        matches!(**error, redb::Error::PreviousIo | redb::Error::DatabaseClosed)
     }
 }

@@ -33,6 +33,11 @@ impl Value {
         }
     }
 
+    /// How many bytes it has, the revision aside.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bytes as stored at `revision`.
     pub fn at(self, revision: u64) -> Bytes {
         let Some(offset) = self.stamp else {
@@ -75,6 +80,16 @@ pub enum Write {
         /// As the caller read it.
         revision: u64,
     },
+}
+
+impl Write {
+    pub(crate) fn value(&self) -> &Value {
+        match self {
+            Write::Create { value, .. } | Write::Update { value, .. } | Write::Delete { last: value, .. } => {
+                value
+            }
+        }
+    }
 }
 
 /// A key's value, as of its last change.

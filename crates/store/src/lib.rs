@@ -17,6 +17,8 @@
 //! - A [`Watch`] pulls from the log by revision: it has no buffer that could overflow, so there are no gaps
 //!   and no duplicates. One that falls behind the memory window reads the file; one that falls behind
 //!   compaction gets [`Error::Compacted`] and must list again.
+//! - When a read or a write fails, the file is opened anew from what is on the disk. While the disk is full, writes
+//!   are refused with [`Error::Full`], and reads and watches go on; once it has space, so do writes.
 //! - Values are opaque bytes, except that a [`Value`] may have a place where the store writes the revision
 //!   that the value gets. The API server keeps objects ready to send that way.
 //!
@@ -26,7 +28,11 @@ mod disk;
 mod error;
 mod event;
 mod log;
+mod medium;
 mod read;
+mod snapshot;
+#[cfg(test)]
+mod trials;
 mod watch;
 mod writer;
 
@@ -40,14 +46,19 @@ use tokio::sync::{mpsc, oneshot};
 pub use error::Error;
 pub use event::{Change, Entry, Event, Value, Write};
 pub use read::{Page, Range};
+pub use snapshot::{Reader, Restored, Summary, restore};
 pub use watch::Watch;
 
 use disk::Disk;
 use log::Log;
+use medium::{DiskFile, Medium};
 use writer::{Request, Writer};
 
 /// How many writers may wait in the queue before further ones wait outside it.
 const QUEUE: usize = 1024;
+
+/// The largest value that is taken. An event has two of them.
+const MAX_VALUE: usize = 24 << 20;
 
 /// What the store keeps, and how much memory it may use.
 #[derive(Debug, Clone)]
@@ -92,7 +103,12 @@ struct Shared {
 impl Store {
     /// Opens the store at `path`, creating it when there is none; recovers from a crash.
     pub fn open(path: &Path, options: Options) -> Result<Store, Error> {
-        let disk = Disk::open(path, options.cache_bytes)?;
+        let file = DiskFile::open(path)?.ok_or(Error::Busy)?;
+        Store::on(Box::new(file), options)
+    }
+
+    fn on(medium: Box<dyn Medium>, options: Options) -> Result<Store, Error> {
+        let disk = Disk::open(medium, options.cache_bytes)?;
         let state = disk.state()?;
         let shared = Arc::new(Shared {
             disk,
@@ -132,6 +148,11 @@ impl Store {
     /// Does all of the writes, or none when one finds something else than it expects; each key once at most.
     /// Every write has a revision of its own. The answer is in the order of the writes.
     pub async fn write(&self, writes: Vec<Write>) -> Result<Vec<Entry>, Error> {
+        let sizes = writes.iter().map(|write| write.value().len());
+        if let Some(size) = sizes.max().filter(|size| *size > MAX_VALUE) {
+            let limit = MAX_VALUE;
+            return Err(Error::TooLarge { size, limit });
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Request::Write { writes, reply }).await?;
         answer.await.map_err(|_| Error::Closed)?

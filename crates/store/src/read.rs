@@ -40,10 +40,13 @@ pub(crate) fn list(
     range: &Range<'_>,
     mut keep: impl FnMut(&[u8]) -> bool,
 ) -> Result<Page, Error> {
-    let snapshot = disk.snapshot()?;
+    disk.read(|snapshot| page(snapshot, range, &mut keep))
+}
+
+fn page(snapshot: &Snapshot, range: &Range<'_>, keep: &mut impl FnMut(&[u8]) -> bool) -> Result<Page, Error> {
     let state = snapshot.state()?;
     let revision = range.revision.unwrap_or(state.revision);
-    let mut cursor = Cursor::new(&snapshot, range, state, revision)?;
+    let mut cursor = Cursor::new(snapshot, range, state, revision)?;
     let mut entries = Vec::new();
     while range.limit == 0 || entries.len() < range.limit {
         let Some(entry) = cursor.next()? else { break };

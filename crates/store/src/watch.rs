@@ -89,19 +89,15 @@ impl Watch {
     }
 
     fn read_disk(&self) -> Result<Vec<Arc<Event>>, Error> {
-        let snapshot = self.shared.disk.snapshot()?;
-        // Compaction may have overtaken us since the window was asked.
-        let compacted = snapshot.state()?.compacted;
-        if self.position < compacted {
-            return Err(self.compacted(compacted));
-        }
-        let mut events = Vec::new();
-        // The disk may be ahead of what is published, by a batch. It is durable all the same.
-        for record in snapshot.events()?.range(self.position + 1..)?.take(BATCH) {
-            let (revision, record) = record?;
-            events.push(Arc::new(Event::decode(revision.value(), record.value())?));
-        }
-        Ok(events)
+        self.shared.disk.read(|snapshot| {
+            // Compaction may have overtaken us since the window was asked.
+            let compacted = snapshot.state()?.compacted;
+            if self.position < compacted {
+                return Err(self.compacted(compacted));
+            }
+            // The disk may be ahead of what is published, by a batch. It is durable all the same.
+            snapshot.events_after(self.position, BATCH)
+        })
     }
 
     fn compacted(&self, compacted: u64) -> Error {

@@ -26,6 +26,16 @@ pub(crate) enum Request {
     },
 }
 
+impl Request {
+    fn fail(self, error: Error) {
+        // Whoever asked may have gone away.
+        match self {
+            Request::Write { reply, .. } => drop(reply.send(Err(error))),
+            Request::Compact { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 /// An answer that waits for the commit.
 enum Answer {
     Write(
@@ -40,6 +50,8 @@ pub(crate) struct Writer {
     state: State,
     keep_for: Duration,
     keep_revisions: u64,
+    /// Whether the disk may hold more than we know of, since it couldn't be read after a failure.
+    unsure: bool,
     /// Which revision was the newest at some moments of the past, oldest first.
     ages: VecDeque<(Instant, u64)>,
 }
@@ -51,6 +63,7 @@ impl Writer {
             state,
             keep_for: options.keep_for,
             keep_revisions: options.keep_revisions,
+            unsure: false,
             ages: VecDeque::from([(Instant::now(), state.revision)]),
         }
     }
@@ -64,6 +77,9 @@ impl Writer {
     }
 
     fn serve(&mut self, batch: Vec<Request>) {
+        if let Err(error) = self.ready() {
+            return batch.into_iter().for_each(|request| request.fail(error.clone()));
+        }
         let before = self.state;
         let mut answers = Vec::with_capacity(batch.len());
         match self.commit(batch, &mut answers) {
@@ -78,12 +94,51 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "the store can't write");
-                self.state = before;
-                for answer in answers {
-                    answer.fail(error.clone());
+                let attempted = std::mem::replace(&mut self.state, before);
+                let found = self.reconcile();
+                // It failed so late that the batch is on the disk, all of it.
+                if found.is_ok() && self.state == attempted && attempted != before {
+                    answers.into_iter().for_each(Answer::send);
+                } else {
+                    self.unsure = found.is_err();
+                    let error = found.err().unwrap_or(error);
+                    answers.into_iter().for_each(|answer| answer.fail(error.clone()));
                 }
             }
         }
+    }
+
+    /// Whether it makes sense to write.
+    fn ready(&mut self) -> Result<(), Error> {
+        if !self.shared.disk.has_space() {
+            return Err(Error::Full);
+        }
+        if self.unsure {
+            self.reconcile()?;
+            self.unsure = false;
+        }
+        Ok(())
+    }
+
+    /// After a failure: what the disk holds counts, and watches see all of it.
+    fn reconcile(&mut self) -> Result<(), Error> {
+        let disk = &self.shared.disk;
+        disk.reopen()?;
+        let state = disk.state()?;
+        if state.revision < self.state.revision {
+            return Err(Error::Damaged("changes that were acknowledged are gone"));
+        }
+        while self.state.revision < state.revision {
+            let events = disk.read(|snapshot| snapshot.events_after(self.state.revision, BATCH))?;
+            let last = events.last().ok_or(Error::Damaged("the log has a hole"))?;
+            self.state.revision = last.revision;
+            self.shared.log.publish(events);
+        }
+        if state.compacted > self.state.compacted {
+            self.shared.log.compacted(state.compacted);
+            self.state.compacted = state.compacted;
+        }
+        Ok(())
     }
 
     /// Does the batch's work in one transaction. Every request gets an answer, whatever happens.
@@ -242,21 +297,11 @@ impl Answer {
         }
     }
 
+    /// A refusal too: it may be for something in the same batch.
     fn fail(self, error: Error) {
         match self {
-            Answer::Write(reply, _) => {
-                let _ = reply.send(Err(error));
-            }
-            Answer::Compact(reply) => {
-                let _ = reply.send(Err(error));
-            }
+            Answer::Write(reply, _) => drop(reply.send(Err(error))),
+            Answer::Compact(reply) => drop(reply.send(Err(error))),
         }
-    }
-}
-
-impl Error {
-    /// The write's expectation wasn't met; the store itself is well.
-    fn is_refusal(&self) -> bool {
-        matches!(self, Error::Exists | Error::NotFound | Error::Conflict { .. })
     }
 }

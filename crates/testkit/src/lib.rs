@@ -10,6 +10,7 @@
 //! fail, never pass silently.
 
 mod capture;
+mod disk;
 mod frame;
 mod lan;
 mod netns;
@@ -19,6 +20,7 @@ mod talk;
 mod wait;
 
 pub use capture::Capture;
+pub use disk::SmallDisk;
 pub use frame::send_frames;
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
