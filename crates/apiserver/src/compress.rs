@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use crate::reply::{self, Response};
+use crate::reply::{self, AsItIs, Response};
 
 /// Smaller answers aren't worth it: Kubernetes' threshold.
 const WORTHWHILE: u64 = 128 << 10;
@@ -33,6 +33,7 @@ pub(crate) async fn gzip(response: Response) -> Response {
     let size = response.body().size_hint();
     if size.exact().is_none_or(|size| size < WORTHWHILE)
         || response.headers().contains_key(header::CONTENT_ENCODING)
+        || response.extensions().get::<AsItIs>().is_some()
     {
         return response;
     }

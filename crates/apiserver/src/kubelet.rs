@@ -18,6 +18,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -28,6 +29,7 @@ use crate::reply::{self, Body, Request, Response};
 use crate::server::ApiServer;
 use crate::status::Failure;
 use crate::tls::ClientTls;
+use crate::tunnel;
 
 /// The kubelet's port, where a node doesn't say otherwise.
 const PORT: u16 = 10250;
@@ -74,15 +76,12 @@ impl Kubelets {
             Ok(stream) => stream.map_err(|error| unreachable(&error))?,
             Err(_) => return Err(unreachable(&"connecting took too long")),
         };
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unreachable(&error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to a kubelet");
-            }
-        });
-        Ok(sender)
+        handshake(stream).await.map_err(|error| unreachable(&error))
+    }
+
+    /// Connections with our certificate.
+    pub(crate) fn connector(&self) -> &TlsConnector {
+        &self.tls
     }
 
     async fn send(&self, place: &Place, request: Request) -> Result<http::Response<Incoming>, Failure> {
@@ -96,7 +95,21 @@ impl Kubelets {
     }
 }
 
-fn kubelets(server: &ApiServer) -> Result<&Kubelets, Failure> {
+/// HTTP/1.1 over a connection.
+pub(crate) async fn handshake<S>(stream: S) -> hyper::Result<SendRequest<Body>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a backend");
+        }
+    });
+    Ok(sender)
+}
+
+pub(crate) fn kubelets(server: &ApiServer) -> Result<&Kubelets, Failure> {
     let kubelets = server.kubelets.as_ref();
     kubelets.ok_or_else(|| Failure::internal("the server has no credentials for kubelets"))
 }
@@ -164,20 +177,7 @@ pub(crate) async fn stream(
         return Err(refusal(response).await);
     }
     let far = hyper::upgrade::on(&mut response);
-    let stopping = server.stopping.clone();
-    tokio::spawn(async move {
-        let tunnel = async {
-            let (near, far) = tokio::try_join!(near, far).map_err(std::io::Error::other)?;
-            let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
-            tokio::io::copy_bidirectional(&mut near, &mut far).await
-        };
-        tokio::select! {
-            outcome = tunnel => if let Err(error) = outcome {
-                tracing::debug!(%error, "stream to a kubelet");
-            },
-            () = stopping.cancelled() => {}
-        }
-    });
+    tunnel::join(server, near, far);
     let mut answer = http::Response::new(reply::full(""));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = upgrade_headers(response.headers());
@@ -197,7 +197,13 @@ fn place(server: &ApiServer, call: &Call) -> Result<Option<Place>, Failure> {
     let node = server
         .node(name)?
         .ok_or_else(|| Failure::internal(format!("the pod's node {name:?} does not exist")))?;
-    let address = list(&node, "/status/addresses")
+    let (address, port) = address(&node, name)?;
+    Ok(Some(Place { pod, address, port }))
+}
+
+/// Where a node's kubelet listens.
+pub(crate) fn address(node: &Value, name: &str) -> Result<(IpAddr, u16), Failure> {
+    let address = list(node, "/status/addresses")
         .iter()
         .filter(|address| text(address, "/type") == "InternalIP")
         .find_map(|address| text(address, "/address").parse().ok())
@@ -208,7 +214,7 @@ fn place(server: &ApiServer, call: &Call) -> Result<Option<Place>, Failure> {
         .and_then(|port| u16::try_from(port).ok())
         .filter(|port| *port != 0)
         .unwrap_or(PORT);
-    Ok(Some(Place { pod, address, port }))
+    Ok((address, port))
 }
 
 fn pod_path(call: &Call) -> Result<String, Failure> {

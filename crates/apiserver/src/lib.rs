@@ -42,6 +42,7 @@ mod openapi_documents;
 mod path;
 mod pods;
 mod present;
+mod proxy;
 mod reply;
 mod resource;
 mod scale;
@@ -49,8 +50,10 @@ mod selector;
 mod serve;
 mod server;
 mod services;
+mod snapshot;
 mod status;
 mod tls;
+mod tunnel;
 mod update;
 mod watch;
 

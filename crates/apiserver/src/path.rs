@@ -27,6 +27,8 @@ pub(crate) enum Route {
     OpenIdConfiguration,
     /// `/openid/v1/jwks`.
     OpenIdKeys,
+    /// `/snapshot`.
+    Snapshot,
     OpenApiV2,
     OpenApiV3Root,
     /// `/openapi/v3/PATH`.
@@ -44,10 +46,38 @@ pub(crate) struct ResourcePath {
     pub(crate) resource: String,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
+    /// What is proxied: the path below `proxy`, as it was sent.
+    pub(crate) rest: Option<String>,
+}
+
+impl ResourcePath {
+    /// The path of a proxy, up to what is proxied.
+    pub(crate) fn proxy_base(&self) -> String {
+        let namespace = self.namespace.as_ref();
+        let namespace = namespace.map(|namespace| format!("namespaces/{namespace}/"));
+        format!(
+            "/api/{}/{}{}/{}/proxy",
+            self.version,
+            namespace.unwrap_or_default(),
+            self.resource,
+            self.name.as_deref().unwrap_or_default()
+        )
+    }
 }
 
 impl Route {
     pub(crate) fn parse(path: &str) -> Route {
+        let (path, rest) = split_proxy(path);
+        match (Route::parse_own(path), rest) {
+            (Route::Resource(path), Some(rest)) => Route::Resource(ResourcePath {
+                rest: Some(rest.to_owned()),
+                ..path
+            }),
+            (route, _) => route,
+        }
+    }
+
+    fn parse_own(path: &str) -> Route {
         let Some(parts) = split(path) else {
             return Route::Unknown;
         };
@@ -60,6 +90,7 @@ impl Route {
             ["apis", group] => Route::Group((*group).to_owned()),
             [".well-known", "openid-configuration"] => Route::OpenIdConfiguration,
             ["openid", "v1", "jwks"] => Route::OpenIdKeys,
+            ["snapshot"] => Route::Snapshot,
             ["openapi", "v2"] => Route::OpenApiV2,
             ["openapi", "v3"] => Route::OpenApiV3Root,
             ["openapi", "v3", rest @ ..] => Route::OpenApiV3(rest.join("/")),
@@ -70,6 +101,29 @@ impl Route {
             _ => Route::Unknown,
         }
     }
+}
+
+/// Cuts a path behind `proxy` of a pod, a Service or a node: what follows is for somebody else to read.
+fn split_proxy(path: &str) -> (&str, Option<&str>) {
+    let mut parts = Vec::new();
+    let mut end = 0;
+    for part in path.split_inclusive('/') {
+        end += part.len();
+        let part = part.trim_end_matches('/');
+        if !part.is_empty() {
+            parts.push(part);
+        }
+        match &parts[..] {
+            ["api", "v1", "namespaces", _, "pods" | "services", _, "proxy"]
+            | ["api", "v1", "nodes", _, "proxy"] => {
+                let end = path[..end].trim_end_matches('/').len();
+                return (&path[..end], Some(&path[end..]));
+            }
+            parts if parts.len() > 6 => break,
+            _ => {}
+        }
+    }
+    (path, None)
 }
 
 /// The decoded segments; empty ones (a doubled or trailing slash) don't count. `None` when a segment isn't
@@ -217,6 +271,35 @@ mod tests {
             "finalize",
         );
         expect("/api/v1/namespaces/x/pods", "", "x", "pods", "", "");
+    }
+
+    #[test]
+    fn what_is_proxied_stays_as_it_was_sent() {
+        let proxied = |path: &str| match Route::parse(path) {
+            Route::Resource(path) => (path.name.unwrap_or_default(), path.rest),
+            other => panic!("{path} leads to {other:?}"),
+        };
+        let rest = |name: &str, rest: &str| (name.to_owned(), Some(rest.to_owned()));
+        let pod = "/api/v1/namespaces/x/pods/http:web:80/proxy";
+        assert_eq!(proxied(pod), rest("http:web:80", ""));
+        assert_eq!(proxied(&format!("{pod}/")), rest("http:web:80", "/"));
+        assert_eq!(
+            proxied(&format!("{pod}/a%2Fb//c/%ff")),
+            rest("http:web:80", "/a%2Fb//c/%ff")
+        );
+        assert_eq!(proxied("/api/v1/nodes/n/proxy/stats"), rest("n", "/stats"));
+        assert_eq!(
+            proxied("/api/v1/namespaces/x/services/s/proxy/proxy"),
+            rest("s", "/proxy")
+        );
+        assert_eq!(
+            proxied("/api/v1/namespaces/x/configmaps/proxy"),
+            ("proxy".to_owned(), None)
+        );
+        assert_eq!(
+            Route::parse("/api/v1/namespaces/x/pods/%ff/proxy/"),
+            Route::Unknown
+        );
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub(crate) type Request = http::Request<Body>;
 /// A response.
 pub(crate) type Response = http::Response<Body>;
 
+/// Marks a response that somebody else made: nothing is done to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsItIs;
+
 /// A body that is there already.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())

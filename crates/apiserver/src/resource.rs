@@ -20,13 +20,18 @@ use crate::selector::Selection;
 use crate::server::ApiServer;
 use crate::status::{self, Failure};
 use crate::update::{Change, Part, Target};
-use crate::{apply, create, kubelet, list, managed, negotiate, object, pods, present, scale, update, watch};
+use crate::{
+    apply, create, kubelet, list, managed, negotiate, object, pods, present, proxy, scale, update, watch,
+};
 
 /// Kubernetes' name for what a method does to a path.
 fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Failure> {
     Ok(match (method, &path.name) {
         (&Method::GET, _) if path.subresource.is_none() && query.flag("watch") => "watch",
         (&Method::GET, Some(_)) => "get",
+        (&Method::HEAD, Some(_)) if path.rest.is_some() => "get",
+        // Kubernetes has no word for it either: only who may do everything may do this.
+        (&Method::OPTIONS, Some(_)) if path.rest.is_some() => "",
         (&Method::GET, None) => "list",
         (&Method::POST, _) => "create",
         (&Method::PUT, Some(_)) => "update",
@@ -102,6 +107,9 @@ pub(crate) async fn handle(
     }
     // Given back when the answer begins: what streams on needs none.
     let _seat = server.limits.seat(&identity.user).await?;
+    if path.rest.is_some() {
+        return proxy::handle(server, &path, request).await;
+    }
     let Some(kind) = kind else {
         return review::handle(server, &identity, &path, request).await;
     };

@@ -25,11 +25,12 @@ use crate::limits::Limits;
 use crate::negotiate::{self, DiscoveryForm};
 use crate::openapi_documents::{Form, OpenApi};
 use crate::path::Route;
+use crate::proxy::Insecure;
 use crate::reply::{self, Request, Response};
 use crate::services::ServiceConfig;
 use crate::status::Failure;
 use crate::tls::ClientTls;
-use crate::{compress, create, discovery, object, resource};
+use crate::{compress, create, discovery, object, resource, snapshot};
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
@@ -51,6 +52,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 pub struct ApiServer {
     pub(crate) store: Store,
     pub(crate) kubelets: Option<Kubelets>,
+    pub(crate) insecure: Insecure,
     pub(crate) limits: Limits,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) rbac: Rbac,
@@ -78,6 +80,10 @@ impl ApiServer {
         let store = Store::open(&config.store, store::Options::default()).map_err(unusable)?;
         Ok(Arc::new(ApiServer {
             kubelets: config.kubelet_client.as_ref().map(Kubelets::new).transpose()?,
+            insecure: Insecure::new().map_err(|error| Error::Certificate {
+                what: "proxy",
+                why: error.to_string(),
+            })?,
             tokens: config.tokens.as_ref().map(Tokens::new).transpose()?,
             rbac: Rbac::new(&store).map_err(unusable)?,
             nodes: Nodes::new(&store).map_err(unusable)?,
@@ -182,6 +188,9 @@ impl ApiServer {
         if !read {
             return Err(Failure::method_not_allowed());
         }
+        if route == Route::Snapshot {
+            return Ok(snapshot::send(self));
+        }
         self.document(route, request.headers())
     }
 
@@ -212,7 +221,7 @@ impl ApiServer {
                 let document = openapi::v3(path, &custom).ok_or_else(Failure::no_such_path)?;
                 return Ok(tagged(headers, "application/json", document));
             }
-            Route::Resource(_) | Route::Unknown => None,
+            Route::Resource(_) | Route::Snapshot | Route::Unknown => None,
         };
         let document = document.ok_or_else(Failure::no_such_path)?;
         Ok(tagged(headers, "application/json", document.to_string()))

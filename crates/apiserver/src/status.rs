@@ -176,6 +176,11 @@ impl Failure {
         )
     }
 
+    /// What was asked for isn't there now, and may be later.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Failure {
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+
     pub(crate) fn conflict(subject: Subject<'_>, why: &str) -> Failure {
         let what = qualified(subject.resource, subject.group);
         let message = format!(
@@ -307,11 +312,13 @@ impl From<store::Error> for Failure {
                 Failure::expired(format!("too old resource version: {requested} ({compacted})"))
             }
             store::Error::Future { requested, current } => Failure::too_large_revision(requested, current),
-            store::Error::Closed => Failure::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "ServiceUnavailable",
-                "the server is shutting down",
+            store::Error::Full => Failure::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "InsufficientStorage",
+                "the API server's disk is full: nothing can be written until it has space; reading and watching go on",
             ),
+            store::Error::TooLarge { limit, .. } => Failure::too_large(limit),
+            store::Error::Closed => Failure::unavailable("the server is shutting down"),
             error => {
                 tracing::error!(%error, "store");
                 Failure::internal(error)

@@ -46,6 +46,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Image,
     },
+    /// Save all objects of a cluster, and bring them back
+    Snapshot {
+        #[command(subcommand)]
+        command: Snapshot,
+    },
     /// Cut a node's power, and give it back
     Node {
         #[command(subcommand)]
@@ -228,6 +233,29 @@ pub(crate) enum Image {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Save the objects of a running cluster, as of one moment
+    ///
+    /// It holds what the API holds, secrets among it; images, volumes, certificates and keys aren't in it.
+    Save {
+        #[command(flatten)]
+        named: Named,
+        /// Where to; a file that is there is replaced
+        file: PathBuf,
+    },
+    /// Put a snapshot in the place of a stopped cluster's objects
+    ///
+    /// `ripstop down --keep-data` stops a cluster, `ripstop up` starts it again. What was there before is kept
+    /// beside. Watches that know a later state are told to begin anew.
+    Restore {
+        #[command(flatten)]
+        named: Named,
+        /// A file of `ripstop snapshot save`
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Node {
     /// Cut a node's power: its processes, links and mounts are gone at once, its disk stays
     Stop(OneNode),
@@ -319,6 +347,8 @@ mod tests {
             "check",
             "logs server",
             "image load a.tar",
+            "snapshot save a.snapshot",
+            "snapshot restore a.snapshot",
             "node stop node-1",
             "node start node-1",
             "supervise",

@@ -3,8 +3,8 @@
 //! | modules | for |
 //! | --- | --- |
 //! | [`args`] | what can be typed, and its help |
-//! | [`up`], [`down`], [`status`], [`image`], [`node`], [`check`], [`kubeconfig`] | commands of people |
-//! | [`server`], [`agent`], [`dns`], [`supervise`] | the processes of a cluster |
+//! | [`up`], [`down`], [`status`], [`image`], [`node`], [`snapshot`], [`check`], [`kubeconfig`] | commands of people |
+//! | [`server`], [`routes`], [`agent`], [`dns`], [`supervise`] | the processes of a cluster |
 //! | [`failure`], [`progress`], [`table`] | how results look |
 //!
 //! Exit status: 0 it is done, 1 it isn't, 2 it was asked for wrongly.
@@ -22,7 +22,9 @@ mod lock;
 mod node;
 mod output;
 mod progress;
+mod routes;
 mod server;
+mod snapshot;
 mod status;
 mod supervise;
 mod table;
@@ -77,6 +79,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Kubeconfig(named) => kubeconfig::print(&named.name),
         Command::Image { command } => image::run(command).await,
         Command::Node { command } => node::run(command).await,
+        Command::Snapshot { command } => snapshot::run(command).await,
         Command::Check(check) => check::run(check).await,
         Command::Logs(logs) => status::logs(&logs),
         Command::Supervise(named) => supervise::run(&named.name).await,

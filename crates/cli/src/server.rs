@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Server;
 use crate::failure::Failure;
+use crate::routes;
 
 /// The issuer of ServiceAccount tokens, as Kubernetes' installers call it.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -105,6 +106,13 @@ async fn run_all(
     parts.spawn(async move {
         own.look_after_services(token.clone()).await;
         Ok(())
+    });
+    let client = api.client(Identity::service_account("kube-system", "route-controller"));
+    let token = clients.clone();
+    parts.spawn(async move {
+        routes::keep(client, token)
+            .await
+            .context("the routes to pods failed")
     });
     let token = server.clone();
     let mut serving = tokio::spawn(serve_all(api, listeners, tls, token));

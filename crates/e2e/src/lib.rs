@@ -8,6 +8,6 @@ mod cluster;
 mod command;
 mod traces;
 
-pub use cluster::{Cluster, Options};
+pub use cluster::{Cluster, Options, Pod};
 pub use command::{Outcome, eventually, run};
 pub use traces::Traces;

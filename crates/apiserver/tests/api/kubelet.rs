@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{PODS, Running, client_pair, pod};
 
 /// A kubelet that notes what it is asked, says a line as every log, and echoes every stream.
-struct FakeKubelet {
-    address: SocketAddr,
+pub(crate) struct FakeKubelet {
+    pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -80,7 +80,7 @@ impl FakeKubelet {
         kubelet
     }
 
-    fn last(&self) -> String {
+    pub(crate) fn last(&self) -> String {
         self.requests.lock().unwrap().last().unwrap().clone()
     }
 }
@@ -115,7 +115,7 @@ async fn answer(
 }
 
 /// A server with a node that the fake kubelet speaks for, and pods on it.
-async fn start() -> (Running, FakeKubelet) {
+pub(crate) async fn start() -> (Running, FakeKubelet) {
     let running = Running::start().await;
     let kubelet = FakeKubelet::start(&running.authority).await;
     let raw = running.raw();
@@ -140,7 +140,7 @@ async fn start() -> (Running, FakeKubelet) {
 }
 
 /// An HTTP/1.1 request over TLS, as an administrator.
-async fn send(running: &Running, request: Request<Empty<Bytes>>) -> Response<Incoming> {
+pub(crate) async fn send(running: &Running, request: Request<Empty<Bytes>>) -> Response<Incoming> {
     let (chain, key) = pair(&client_pair(&running.authority, "admin", "system:masters"));
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -161,7 +161,7 @@ async fn send(running: &Running, request: Request<Empty<Bytes>>) -> Response<Inc
     sender.send_request(request).await.unwrap()
 }
 
-fn upgrade(path: &str, headers: &[(&str, &str)]) -> Request<Empty<Bytes>> {
+pub(crate) fn upgrade(path: &str, headers: &[(&str, &str)]) -> Request<Empty<Bytes>> {
     let mut request = Request::post(path)
         .header("host", "server")
         .header("connection", "Upgrade");
@@ -171,7 +171,7 @@ fn upgrade(path: &str, headers: &[(&str, &str)]) -> Request<Empty<Bytes>> {
     request.body(Empty::new()).unwrap()
 }
 
-async fn text(response: Response<Incoming>) -> String {
+pub(crate) async fn text(response: Response<Incoming>) -> String {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }

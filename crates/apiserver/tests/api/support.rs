@@ -1,7 +1,7 @@
 //! A server on loopback with certificates of its own, and clients for it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::{ApiServer, ClientTls, Config, Identity, ServerTls, ServiceConfig, TokenConfig};
@@ -38,21 +38,31 @@ impl Running {
         running
     }
 
+    /// A server whose store is elsewhere.
+    pub(crate) async fn with_store(store: &Path) -> Running {
+        Running::start_full(Some(store), "127.0.0.1:0", false, ServiceConfig::default()).await
+    }
+
     async fn start_with(address: &str, with_tokens: bool) -> Running {
-        Running::start_full(address, with_tokens, ServiceConfig::default()).await
+        Running::start_full(None, address, with_tokens, ServiceConfig::default()).await
     }
 
     /// A server whose Services get something else.
     pub(crate) async fn with_services(services: ServiceConfig) -> Running {
-        Running::start_full("127.0.0.1:0", false, services).await
+        Running::start_full(None, "127.0.0.1:0", false, services).await
     }
 
-    async fn start_full(address: &str, with_tokens: bool, services: ServiceConfig) -> Running {
+    async fn start_full(
+        store: Option<&Path>,
+        address: &str,
+        with_tokens: bool,
+        services: ServiceConfig,
+    ) -> Running {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_create(dir.path()).unwrap();
         let kubelet_client = client_pair(&authority, "kube-apiserver-kubelet-client", "system:masters");
         let config = Config {
-            store: dir.path().join("store.redb"),
+            store: store.map_or_else(|| dir.path().join("store.redb"), Path::to_owned),
             kubelet_client: Some(ClientTls {
                 ca_pem: authority.cert_pem().to_owned(),
                 cert_pem: kubelet_client.cert,

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::support::{CONFIG_MAPS, PODS, Raw, Running, config_map, pod};
 
 /// The lines of a watch.
-struct Lines(std::pin::Pin<Box<dyn futures::Stream<Item = std::io::Result<String>> + Send>>);
+pub(crate) struct Lines(std::pin::Pin<Box<dyn futures::Stream<Item = std::io::Result<String>> + Send>>);
 
 impl Lines {
-    async fn open(raw: &Raw, path: &str, accept: &str) -> Lines {
+    pub(crate) async fn open(raw: &Raw, path: &str, accept: &str) -> Lines {
         let request = http::Request::get(path)
             .header("accept", accept)
             .body(Vec::new())
@@ -23,21 +23,21 @@ impl Lines {
         Lines(Box::pin(reader.lines()))
     }
 
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         let line = tokio::time::timeout(Duration::from_secs(10), self.0.next()).await;
         let line = line.expect("the watch says something")?;
         Some(serde_json::from_str(&line.unwrap()).unwrap())
     }
 
     /// The next event's type and object's name.
-    async fn event(&mut self) -> (String, String) {
+    pub(crate) async fn event(&mut self) -> (String, String) {
         let event = self.next().await.expect("the watch goes on");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
     }
 }
 
-fn is(kind: &str, name: &str) -> (String, String) {
+pub(crate) fn is(kind: &str, name: &str) -> (String, String) {
     (kind.to_owned(), name.to_owned())
 }
 
