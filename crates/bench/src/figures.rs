@@ -26,6 +26,7 @@ pub(crate) enum Unit {
     Seconds,
     Millis,
     MiB,
+    PerSecond,
     /// Of one processor.
     Percent,
     /// Relative to something measured in the same run.
@@ -38,6 +39,7 @@ impl Unit {
             Self::Seconds => format!("{value:.2} s"),
             Self::Millis => format!("{value:.3} ms"),
             Self::MiB => format!("{value:.1} MiB"),
+            Self::PerSecond => format!("{value:.0} /s"),
             Self::Percent => format!("{value:.2} %"),
             Self::Times => format!("{value:.2} ×"),
         }

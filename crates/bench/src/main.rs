@@ -2,12 +2,13 @@
 //! prints each figure beside its bar. docs/bench.md says how to read them.
 //!
 //! ```text
-//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd ─┐
-//!           the same without Ripstop: plain, plugins ◄──┘                    peers ─┴► Figures ─► table, chart
+//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd · api ─┐
+//!           the same without Ripstop: plain, plugins ◄──┘                          peers ─┴► Figures ─► table, chart
 //! ```
 //!
 //! Whatever happens, the cluster is taken out again.
 
+mod api;
 mod attach;
 mod chart;
 mod cluster;
@@ -106,6 +107,8 @@ enum Part {
     Services,
     /// Names, beside dnsmasq
     Names,
+    /// The API server: writes, watches, lists, memory
+    Api,
 }
 
 impl Part {
@@ -205,6 +208,7 @@ async fn measure_part(
         Part::Peers => peers::measure(figures).await,
         Part::Services => services::measure(figures).await,
         Part::Names => names::measure(cluster.ripstop(), &extent, figures),
+        Part::Api => api::measure(cluster, &extent, figures).await,
     }
 }
 

@@ -17,7 +17,7 @@ fn a_quick_run_has_a_figure_of_everything() {
         .arg(&ripstop)
         .args([
             "--only",
-            "paths,first,add,crowd,peers,names",
+            "paths,first,add,crowd,peers,names,api",
             "--beside",
             "plain,veth",
         ])
@@ -43,6 +43,11 @@ fn a_quick_run_has_a_figure_of_everything() {
         "| 1000 nodes, routes: planned and written, cold |",
         "| 1000 nodes, tunnels: one of them changes |",
         "| DNS, 5000 Services: time an answer at full load, against dnsmasq |",
+        "| writes |",
+        "| watch events |",
+        "| a write seen by 100 watches, 99 of 100 |",
+        "| a list of 500 pods",
+        "| server, resident memory, with 1000 objects",
     ] {
         assert!(table.contains(row), "no {row} in\n{table}");
     }
