@@ -78,17 +78,22 @@ async fn node(lab: &Lab, place: &Place, spot: &Spot) -> Vec<Row> {
         Ok(found) => found,
         Err(why) => return vec![unseen(lab, place, &place.node, why)],
     };
-    // Other links may have addresses for other purposes.
-    let of_node = found
-        .addresses
-        .iter()
-        .find(|(_, address)| place.addresses.contains(address));
-    let uplink = of_node.map(|(link, _)| link.as_str()).unwrap_or_default();
-    let on_uplink = found.addresses.iter().filter(|(link, _)| link == uplink);
-    let has: Vec<IpAddr> = on_uplink.map(|(_, address)| *address).collect();
+    let has = on_uplink(&found, &place.addresses, &lab.balancers);
     let mut rows = compare(lab, place, &place.node, &place.addresses, &has);
     rows.push(routers(lab, place, &place.node, &found));
     rows
+}
+
+/// The addresses of the link that has the node's, but for load balancers': other links may have some for
+/// other purposes.
+fn on_uplink(found: &Found, own: &[IpAddr], balancers: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+    let of_node = found.addresses.iter().find(|(_, address)| own.contains(address));
+    let uplink = of_node.map(|(link, _)| link.as_str()).unwrap_or_default();
+    let on_uplink = found.addresses.iter().filter(|(link, _)| link == uplink);
+    on_uplink
+        .map(|(_, address)| *address)
+        .filter(|address| !balancers.contains(address))
+        .collect()
 }
 
 fn unseen(lab: &Lab, place: &Place, what: &str, why: String) -> Row {
@@ -234,6 +239,22 @@ link lo 0 0 1
         for line in ["link eth0 0 0 0", "link eth0 0 1 1", "link eth0 1 0 1"] {
             assert!(believers(line).is_empty(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_load_balancers_address_is_nobodys_mistake() {
+        let found = parse(
+            "2: eth0    inet 172.30.0.11/24 scope global eth0\n\
+             2: eth0    inet 172.30.0.200/32 scope global dynamic eth0\n\
+             3: eth1    inet 192.0.2.7/24 scope global eth1\n",
+        );
+        let own = ips(&["172.30.0.11"]);
+        let with = ips(&["172.30.0.11", "172.30.0.200"]);
+        assert_eq!(on_uplink(&found, &own, &BTreeSet::new()), with);
+        assert_eq!(
+            on_uplink(&found, &own, &ips(&["172.30.0.200"]).into_iter().collect()),
+            own
+        );
     }
 
     #[test]

@@ -334,6 +334,7 @@ pub(crate) mod tests {
                 address: "192.0.2.1".parse().unwrap(),
             }],
             cluster: Some("local".into()),
+            balancers: Default::default(),
             rows: Vec::new(),
         }
     }

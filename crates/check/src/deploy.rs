@@ -1,12 +1,12 @@
 //! From nodes to running pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{Api, ListParams, LogParams, PostParams};
 use kube::{Client, ResourceExt};
 use rand::Rng;
@@ -21,6 +21,19 @@ use crate::{Options, checks};
 /// How long pods may take to run, image and all.
 const START: Duration = Duration::from_secs(30);
 
+/// The addresses that Services of the type LoadBalancer have.
+async fn balancers(client: &Client) -> Result<BTreeSet<IpAddr>, Error> {
+    let services = Api::<Service>::all(client.clone());
+    let services = services.list(&ListParams::default()).await;
+    let services = services.map_err(Error::api("list the Services"))?;
+    let statuses = services
+        .items
+        .into_iter()
+        .filter_map(|service| service.status?.load_balancer?.ingress);
+    let addresses = statuses.flatten().filter_map(|ingress| ingress.ip?.parse().ok());
+    Ok(addresses.collect())
+}
+
 /// Starts the pods, and makes a lab of those that run.
 pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) -> Result<Lab, Error> {
     let nodes = Api::<Node>::all(client.clone())
@@ -32,6 +45,7 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         let found = rows.iter().map(|row| format!("; {} isn't", row.path)).collect();
         return Err(Error::NoNodes(found));
     }
+    let balancers = balancers(client).await?;
     let begin = Instant::now();
     let plans = plans(&chosen);
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
@@ -74,6 +88,7 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         })
         .collect();
     Ok(Lab {
+        balancers,
         places,
         shell: Box::new(KubeShell::new(api)),
         outside: options.outside.clone(),

@@ -1,5 +1,6 @@
 //! Where can be asked from, and what answers there.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -42,6 +43,8 @@ pub(crate) struct Lab {
     pub(crate) shell: Box<dyn Shell>,
     pub(crate) outside: Vec<OutsideProbe>,
     pub(crate) cluster: Option<String>,
+    /// Load balancers' addresses: whichever node announces one has it beside its own.
+    pub(crate) balancers: BTreeSet<IpAddr>,
     /// What deploying has found already.
     pub(crate) rows: Vec<Row>,
 }

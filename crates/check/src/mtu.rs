@@ -273,6 +273,7 @@ mod tests {
             shell: Box::new(Played(played)),
             outside: Vec::new(),
             cluster: Some("local".into()),
+            balancers: Default::default(),
             rows: Vec::new(),
         };
         let rows = path_mtu(&lab).await;

@@ -166,7 +166,7 @@ mod tests {
         let fixed = [&[0x09][..], &[0; 8], &[0x15], &[0; 4], &[0x18, 7]].concat();
         assert_eq!(
             read(&fixed).unwrap(),
-            [(1, Item::Other), (2, Item::Other), (3, Item::Varint(7))]
+            [(1, Item::Fixed64([0; 8])), (2, Item::Other), (3, Item::Varint(7))]
         );
         let group = [0x0b, 0x13, 0x08, 1, 0x14, 0x12, 1, 0xff, 0x0c, 0x18, 7];
         assert_eq!(read(&group).unwrap(), [(1, Item::Other), (3, Item::Varint(7))]);

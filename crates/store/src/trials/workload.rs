@@ -43,7 +43,7 @@ async fn one(store: &Store, turn: u64, number: u64, note: &impl Fn(Note)) -> boo
     let value = format!("{number}{}", ".".repeat((number % 11 * 600) as usize));
     let want = match found {
         None => Want::Create { key, value },
-        Some(entry) if turn % 5 == 0 => Want::Delete {
+        Some(entry) if turn.is_multiple_of(5) => Want::Delete {
             key,
             value,
             revision: entry.revision,
