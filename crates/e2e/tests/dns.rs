@@ -201,7 +201,7 @@ fn question(id: u16) -> Vec<u8> {
 }
 
 #[test]
-fn no_question_is_lost_when_the_dns_is_killed() {
+fn questions_wait_while_the_dns_is_killed_and_started() {
     let options = Options {
         nodes: 1,
         ..Options::of("ipv4")
@@ -224,17 +224,19 @@ fn no_question_is_lost_when_the_dns_is_killed() {
             .then_some(())
             .ok_or_else(|| "not yet".to_owned())
     });
-    let mut lost = 0;
+    let (mut kills, mut lost) = (0, 0);
     for id in 2..2000u16 {
         if id % 500 == 0 {
             kill(cluster.pid("dns node-1"));
+            kills += 1;
         }
         socket.send(&question(id)).expect("sent");
-        // What was read and not answered when it was killed is the one that may be lost.
+        // The one that was read already when it was killed may be lost; those that come while nobody
+        // reads wait.
         match socket.recv(&mut buffer) {
             Ok(_) => assert_eq!(buffer[..2], id.to_be_bytes(), "in order, none twice"),
             Err(_) => lost += 1,
         }
     }
-    assert_eq!(lost, 0, "questions wait while nobody reads");
+    assert!(lost <= kills, "{lost} lost in {kills} kills");
 }
