@@ -24,8 +24,10 @@ mod error;
 mod files;
 mod inspect;
 mod service_accounts;
+mod trusting;
 
 pub use authority::{Authority, Subject};
 pub use error::Error;
 pub use files::KeyPairPem;
 pub use service_accounts::TokenKeys;
+pub use trusting::trusting;

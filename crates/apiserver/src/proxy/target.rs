@@ -1,13 +1,12 @@
 //! Connections to what is proxied.
 
+use std::fmt::Display;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -26,33 +25,25 @@ pub(super) async fn send(
     place: &Place,
     request: Request,
 ) -> Result<http::Response<Incoming>, Failure> {
-    let unreachable = |why: &dyn std::fmt::Display| {
-        Failure::unavailable(format!("error trying to reach service: {}: {why}", place.address))
+    let stream = match tokio::time::timeout(PATIENCE, connect(server, place)).await {
+        Ok(stream) => stream?,
+        Err(_) => return Err(unreachable(place, "connecting took too long")),
     };
-    let exchange = async {
-        let stream: Box<dyn Stream> = match tokio::time::timeout(PATIENCE, connect(server, place)).await {
-            Ok(stream) => stream?,
-            Err(_) => return Err(unreachable(&"connecting took too long")),
-        };
-        let mut sender = kubelet::handshake(stream)
-            .await
-            .map_err(|error| unreachable(&error))?;
-        let answer = sender.send_request(request).await;
-        answer.map_err(|error| unreachable(&error))
-    };
-    exchange.await
+    let handshake = kubelet::handshake(stream).await;
+    let mut sender = handshake.map_err(|error| unreachable(place, error))?;
+    let answer = sender.send_request(request).await;
+    answer.map_err(|error| unreachable(place, error))
+}
+
+fn unreachable(place: &Place, why: impl Display) -> Failure {
+    Failure::unavailable(format!("error trying to reach service: {}: {why}", place.address))
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 async fn connect(server: &ApiServer, place: &Place) -> Result<Box<dyn Stream>, Failure> {
-    let unreachable = |error: std::io::Error| {
-        Failure::unavailable(format!(
-            "error trying to reach service: {}: {error}",
-            place.address
-        ))
-    };
+    let unreachable = |error: io::Error| unreachable(place, error);
     let stream = TcpStream::connect(place.address).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let tls = match place.speaks {
@@ -71,52 +62,8 @@ pub(crate) struct Insecure(tokio_rustls::TlsConnector);
 
 impl Insecure {
     pub(crate) fn new() -> Result<Insecure, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth();
+        let mut config = pki::trusting()?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Insecure(Arc::new(config).into()))
-    }
-}
-
-/// Takes any certificate, but only from who has its key.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
