@@ -12,11 +12,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
@@ -24,15 +21,12 @@ use model::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use crate::backoff::Backoff;
+use crate::watching;
 
 /// The latest snapshot, without this node's attachments; none until something is known.
 pub type Latest = watch::Sender<Option<Arc<Snapshot>>>;
-
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(5);
 
 /// The nodes of the cluster, followed event by event.
 #[derive(Debug, Default)]
@@ -81,43 +75,14 @@ pub async fn follow(
     latest: Latest,
     shutdown: CancellationToken,
 ) {
-    let mut events = pin!(watcher::watcher(
-        Api::<Node>::all(client),
-        watcher::Config::default().any_semantic()
-    ));
     let mut nodes = Nodes::default();
-    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
-    let mut away: Option<Instant> = None;
-    loop {
-        let event = tokio::select! {
-            () = shutdown.cancelled() => return,
-            event = events.next() => event,
-        };
-        match event {
-            Some(Ok(event)) => {
-                backoff.reset();
-                if let Some(since) = away.take() {
-                    info!(seconds = since.elapsed().as_secs(), "the API answers again");
-                }
-                if nodes.step(event) {
-                    publish(&nodes.known, &blank, &memory, &latest);
-                }
-            }
-            Some(Err(error)) => {
-                if away.is_none() {
-                    away = Some(Instant::now());
-                    warn!(%error, "the API doesn't answer: pods are served with what is known, and it is tried again");
-                }
-                debug!(%error, "watching Nodes");
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(backoff.next()) => {}
-                }
-            }
-            // The stream has no end of its own.
-            None => return,
+    let step = |event| {
+        if nodes.step(event) {
+            publish(&nodes.known, &blank, &memory, &latest);
         }
-    }
+    };
+    let config = watcher::Config::default().any_semantic();
+    watching::follow(Api::all(client), config, step, &shutdown).await;
 }
 
 fn publish(nodes: &BTreeMap<String, model::Node>, blank: &Snapshot, memory: &Memory, latest: &Latest) {

@@ -25,6 +25,7 @@ pub mod ipam;
 pub mod network;
 mod run;
 pub mod services;
+mod watching;
 
 pub use config::{AgentConfig, CniConfig, NetworkConfig};
 pub use run::{run, run_with};

@@ -11,27 +11,20 @@
 //! away. While the API is away what was known stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
+use kube::runtime::watcher;
+use kube::{Api, Client};
 use kube_objects::{Names, SELECTOR, ServiceProblem};
 use model::{ServiceName, Slice};
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
-use crate::backoff::Backoff;
+use crate::watching::{self, Follower, Keeps, Key, Watched, key};
 
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(5);
 /// How many objects are read at once: a slice has 100 endpoints, of some hundred bytes each.
 const PAGE: u32 = 100;
 
@@ -48,7 +41,7 @@ struct Known {
     services: BTreeMap<ServiceName, model::Service>,
     slices: BTreeMap<ServiceName, BTreeMap<String, Arc<Slice>>>,
     /// The Services of slices, by the slices' namespaces and names.
-    owners: HashMap<(String, String), ServiceName>,
+    owners: HashMap<Key, ServiceName>,
     names: Names,
     changed: BTreeSet<ServiceName>,
     services_listed: bool,
@@ -110,13 +103,13 @@ impl Catalogue {
 }
 
 /// A kind of object that a [`Catalogue`] is made of.
-trait Listed: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
+trait Listed: Watched {
     /// Takes an object in, as it is now.
     fn put(self, known: &mut Known);
     /// Takes an object out.
-    fn remove(key: &(String, String), known: &mut Known);
+    fn remove(key: &Key, known: &mut Known);
     /// The namespaces and names of all.
-    fn keys(known: &Known) -> Vec<(String, String)>;
+    fn keys(known: &Known) -> Vec<Key>;
     /// The list is complete.
     fn listed(known: &mut Known);
 }
@@ -134,14 +127,14 @@ impl Listed for Service {
         }
     }
 
-    fn remove((namespace, name): &(String, String), known: &mut Known) {
+    fn remove((namespace, name): &Key, known: &mut Known) {
         let name = ServiceName::new(namespace, name);
         if known.services.remove(&name).is_some() {
             known.changed.insert(name);
         }
     }
 
-    fn keys(known: &Known) -> Vec<(String, String)> {
+    fn keys(known: &Known) -> Vec<Key> {
         let names = known.services.keys();
         names
             .map(|name| (name.namespace.clone(), name.name.clone()))
@@ -171,7 +164,7 @@ impl Listed for EndpointSlice {
         known.owners.insert(key, owner);
     }
 
-    fn remove(key: &(String, String), known: &mut Known) {
+    fn remove(key: &Key, known: &mut Known) {
         let Some(owner) = known.owners.remove(key) else {
             return;
         };
@@ -184,7 +177,7 @@ impl Listed for EndpointSlice {
         known.changed.insert(owner);
     }
 
-    fn keys(known: &Known) -> Vec<(String, String)> {
+    fn keys(known: &Known) -> Vec<Key> {
         known.owners.keys().cloned().collect()
     }
 
@@ -193,45 +186,27 @@ impl Listed for EndpointSlice {
     }
 }
 
-fn key<K: Resource>(object: &K) -> (String, String) {
-    let meta = object.meta();
-    (
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    )
-}
-
 fn tell(name: &ServiceName, problems: &[ServiceProblem]) {
     for problem in problems {
         warn!(service = %name, %problem, "a part of a Service can't be used");
     }
 }
 
-/// One watch's progress: what a list that is being read has had so far.
-struct Follower<'a> {
-    catalogue: &'a Catalogue,
-    relisting: Option<BTreeSet<(String, String)>>,
-}
+impl<K: Listed> Keeps<K> for Catalogue {
+    fn put(&self, object: K) {
+        self.change(|known| object.put(known));
+    }
 
-impl Follower<'_> {
-    fn step<K: Listed>(&mut self, event: Event<K>) {
-        match event {
-            Event::Init => self.relisting = Some(BTreeSet::new()),
-            Event::InitApply(object) => {
-                self.relisting.get_or_insert_default().insert(key(&object));
-                self.catalogue.change(|known| object.put(known));
-            }
-            Event::InitDone => {
-                let listed = self.relisting.take().unwrap_or_default();
-                self.catalogue.change(|known| {
-                    let gone = K::keys(known).into_iter().filter(|key| !listed.contains(key));
-                    gone.for_each(|key| K::remove(&key, known));
-                    K::listed(known);
-                });
-            }
-            Event::Apply(object) => self.catalogue.change(|known| object.put(known)),
-            Event::Delete(object) => self.catalogue.change(|known| K::remove(&key(&object), known)),
-        }
+    fn gone(&self, object: &K) {
+        self.change(|known| K::remove(&key(object), known));
+    }
+
+    fn listed(&self, all: &BTreeSet<Key>) {
+        self.change(|known| {
+            let gone = K::keys(known).into_iter().filter(|key| !all.contains(key));
+            gone.for_each(|key| K::remove(&key, known));
+            K::listed(known);
+        });
     }
 }
 
@@ -245,52 +220,17 @@ pub async fn follow(client: Client, catalogue: Arc<Catalogue>, shutdown: Cancell
 
 async fn watch_kind<K: Listed>(api: Api<K>, catalogue: &Catalogue, shutdown: &CancellationToken) {
     let config = watcher::Config::default().labels(SELECTOR).page_size(PAGE);
-    let mut events = pin!(watcher::watcher(api, config));
-    let mut follower = Follower {
-        catalogue,
-        relisting: None,
-    };
-    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
-    let kind = K::kind(&());
-    let mut away = false;
-    loop {
-        let event = tokio::select! {
-            () = shutdown.cancelled() => return,
-            event = events.next() => event,
-        };
-        match event {
-            Some(Ok(event)) => {
-                backoff.reset();
-                if std::mem::take(&mut away) {
-                    info!(%kind, "the API answers again");
-                }
-                follower.step(event);
-            }
-            Some(Err(error)) => {
-                if !std::mem::replace(&mut away, true) {
-                    warn!(%kind, %error, "the API doesn't answer: Services stay as they are known, and it is tried again");
-                }
-                debug!(%kind, %error, "watching");
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(backoff.next()) => {}
-                }
-            }
-            // The stream has no end of its own.
-            None => return,
-        }
-    }
+    let mut follower = Follower::new(catalogue);
+    watching::follow(api, config, |event| follower.step(event), shutdown).await;
 }
 
 #[cfg(test)]
 impl Catalogue {
     /// As if the API had these Services and slices, and no others.
     pub(crate) fn list(&self, all: &[[serde_json::Value; 2]]) {
-        let follower = || Follower {
-            catalogue: self,
-            relisting: None,
-        };
-        let (mut services, mut slices) = (follower(), follower());
+        use kube::runtime::watcher::Event;
+
+        let (mut services, mut slices) = (Follower::new(self), Follower::new(self));
         services.step(Event::<Service>::Init);
         slices.step(Event::<EndpointSlice>::Init);
         for [service, slice] in all.iter().cloned() {
@@ -316,6 +256,7 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher::Event;
     use serde_json::json;
 
     use super::*;
@@ -334,12 +275,8 @@ mod tests {
         serde_json::from_value(object).expect("an EndpointSlice")
     }
 
-    fn followers(catalogue: &Catalogue) -> (Follower<'_>, Follower<'_>) {
-        let follower = || Follower {
-            catalogue,
-            relisting: None,
-        };
-        (follower(), follower())
+    fn followers(catalogue: &Catalogue) -> (Follower<'_, Catalogue>, Follower<'_, Catalogue>) {
+        (Follower::new(catalogue), Follower::new(catalogue))
     }
 
     fn changed(catalogue: &Catalogue) -> Vec<String> {
