@@ -9,6 +9,7 @@ mod host_port;
 mod mac;
 mod packet;
 mod pod_network;
+mod policy;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,10 @@ pub use host_port::{HostPort, Limits, Protocol, Rate};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Packet, Transport};
 pub use pod_network::{ParseModeError, PodNetwork, PodNetworkMode, Vxlan};
+pub use policy::{
+    Direction, Labels, NamedPort, NamespacedName, Operator, Policy, PolicyAttachment, PolicyPeer, PolicyPod,
+    PolicyPort, PolicyRule, PolicySnapshot, PortMatch, Requirement, Selector,
+};
 pub use service::{
     Backend, Endpoint, Hints, ParseStrategyError, Service, ServiceName, ServicePort, Slice, SlicePort,
     Strategy, TrafficPolicy,

@@ -18,6 +18,7 @@ mod host_port;
 mod object;
 mod part;
 mod peer;
+mod policy;
 mod service;
 mod shaper;
 pub mod trace;
@@ -36,6 +37,10 @@ pub use object::{
     PodEnd, Route, Sysctl, Tunnel, Veth,
 };
 pub use part::{Change, NodePlan, Part, PartId};
+pub use policy::{
+    ClassId, Delta, Isolation, PolicyChange, PolicyIndex, PolicyPlan, PolicyTables, RangeKey, RuleId,
+    RuleKey, RuleName, SetId, SetName,
+};
 pub use service::{
     BackendSet, Frontend, Scope, ServiceAddress, ServiceContext, ServicePort, ServicePortId, any_address,
     backends_map, plan_service,
