@@ -5,7 +5,11 @@
 //! that one odd node doesn't take the network of the others with it.
 
 mod node;
+mod pod;
+mod policy;
 mod service;
 
 pub use node::{Problem, node};
+pub use pod::{PodProblem, is_finished, namespace, namespaced_name, pod};
+pub use policy::{PolicyMistake, PolicyProblem, policy};
 pub use service::{Names, SELECTOR, STRATEGY, ServiceProblem, service, service_name, slice, slice_owner};
