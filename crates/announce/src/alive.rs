@@ -10,6 +10,8 @@ use crate::EXPIRE;
 #[derive(Debug, Default)]
 pub(crate) struct Alive {
     seen: BTreeMap<String, (String, Instant)>,
+    /// Those that are alive and don't announce.
+    resigned: BTreeSet<String>,
 }
 
 impl Alive {
@@ -24,14 +26,30 @@ impl Alive {
         }
     }
 
+    /// Whose Lease this is doesn't announce.
+    pub(crate) fn resign(&mut self, node: &str) {
+        self.resigned.insert(node.to_owned());
+    }
+
+    /// It announces again.
+    pub(crate) fn rejoin(&mut self, node: &str) {
+        self.resigned.remove(node);
+    }
+
+    pub(crate) fn may(&self, node: &str) -> bool {
+        !self.resigned.contains(node)
+    }
+
     /// The Lease is gone: its node left in order.
     pub(crate) fn forget(&mut self, node: &str) {
         self.seen.remove(node);
+        self.resigned.remove(node);
     }
 
     /// A whole list: whoever isn't in it left.
     pub(crate) fn retain(&mut self, listed: &BTreeSet<String>) {
         self.seen.retain(|node, _| listed.contains(node));
+        self.resigned.retain(|node| listed.contains(node));
     }
 
     /// Nobody could be heard until now: silence says nothing.

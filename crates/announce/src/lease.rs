@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{EXPIRE, LABEL, NAMESPACE, RENEW, lease_name};
+use crate::{EXPIRE, LABEL, NAMESPACE, PREFIX, RENEW, lease_name};
 
 /// A request that takes longer is as good as none: the next one is due.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -22,12 +22,31 @@ pub(crate) fn api(client: &Client) -> Api<Lease> {
     Api::namespaced(client.clone(), NAMESPACE)
 }
 
+/// What a node's Lease is renewed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// There is nothing to be elected for.
+    None,
+    /// To announce.
+    Announce,
+    /// To know that the API answers: the node may not announce. Its Lease has no holder, so that others needn't
+    /// wait for its end.
+    Watch,
+}
+
+/// Whose Lease this is, and whether that node announces.
+pub(crate) fn of(lease: &Lease) -> Option<(&str, bool)> {
+    let node = lease.metadata.name.as_ref()?.strip_prefix(PREFIX)?;
+    let holder = lease.spec.as_ref()?.holder_identity.as_ref();
+    Some((node, holder.is_some_and(|holder| holder == node)))
+}
+
 /// Renews the Lease for as long as it is needed, and says when that was done. Otherwise, and at the end, it
 /// is left to expire.
 pub(crate) async fn keep(
     client: Client,
     node: String,
-    mut needed: watch::Receiver<bool>,
+    mut duty: watch::Receiver<Duty>,
     renewed: watch::Sender<Option<Instant>>,
     shutdown: CancellationToken,
 ) {
@@ -35,10 +54,11 @@ pub(crate) async fn keep(
     let mut ticks = interval(RENEW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if *needed.borrow_and_update() {
+        let today = *duty.borrow_and_update();
+        if today != Duty::None {
             // What was sent is what counts, not when the answer came.
             let sent = Instant::now();
-            match timeout(PATIENCE, renew(&api, &node)).await {
+            match timeout(PATIENCE, renew(&api, &node, today)).await {
                 Ok(Ok(())) => {
                     renewed.send_replace(Some(sent));
                 }
@@ -48,16 +68,16 @@ pub(crate) async fn keep(
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            changed = needed.changed() => if changed.is_err() { return },
+            changed = duty.changed() => if changed.is_err() { return },
             _ = ticks.tick() => {}
         }
     }
 }
 
-async fn renew(api: &Api<Lease>, node: &str) -> Result<(), kube::Error> {
+async fn renew(api: &Api<Lease>, node: &str, duty: Duty) -> Result<(), kube::Error> {
     let name = lease_name(node);
     let spec = json!({
-        "holderIdentity": node,
+        "holderIdentity": (duty == Duty::Announce).then_some(node),
         "leaseDurationSeconds": EXPIRE.as_secs(),
         "renewTime": MicroTime(Timestamp::now()),
     });

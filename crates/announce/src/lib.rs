@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Leases, one a node ─► alive ─┐
+//! this node's own labels ──────┤
 //! Services of type LoadBalancer ┼─► table ─► addresses that this node announces ─► the agent's link
 //! their local endpoints ───────┘        └─► the Service's condition, Events
 //! ```
@@ -34,7 +35,12 @@ const LABEL: &str = "ripstop.dev/announcer";
 /// The condition of a Service that names its announcer.
 const CONDITION: &str = "ripstop.dev/Announced";
 
+/// How the names of the Leases begin.
+const PREFIX: &str = "announcer-";
+/// Nodes with this label, whatever its value, announce nothing.
+const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 /// The name of a node's Lease.
 fn lease_name(node: &str) -> String {
-    format!("announcer-{node}")
+    format!("{PREFIX}{node}")
 }

@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
@@ -17,10 +17,11 @@ use tracing::debug;
 
 use crate::endpoints::{self, Ready};
 use crate::health::{Answer, Ports};
+use crate::lease::{self, Duty};
 use crate::service::Balanced;
 use crate::state::{Name, State};
 use crate::tell::Teller;
-use crate::{EXPIRE, LABEL, lease};
+use crate::{EXCLUDE, EXPIRE, LABEL};
 
 /// The addresses that this node announces; none as long as nothing is decided.
 pub type Wanted = watch::Sender<Option<BTreeSet<IpAddr>>>;
@@ -35,13 +36,13 @@ pub struct Settings {
 /// Decides until `shutdown`; what was decided last stays.
 pub async fn run(settings: Settings, client: Client, wanted: Wanted, shutdown: CancellationToken) {
     let (news, heard) = mpsc::unbounded_channel();
-    let (needed, is_needed) = watch::channel(false);
+    let (duty, todays) = watch::channel(Duty::None);
     let (renewals, renewed) = watch::channel(None);
     let node = settings.node.clone();
     tokio::spawn(lease::keep(
         client.clone(),
         node,
-        is_needed,
+        todays,
         renewals,
         shutdown.clone(),
     ));
@@ -51,7 +52,7 @@ pub async fn run(settings: Settings, client: Client, wanted: Wanted, shutdown: C
         node: settings.node,
         client,
         wanted,
-        needed,
+        duty,
         news,
         local: BTreeMap::new(),
         ports: Ports::default(),
@@ -65,8 +66,8 @@ struct Announcer {
     node: String,
     client: Client,
     wanted: Wanted,
-    /// Whether there is anything to be elected for.
-    needed: watch::Sender<bool>,
+    /// What this node's Lease is for.
+    duty: watch::Sender<Duty>,
     news: mpsc::UnboundedSender<(Name, Ready)>,
     /// The watches of endpoints.
     local: BTreeMap<Name, DropGuard>,
@@ -84,7 +85,10 @@ impl Announcer {
         let services = watcher::watcher(Api::<Service>::all(self.client.clone()), balanced);
         let labelled = watcher::Config::default().labels(LABEL);
         let leases = watcher::watcher(lease::api(&self.client), labelled);
+        let own = watcher::Config::default().fields(&format!("metadata.name={}", self.node));
+        let own = watcher::watcher(Api::<Node>::all(self.client.clone()), own);
         let (mut services, mut leases) = (pin!(services.default_backoff()), pin!(leases.default_backoff()));
+        let mut own = pin!(own.default_backoff());
         let (mut all_services, mut all_leases) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let now = Instant::now();
@@ -100,6 +104,11 @@ impl Announcer {
                 event = leases.next() => match event {
                     Some(Ok(event)) => self.lease(event, &mut all_leases),
                     Some(Err(error)) => debug!(%error, "watching announcers' Leases"),
+                    None => return,
+                },
+                event = own.next() => match event {
+                    Some(Ok(event)) => self.own_node(event),
+                    Some(Err(error)) => debug!(%error, "watching this node"),
                     None => return,
                 },
                 news = heard.recv() => if let Some((name, ready)) = news {
@@ -140,32 +149,64 @@ impl Announcer {
         };
     }
 
+    /// Whether this node may announce; one that the API doesn't know (yet) may.
+    fn own_node(&mut self, event: Event<Node>) {
+        match event {
+            Event::Init => {}
+            Event::InitApply(node) | Event::Apply(node) => {
+                let labels = node.metadata.labels.unwrap_or_default();
+                self.state.may = Some(!labels.contains_key(EXCLUDE));
+            }
+            Event::InitDone => {
+                self.state.may.get_or_insert(true);
+            }
+            Event::Delete(_) => self.state.may = Some(true),
+        }
+    }
+
     fn lease(&mut self, event: Event<Lease>, listed: &mut BTreeSet<String>) {
         let now = Instant::now();
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(lease) | Event::Apply(lease) => {
-                let Some(holder) = holder(&lease) else { return };
-                listed.insert(holder.clone());
-                let renewal = lease.metadata.resource_version.unwrap_or_default();
-                self.state.alive.observe(&holder, &renewal, now);
+                let Some((node, announces)) = lease::of(&lease) else {
+                    return;
+                };
+                listed.insert(node.to_owned());
+                let alive = &mut self.state.alive;
+                let renewal = lease.metadata.resource_version.as_deref().unwrap_or_default();
+                alive.observe(node, renewal, now);
+                if announces {
+                    alive.rejoin(node);
+                } else {
+                    alive.resign(node);
+                }
             }
             Event::InitDone => {
                 self.state.alive.retain(listed);
                 self.state.leases_listed = true;
             }
             Event::Delete(lease) => {
-                if let Some(holder) = holder(&lease) {
-                    self.state.alive.forget(&holder);
+                if let Some((node, _)) = lease::of(&lease) {
+                    self.state.alive.forget(node);
                 }
             }
         }
     }
 
     fn decide(&mut self, now: Instant) {
-        let any = !self.state.services.is_empty();
-        self.needed
-            .send_if_modified(|needed| std::mem::replace(needed, any) != any);
+        let today = match self.state.may {
+            Some(may) if !self.state.services.is_empty() => {
+                if may {
+                    Duty::Announce
+                } else {
+                    Duty::Watch
+                }
+            }
+            _ => Duty::None,
+        };
+        self.duty
+            .send_if_modified(|duty| std::mem::replace(duty, today) != today);
         self.follow_endpoints();
         self.answer();
         let Some(decision) = self.state.decide(now) else {
@@ -177,10 +218,10 @@ impl Announcer {
             *wanted = new;
             changed
         });
-        for (name, message) in decision.tell {
+        for (name, word) in decision.tell {
             if let Some(service) = self.state.untold(&name, now) {
                 let teller = self.teller.clone();
-                tokio::spawn(async move { teller.tell(service, message).await });
+                tokio::spawn(async move { teller.tell(service, word).await });
             }
         }
         for name in decision.gone {
@@ -225,8 +266,4 @@ fn name(service: &Service) -> Name {
     let meta = service.meta();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&meta.namespace), text(&meta.name))
-}
-
-fn holder(lease: &Lease) -> Option<String> {
-    lease.spec.as_ref()?.holder_identity.clone()
 }

@@ -26,6 +26,8 @@ pub(crate) struct State {
     /// Whether Leases and Services have been listed.
     pub(crate) leases_listed: bool,
     pub(crate) services_listed: bool,
+    /// Whether this node may announce; `None` as long as its Node isn't known.
+    pub(crate) may: Option<bool>,
     /// When this node's own Lease was renewed.
     renewed: Option<Instant>,
     /// What this node announces.
@@ -39,11 +41,24 @@ pub(crate) struct State {
 pub(crate) struct Decision {
     /// The addresses that this node announces.
     pub(crate) addresses: BTreeSet<IpAddr>,
-    /// Services of which the API is to say who announces them: a message, or that nobody does.
-    pub(crate) tell: Vec<(Name, Option<String>)>,
-    /// Services that this node announced, and that are no longer to be.
+    /// Services of which the API is to say who announces them, or why nobody does.
+    pub(crate) tell: Vec<(Name, Word)>,
+    /// Services that this node announced, and that have nothing to announce any more.
     pub(crate) gone: Vec<Name>,
 }
+
+/// What is to be told of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// This node announces it.
+    Announced(String),
+    /// Nobody does.
+    Nobody(&'static str),
+}
+
+const NO_ENDPOINT: &str = "no node that may announce it has a ready endpoint";
+const NO_NODE: &str =
+    "no node may announce it: all have the label node.kubernetes.io/exclude-from-external-load-balancers";
 
 impl State {
     pub(crate) fn new(node: &str) -> Self {
@@ -54,6 +69,7 @@ impl State {
             endpoints: BTreeMap::new(),
             leases_listed: false,
             services_listed: false,
+            may: None,
             renewed: None,
             announced: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -86,11 +102,11 @@ impl State {
 
     /// Decides; `None` as long as too little is known, or the API is away: then everything stays.
     pub(crate) fn decide(&mut self, now: Instant) -> Option<Decision> {
+        let may = self.may?;
         if !self.leases_listed || !self.services_listed || !(self.services.is_empty() || self.hears(now)) {
             return None;
         }
-        let mut alive = self.alive.nodes(now);
-        alive.insert(self.node.clone());
+        let (candidates, teller) = self.nodes(may, now);
         let mut decision = Decision::default();
         let before = std::mem::take(&mut self.announced);
         for (name, service) in &self.services {
@@ -101,24 +117,46 @@ impl State {
                 }
                 continue;
             };
-            let chosen = announcer(&candidate, &alive);
+            let chosen = announcer(&candidate, &candidates);
             if chosen == Some(&self.node) && !candidate.addresses.is_empty() {
-                let message = service::message(&self.node, &candidate.addresses);
-                if !is_told(service, &message) {
-                    decision.tell.push((name.clone(), Some(message)));
+                let word = Word::Announced(service::message(&self.node, &candidate.addresses));
+                if !is_told(service, &word) {
+                    decision.tell.push((name.clone(), word));
                 }
                 self.announced.insert(name.clone(), candidate.addresses);
-            } else if chosen.is_none() && candidate.current.as_ref() == Some(&self.node) {
-                decision.tell.push((name.clone(), None));
+            } else if chosen.is_none() && teller && !candidate.addresses.is_empty() {
+                let word = Word::Nobody(if candidates.is_empty() {
+                    NO_NODE
+                } else {
+                    NO_ENDPOINT
+                });
+                if !is_told(service, &word) {
+                    decision.tell.push((name.clone(), word));
+                }
             }
         }
         self.told.retain(|name, _| self.services.contains_key(name));
         decision.gone = before
             .into_keys()
-            .filter(|name| !self.services.contains_key(name))
+            .filter(|name| {
+                let service = self.services.get(name);
+                service.is_none_or(|service| service.addresses.is_empty())
+            })
             .collect();
         decision.addresses = self.announced.values().flatten().copied().collect();
         Some(decision)
+    }
+
+    /// The nodes that may announce, and whether it is this one that says so when nobody does.
+    fn nodes(&self, may: bool, now: Instant) -> (BTreeSet<String>, bool) {
+        let mut alive = self.alive.nodes(now);
+        alive.insert(self.node.clone());
+        let teller = alive.first() == Some(&self.node);
+        alive.retain(|node| match *node == self.node {
+            true => may,
+            false => self.alive.may(node),
+        });
+        (alive, teller)
     }
 
     fn candidate(&self, name: &Name, service: &Balanced) -> Option<Candidate> {
@@ -137,12 +175,16 @@ impl State {
     }
 }
 
-fn is_told(service: &Balanced, message: &str) -> bool {
+fn is_told(service: &Balanced, word: &Word) -> bool {
+    let (told, message) = match word {
+        Word::Announced(message) => ("True", message.as_str()),
+        Word::Nobody(message) => ("False", *message),
+    };
     let status = service.object.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|condition| {
-        condition.type_ == crate::CONDITION && condition.status == "True" && condition.message == message
+        condition.type_ == crate::CONDITION && condition.status == told && condition.message == message
     })
 }
 
@@ -180,7 +222,7 @@ mod tests {
 
     fn state(current: Option<&str>, now: Instant) -> State {
         let mut state = State::new("b");
-        (state.leases_listed, state.services_listed) = (true, true);
+        (state.leases_listed, state.services_listed, state.may) = (true, true, Some(true));
         state.alive.observe("a", "1", now);
         state.services.insert(name(), service(current, false));
         state
@@ -203,7 +245,7 @@ mod tests {
         assert_eq!(decision.addresses.len(), 1);
         assert_eq!(
             decision.tell,
-            [(name(), Some("b announces 172.30.0.200".to_owned()))]
+            [(name(), Word::Announced("b announces 172.30.0.200".to_owned()))]
         );
         // The other is back, and it is told by now who announces.
         state.services.insert(name(), service(Some("b"), false));
@@ -248,10 +290,52 @@ mod tests {
         let decision = state.decide(start).unwrap();
         assert_eq!(
             (decision.addresses.len(), decision.tell),
-            (0, vec![(name(), None)])
+            (0, vec![]),
+            "the first of the nodes tells it, and that is another"
         );
+        state.alive.forget("a");
+        let decision = state.decide(start).unwrap();
+        assert_eq!(decision.tell, [(name(), Word::Nobody(NO_ENDPOINT))]);
+        state.alive.observe("a", "1", start);
         state.endpoints.insert(name(), nodes(&["a"]));
         assert!(!announces(state.decide(start)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_may_not_announce_leaves_it_to_others() {
+        let start = Instant::now();
+        let mut state = state(Some("b"), start);
+        state.renewed(start);
+        assert!(announces(state.decide(start)));
+        state.may = Some(false);
+        let decision = state.decide(start).unwrap();
+        assert_eq!((decision.addresses.len(), decision.tell), (0, vec![]));
+        // The other may not, either, and then it may.
+        state.may = Some(true);
+        state.services.insert(name(), service(Some("a"), false));
+        assert!(!announces(state.decide(start)));
+        state.alive.resign("a");
+        assert!(announces(state.decide(start)));
+        state.may = Some(false);
+        state.alive.forget("a");
+        let decision = state.decide(start).unwrap();
+        assert_eq!(
+            (decision.addresses.len(), decision.tell),
+            (0, vec![(name(), Word::Nobody(NO_NODE))])
+        );
+        state.may = None;
+        assert_eq!(state.decide(start), None, "it isn't known whether it may");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_without_an_address_any_more_is_withdrawn() {
+        let start = Instant::now();
+        let mut state = state(Some("b"), start);
+        state.renewed(start);
+        assert!(announces(state.decide(start)));
+        state.services.get_mut(&name()).unwrap().addresses.clear();
+        let decision = state.decide(start).unwrap();
+        assert_eq!((decision.addresses.len(), decision.gone), (0, vec![name()]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracing::{debug, info};
 
 use crate::CONDITION;
-use crate::state::Name;
+use crate::state::{Name, Word};
 
 /// Writes to the API, beside the decisions: those don't wait for it.
 #[derive(Clone)]
@@ -29,12 +29,11 @@ impl Teller {
     }
 
     /// Says that this node announces the Service, or that nobody does.
-    pub(crate) async fn tell(&self, service: Service, message: Option<String>) {
-        let (status, reason) = match &message {
-            Some(_) => ("True", "Announced"),
-            None => ("False", "NoReadyEndpoint"),
+    pub(crate) async fn tell(&self, service: Service, word: Word) {
+        let (status, reason, text) = match word {
+            Word::Announced(text) => ("True", "Announced", text),
+            Word::Nobody(text) => ("False", "NotAnnounced", text.to_owned()),
         };
-        let text = message.unwrap_or_else(|| "no node has a ready endpoint".to_owned());
         let condition = json!({ "type": CONDITION, "status": status, "reason": reason, "message": text,
             "lastTransitionTime": Timestamp::now(), "observedGeneration": service.metadata.generation });
         let name = name_of(&service);

@@ -208,8 +208,49 @@ async fn what_stays_local_is_announced_where_its_endpoints_are() {
     change(None).await;
     eventually("nobody announces, and it is told", || async {
         let told = cluster.condition("web").await?
-            == ("False".to_owned(), "no node has a ready endpoint".to_owned());
+            == (
+                "False".to_owned(),
+                "no node that may announce it has a ready endpoint".to_owned(),
+            );
         (told && !a.has("172.30.0.200") && !b.has("172.30.0.200")).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_load_balancers_are_to_leave_out_announces_nothing() {
+    const LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+    let cluster = Cluster::start().await;
+    let objects: Api<k8s_openapi::api::core::v1::Node> = Api::all(cluster.client.clone());
+    for name in ["a", "b"] {
+        let node = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        objects.create(&PostParams::default(), &node).await.unwrap();
+    }
+    let exclude = async |node: &str, value: Option<&str>| {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { LABEL: value } } }));
+        let patched = objects.patch(node, &PatchParams::default(), &patch).await;
+        patched.unwrap();
+    };
+    let (a, b) = (cluster.node("a"), cluster.node("b"));
+    cluster.balancer("web", "Cluster", "172.30.0.200").await;
+    let first = announcer(&cluster, &[&a, &b], "web", "172.30.0.200").await.name;
+    let other = if first == "a" { "b" } else { "a" };
+    exclude(first, Some("")).await;
+    let moved = async |to: &'static str| {
+        eventually("the address moves", || async {
+            let only = announcer(&cluster, &[&a, &b], "web", "172.30.0.200").await;
+            (only.name == to).then_some(())
+        })
+        .await;
+    };
+    moved(other).await;
+    exclude(other, Some("true")).await;
+    eventually("nobody announces, and it is told", || async {
+        let (status, message) = cluster.condition("web").await?;
+        let told = status == "False" && message.contains(LABEL);
+        (told && !a.has("172.30.0.200") && !b.has("172.30.0.200")).then_some(())
+    })
+    .await;
+    exclude(first, None).await;
+    moved(first).await;
 }

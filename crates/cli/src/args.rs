@@ -1,7 +1,6 @@
 //! What can be typed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -10,8 +9,8 @@ use clap_complete::Shell;
 use controllers::AddressRange;
 use ipnet::IpNet;
 use model::PodNetworkMode;
-use supervisor::ClusterName;
 use supervisor::network::IpFamily;
+use supervisor::{ClusterName, NodePorts};
 
 /// A Kubernetes cluster's network, and a small cluster to run it in.
 ///
@@ -138,6 +137,9 @@ pub(crate) struct Up {
     /// need a route back [default: none]
     #[arg(long, value_name = "RANGE,…", value_delimiter = ',', value_parser = range)]
     pub(crate) non_masquerade: Vec<IpNet>,
+    /// Ports that Services can have on every node [default: 30000-32767, or what the cluster has]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub(crate) service_node_port_range: Option<NodePorts>,
     /// How pods of different nodes reach each other: by routes (native), in tunnels (vxlan), or by
     /// routes where nodes share a link and in tunnels elsewhere (auto) [default: auto]
     #[arg(long, value_name = "KIND", value_parser = pod_network())]
@@ -289,21 +291,14 @@ pub(crate) struct Server {
     #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
     pub(crate) service_cidr: Vec<IpNet>,
     /// Ports that Services can have on every node
-    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = ports)]
-    pub(crate) service_node_port_range: RangeInclusive<u16>,
-    /// Addresses of load balancers, ranges of either family
+    #[arg(long, value_name = "FIRST-LAST", default_value_t)]
+    pub(crate) service_node_port_range: NodePorts,
+    /// Addresses of load balancers, ranges of either family: the LoadBalancerPool `default`, made once
     #[arg(long, value_name = "FIRST-LAST", value_delimiter = ',')]
     pub(crate) load_balancer_pool: Vec<AddressRange>,
-}
-
-/// A range of ports.
-fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let parse = || {
-        let (first, last) = text.split_once('-')?;
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        (1 <= first && first <= last).then_some(first..=last)
-    };
-    parse().ok_or_else(|| "it is no range of ports, as in 30000-32767".to_owned())
+    /// Addresses that no load balancer gets, whatever a pool says; those of nodes it never does
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) reserved_address: Vec<IpAddr>,
 }
 
 /// A range, or a single address as one.
@@ -390,6 +385,15 @@ mod tests {
         let texts: Vec<_> = up.pod_cidr.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["10.1.0.0/16", "fd01::/56"]);
         assert!(up.service_cidr.is_empty());
+    }
+
+    #[test]
+    fn a_range_of_ports_that_is_none_is_refused_with_an_example() {
+        let words = |range: &'static str| ["ripstop", "up", "--service-node-port-range", range];
+        assert!(Args::try_parse_from(words("31000-31999")).is_ok());
+        let error = Args::try_parse_from(words("10000-20000")).expect_err("refused");
+        let text = error.to_string();
+        assert!(text.contains("10250") && text.contains("30000-32767"), "{text}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ async fn serve(args: Server) -> anyhow::Result<()> {
         tokens: Some(tokens(&args)?),
         services: ServiceConfig {
             ranges: args.service_cidr.clone(),
-            node_ports: args.service_node_port_range.clone(),
+            node_ports: args.service_node_port_range.range(),
             endpoints: args.listen.clone(),
         },
     };
@@ -64,11 +64,8 @@ async fn serve(args: Server) -> anyhow::Result<()> {
         node_mask_v4: Family::V4.node_mask(),
         node_mask_v6: Family::V6.node_mask(),
         ca_pem,
-        load_balancer_pools: vec![controllers::Pool {
-            name: "default".to_owned(),
-            ranges: args.load_balancer_pool,
-            automatic: true,
-        }],
+        load_balancer_pool: args.load_balancer_pool,
+        reserved_addresses: args.reserved_address,
         ..controllers::Config::default()
     };
     run_all(api, listeners, tls, controllers, shutdown).await

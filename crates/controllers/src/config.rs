@@ -1,11 +1,11 @@
 //! What the controllers need to know that the API doesn't tell.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::balancer::Pool;
+use crate::balancer::AddressRange;
 
 /// The controllers' configuration.
 #[derive(Debug, Clone)]
@@ -22,8 +22,10 @@ pub struct Config {
     pub node_monitor_grace: Duration,
     /// How many ended pods are kept.
     pub terminated_pod_threshold: usize,
-    /// Where load balancers' addresses come from.
-    pub load_balancer_pools: Vec<Pool>,
+    /// The first pool of load balancers' addresses, made when the cluster is.
+    pub load_balancer_pool: Vec<AddressRange>,
+    /// Addresses that no load balancer gets, beside those of nodes.
+    pub reserved_addresses: Vec<IpAddr>,
 }
 
 impl Default for Config {
@@ -35,7 +37,8 @@ impl Default for Config {
             ca_pem: String::new(),
             node_monitor_grace: Duration::from_secs(40),
             terminated_pod_threshold: 12_500,
-            load_balancer_pools: Vec::new(),
+            load_balancer_pool: Vec::new(),
+            reserved_addresses: Vec::new(),
         }
     }
 }

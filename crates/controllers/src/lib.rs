@@ -37,7 +37,7 @@ pub mod recorder;
 mod replicaset;
 mod service_cidr;
 
-pub use balancer::{AddressRange, ParseRangeError, Pool};
+pub use balancer::{AddressRange, ParseRangeError};
 pub use clients::Clients;
 pub use config::Config;
 pub use error::{Doing, Error};

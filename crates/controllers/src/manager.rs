@@ -152,7 +152,7 @@ fn watch<K: Watched>(
 /// The controllers that work on queues.
 struct Controllers {
     aggregation: aggregation::Controller,
-    balancer: balancer::Controller,
+    balancer: balancer::Balancer,
     defaults: defaults::Controller,
     deployments: deployment::driver::Controller,
     dns: dns::Controller,
@@ -175,12 +175,7 @@ impl Controllers {
                 client("clusterrole-aggregation-controller"),
                 &mut w.roles,
             ),
-            balancer: balancer::Controller::new(
-                client("service-controller"),
-                recorder,
-                &config.load_balancer_pools,
-                &mut w.services,
-            ),
+            balancer: balancer::Balancer::new(clients, config, recorder, &mut w.services, &mut w.nodes),
             defaults: defaults::Controller::new(
                 client("service-account-controller"),
                 client("root-ca-cert-publisher"),
@@ -235,10 +230,9 @@ impl Controllers {
     fn start(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
         // What nodes have already must be known before anything is given.
         self.ranges.load();
-        self.balancer.load();
+        self.balancer.start(tasks, shutdown);
         self.endpoints.start(tasks, shutdown);
         tasks.spawn(serve(self.aggregation, shutdown.clone()));
-        tasks.spawn(serve(self.balancer, shutdown.clone()));
         tasks.spawn(serve(self.defaults, shutdown.clone()));
         tasks.spawn(serve(self.deployments, shutdown.clone()));
         tasks.spawn(serve(self.dns, shutdown.clone()));

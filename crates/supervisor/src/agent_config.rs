@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Node};
 use crate::node;
 
 /// The kubelet's port, as everywhere.
-const KUBELET_PORT: u16 = 10250;
+pub(crate) const KUBELET_PORT: u16 = 10250;
 
 /// The agent's configuration file.
 #[must_use]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::names::node_name;
 use crate::network::{FamilyRanges, Ranges};
-use crate::{ClusterName, Error, Paths};
+use crate::{ClusterName, Error, NodePorts, Paths};
 
 /// The port of the API.
 pub const API_PORT: u16 = 6443;
@@ -35,6 +35,9 @@ pub struct Cluster {
     /// How pods of different nodes reach each other.
     #[serde(default)]
     pub pod_network: PodNetworkMode,
+    /// Ports that Services can have on every node, if somebody chose them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_ports: Option<NodePorts>,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// What it runs.
@@ -93,6 +96,7 @@ impl Cluster {
             ranges,
             non_masquerade: Vec::new(),
             pod_network: PodNetworkMode::default(),
+            node_ports: None,
             programs,
         })
     }

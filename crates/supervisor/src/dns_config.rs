@@ -10,7 +10,7 @@ use crate::network::Family;
 
 const DNS_PORT: u16 = 53;
 /// Where other clusters' DNS tells its numbers, too.
-const METRICS_PORT: u16 = 9153;
+pub(crate) const METRICS_PORT: u16 = 9153;
 
 /// The DNS's configuration file.
 #[must_use]

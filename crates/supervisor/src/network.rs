@@ -244,6 +244,18 @@ impl Ranges {
         ends.map(|(first, last)| format!("{first}-{last}")).collect()
     }
 
+    /// Addresses of the node networks that are nobody else's to have: the machine's, the server's, those that
+    /// mean the network itself and everybody on it.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let own = |ranges: &FamilyRanges| {
+            let network = ranges.node_network;
+            let ends = [network.network(), network.broadcast()];
+            ends.into_iter().chain([ranges.gateway().addr(), ranges.server()])
+        };
+        self.iter().flat_map(own).collect()
+    }
+
     /// The Service ranges.
     #[must_use]
     pub fn service_cidrs(&self) -> Vec<IpNet> {

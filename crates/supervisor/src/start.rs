@@ -123,10 +123,17 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
         format!("--pod-cidr={}", list(&cluster.ranges.pod_cidrs())),
         format!("--service-cidr={}", list(&cluster.ranges.service_cidrs())),
     ];
+    if let Some(ports) = cluster.node_ports {
+        args.push(format!("--service-node-port-range={ports}"));
+    }
     let balancers = cluster.ranges.load_balancers();
     if !balancers.is_empty() {
         args.push(format!("--load-balancer-pool={}", list(&balancers)));
     }
+    args.push(format!(
+        "--reserved-address={}",
+        list(&cluster.ranges.own_addresses())
+    ));
     Ok(Unit {
         name: "server".to_owned(),
         program: cluster.programs.ripstop.clone(),

@@ -55,6 +55,12 @@ fn difference(cluster: &Cluster, args: &Up) -> Option<String> {
             cluster.pod_network
         ));
     }
+    let has_ports = cluster.node_ports.unwrap_or_default();
+    if let Some(asked) = args.service_node_port_range.filter(|asked| *asked != has_ports) {
+        return Some(format!(
+            "has the node ports {has_ports}, and {asked} were asked for"
+        ));
+    }
     let lists = [
         ("node network", &args.node_network, ranges.node_networks()),
         ("pod range", &args.pod_cidr, ranges.pod_cidrs()),
@@ -129,6 +135,7 @@ async fn decide(
     Ok(Cluster {
         non_masquerade: non_masquerade(args),
         pod_network: args.pod_network.unwrap_or_default(),
+        node_ports: args.service_node_port_range,
         ..Cluster::new(name.clone(), count, ranges, programs)?
     })
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
@@ -54,11 +55,65 @@ impl AddressRange {
         address.is_ipv4() == self.is_ipv4() && (self.first..=self.last).contains(&address)
     }
 
+    /// How many addresses it has.
+    pub(super) fn size(&self) -> u128 {
+        (bits(self.last) - bits(self.first)).saturating_add(1)
+    }
+
+    /// Whether all its addresses can be a Service's. What is special begins and ends at round numbers, and no
+    /// range of use begins before one and ends after it.
+    pub(super) fn is_usable(&self) -> bool {
+        let around = |special: &IpNet| self.contains(special.network());
+        ![self.first, self.last].into_iter().any(is_special) && !SPECIAL.iter().any(around)
+    }
+
+    /// Sorted, and each address once.
+    pub(super) fn merge(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort_by_key(|range| (!range.is_ipv4(), bits(range.first)));
+        let mut merged: Vec<Self> = Vec::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if last.contains(range.first) => last.last = last.last.max(range.last),
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+
+    /// The first address that both have.
+    pub(super) fn shares_with(&self, other: &Self) -> Option<IpAddr> {
+        let first = self.first.max(other.first);
+        (self.contains(first) && other.contains(first)).then_some(first)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let (first, last) = (bits(self.first), bits(self.last));
         let v4 = self.is_ipv4();
         (first..=last).map(move |bits| address(bits, v4))
     }
+}
+
+/// Addresses that are no host's on a link: this network, loopback, link-local and multicast ones, those that are
+/// reserved.
+static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    let texts = [
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "::/127",
+        "::ffff:0:0/96",
+        "fe80::/10",
+        "ff00::/8",
+    ];
+    texts
+        .into_iter()
+        .map(|text| text.parse().expect("these are networks"))
+        .collect()
+});
+
+fn is_special(address: IpAddr) -> bool {
+    SPECIAL.iter().any(|special| special.contains(&address))
 }
 
 fn bits(address: IpAddr) -> u128 {
@@ -80,6 +135,25 @@ fn address(bits: u128, v4: bool) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_addresses_are_no_services() {
+        for text in [
+            "0.0.0.0/0",
+            "127.0.0.1-127.0.0.9",
+            "10.0.0.0-255.255.255.255",
+            "239.0.0.0/24",
+            "::/0",
+            "fe80::/64",
+            "100.0.0.0-130.0.0.0",
+            "fd00::-ff02::1",
+        ] {
+            assert!(!text.parse::<AddressRange>().unwrap().is_usable(), "{text}");
+        }
+        for text in ["172.30.0.200-172.30.0.250", "203.0.113.0/24", "2001:db8::/32"] {
+            assert!(text.parse::<AddressRange>().unwrap().is_usable(), "{text}");
+        }
+    }
 
     #[test]
     fn ranges_are_written_with_ends_or_as_networks() {

@@ -4,49 +4,58 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use super::pool::{Claimant, Pool};
 use super::range::AddressRange;
 use super::wish::Wish;
 use crate::informer::Key;
-
-/// A pool of addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// Its name, for people.
-    pub name: String,
-    /// Its addresses.
-    pub ranges: Vec<AddressRange>,
-    /// Whether Services that choose no address get one from here.
-    pub automatic: bool,
-}
 
 /// Why a Service gets no addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Another has it; addresses aren't shared.
     Taken(IpAddr, Key),
+    /// It is a node's own, or the cluster's.
+    Reserved(IpAddr),
     /// No pool has it.
     InNoPool(IpAddr),
+    /// The pool that was chosen hasn't the address that was.
+    NotInPool(IpAddr, String),
+    /// There is no such pool.
+    UnknownPool(String),
+    /// The pool is for others.
+    ForOthers(String),
     /// Chosen for a family that the Service hasn't, or twice for one.
     WrongFamily(IpAddr),
-    /// No pool has an address of the family left.
-    Exhausted(&'static str),
-    /// No pool has any of the family.
-    NoPool(&'static str),
+    /// No pool, or not that which was chosen, has an address of the family left.
+    Exhausted(&'static str, Option<String>),
+    /// No pool, or not that which was chosen, has any of the family.
+    NoPool(&'static str, Option<String>),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Taken(address, by) => write!(f, "address {address} is taken by Service {by}"),
+            Self::Reserved(address) => {
+                write!(f, "address {address} is a node's, or the node network's own")
+            }
             Self::InNoPool(address) => write!(f, "address {address} is in no pool"),
+            Self::NotInPool(address, pool) => write!(f, "address {address} is not in pool {pool}"),
+            Self::UnknownPool(pool) => write!(f, "there is no pool {pool}"),
+            Self::ForOthers(pool) => write!(
+                f,
+                "pool {pool} is for others: its namespaces or its serviceSelector leave this Service out"
+            ),
             Self::WrongFamily(address) => {
                 write!(
                     f,
                     "address {address} is of a family that the Service has not, or has one of already"
                 )
             }
-            Self::Exhausted(family) => write!(f, "no pool has an {family} address left"),
-            Self::NoPool(family) => write!(f, "no pool has {family} addresses"),
+            Self::Exhausted(family, None) => write!(f, "no pool has an {family} address left"),
+            Self::Exhausted(family, Some(pool)) => write!(f, "pool {pool} has no {family} address left"),
+            Self::NoPool(family, None) => write!(f, "no pool for this Service has {family} addresses"),
+            Self::NoPool(family, Some(pool)) => write!(f, "pool {pool} has no {family} addresses"),
         }
     }
 }
@@ -54,17 +63,28 @@ impl fmt::Display for Refusal {
 /// Pools, and who has what.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    /// In the order in which they are gone through.
     pools: Vec<Pool>,
+    /// Addresses that no Service gets, whatever a pool says.
+    reserved: BTreeSet<IpAddr>,
     holders: BTreeMap<IpAddr, Key>,
     held: BTreeMap<Key, BTreeSet<IpAddr>>,
 }
 
 impl Table {
-    pub(super) fn new(pools: Vec<Pool>) -> Self {
-        Self {
-            pools,
-            ..Self::default()
-        }
+    /// Other pools; who has what has it still.
+    pub(super) fn set_pools(&mut self, mut pools: Vec<Pool>) {
+        pools.sort_by(|a, b| a.name.cmp(&b.name));
+        // Whoever has a pool of his own gets addresses from there.
+        pools.sort_by_key(|pool| !pool.is_particular());
+        self.pools = pools;
+    }
+
+    /// Says whether that is any change.
+    pub(super) fn set_reserved(&mut self, reserved: BTreeSet<IpAddr>) -> bool {
+        let changed = self.reserved != reserved;
+        self.reserved = reserved;
+        changed
     }
 
     /// Notes what a Service has already; what others have is not its.
@@ -89,22 +109,20 @@ impl Table {
     /// The addresses that a Service is to have: what it has and may keep, what it chose, and others from the
     /// pools. A refusal leaves it what it has.
     pub(super) fn allocate(&mut self, service: &Key, wish: &Wish) -> Result<Vec<IpAddr>, Refusal> {
+        self.check_pool(wish)?;
         self.check_chosen(service, wish)?;
         let mut addresses = Vec::new();
         for family in &wish.families {
             let of_family = |address: &&IpAddr| family_of(**address) == *family;
             let chosen = wish.chosen.iter().find(of_family).copied();
             let had = || {
-                self.held
-                    .get(service)
-                    .into_iter()
-                    .flatten()
-                    .find(of_family)
-                    .copied()
+                let held = self.held.get(service).into_iter().flatten();
+                let mut kept = held.filter(of_family).copied();
+                kept.find(|address| self.may_keep(wish, *address))
             };
             let address = match chosen.or_else(had) {
                 Some(address) => Ok(address),
-                None => self.free(family),
+                None => self.free(family, wish),
             };
             match address {
                 Ok(address) => addresses.push(address),
@@ -114,11 +132,24 @@ impl Table {
             }
         }
         if let (true, Some(first)) = (addresses.is_empty(), wish.families.first()) {
-            return Err(self.free(first).err().unwrap_or(Refusal::NoPool(first)));
+            let why = self.free(first, wish).err();
+            return Err(why.unwrap_or(Refusal::NoPool(first, wish.pool.clone())));
         }
         self.release(service);
         self.occupy(service, &addresses);
         Ok(addresses)
+    }
+
+    fn check_pool(&self, wish: &Wish) -> Result<(), Refusal> {
+        let Some(name) = &wish.pool else { return Ok(()) };
+        let Some(pool) = self.pools.iter().find(|pool| pool.name == *name) else {
+            return Err(Refusal::UnknownPool(name.clone()));
+        };
+        if pool.admits(&wish.claimant) {
+            Ok(())
+        } else {
+            Err(Refusal::ForOthers(name.clone()))
+        }
     }
 
     fn check_chosen(&self, service: &Key, wish: &Wish) -> Result<(), Refusal> {
@@ -128,8 +159,9 @@ impl Table {
             if !wish.families.contains(&family) || !families.insert(family) {
                 return Err(Refusal::WrongFamily(*address));
             }
-            if !self.pools.iter().any(|pool| pool.contains(*address)) {
-                return Err(Refusal::InNoPool(*address));
+            self.check_offered(*address, wish)?;
+            if self.reserved.contains(address) {
+                return Err(Refusal::Reserved(*address));
             }
             if let Some(other) = self.holders.get(address).filter(|holder| *holder != service) {
                 return Err(Refusal::Taken(*address, other.clone()));
@@ -138,38 +170,94 @@ impl Table {
         Ok(())
     }
 
-    fn free(&self, family: &'static str) -> Result<IpAddr, Refusal> {
-        let automatic = self.pools.iter().filter(|pool| pool.automatic);
-        let mut ranges = automatic
+    /// Whether a pool offers the address to the Service.
+    fn check_offered(&self, address: IpAddr, wish: &Wish) -> Result<(), Refusal> {
+        let mut pools = self.pools.iter().filter(|pool| pool.contains(address));
+        if let Some(name) = &wish.pool {
+            let found = pools.any(|pool| pool.name == *name);
+            return found
+                .then_some(())
+                .ok_or(Refusal::NotInPool(address, name.clone()));
+        }
+        let Some(first) = pools.clone().next() else {
+            return Err(Refusal::InNoPool(address));
+        };
+        if pools.any(|pool| pool.admits(&wish.claimant)) {
+            Ok(())
+        } else {
+            Err(Refusal::ForOthers(first.name.clone()))
+        }
+    }
+
+    /// What a Service has it keeps while a pool has it, and its choice of a pool is met.
+    fn may_keep(&self, wish: &Wish, address: IpAddr) -> bool {
+        let chosen = |pool: &&Pool| wish.pool.as_ref().is_none_or(|name| pool.name == *name);
+        let mut pools = self.pools.iter().filter(chosen);
+        !self.reserved.contains(&address) && pools.any(|pool| pool.contains(address))
+    }
+
+    /// The pools that a Service gets addresses from without naming them.
+    fn offered<'a>(
+        &'a self,
+        pool: Option<&'a String>,
+        claimant: &'a Claimant,
+    ) -> impl Iterator<Item = &'a Pool> {
+        self.pools.iter().filter(move |candidate| match pool {
+            Some(name) => candidate.name == *name,
+            None => candidate.automatic && candidate.admits(claimant),
+        })
+    }
+
+    fn free(&self, family: &'static str, wish: &Wish) -> Result<IpAddr, Refusal> {
+        let pools = self.offered(wish.pool.as_ref(), &wish.claimant);
+        let mut ranges = pools
             .flat_map(|pool| &pool.ranges)
             .filter(|range| family_of_range(range) == family)
             .peekable();
         if ranges.peek().is_none() {
-            return Err(Refusal::NoPool(family));
+            return Err(Refusal::NoPool(family, wish.pool.clone()));
         }
         ranges
             .flat_map(AddressRange::iter)
-            .find(|address| !self.holders.contains_key(address))
-            .ok_or(Refusal::Exhausted(family))
+            .find(|address| !self.holders.contains_key(address) && !self.reserved.contains(address))
+            .ok_or_else(|| Refusal::Exhausted(family, wish.pool.clone()))
     }
 
-    /// Those of the addresses that are the Service's.
-    pub(super) fn held_by(&self, service: &Key, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let own = addresses
+    /// Leaves a Service those of the addresses that are its, and that a pool has; it gives back all others.
+    pub(super) fn keep(&mut self, service: &Key, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let own: Vec<IpAddr> = addresses
             .iter()
-            .filter(|address| self.holders.get(address) == Some(service));
-        own.copied().collect()
+            .filter(|address| self.holders.get(address) == Some(service) && self.is_in_pool(**address))
+            .copied()
+            .collect();
+        self.release(service);
+        self.occupy(service, &own);
+        own
     }
 
-    /// Whether an address is in a pool still.
+    /// Whether a Service may have an address still.
     pub(super) fn is_in_pool(&self, address: IpAddr) -> bool {
-        self.pools.iter().any(|pool| pool.contains(address))
+        !self.reserved.contains(&address) && self.pools.iter().any(|pool| pool.contains(address))
     }
-}
 
-impl Pool {
-    fn contains(&self, address: IpAddr) -> bool {
-        self.ranges.iter().any(|range| range.contains(address))
+    /// The pool of this name.
+    pub(super) fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == name)
+    }
+
+    /// Another pool, and the first address that both have.
+    pub(super) fn overlap(&self, pool: &Pool) -> Option<(&str, IpAddr)> {
+        let mut others = self.pools.iter().filter(|other| other.name != pool.name);
+        others.find_map(|other| Some((other.name.as_str(), pool.shares_with(other)?)))
+    }
+
+    /// How many of the pool's addresses of a family Services have, and how many are left.
+    pub(super) fn count(&self, pool: &Pool, ipv4: bool) -> (u128, u128) {
+        let of_pool = |address: &&IpAddr| address.is_ipv4() == ipv4 && pool.contains(**address);
+        let used = self.holders.keys().filter(of_pool).count() as u128;
+        let free_for_none = |address: &&IpAddr| !self.holders.contains_key(*address);
+        let reserved = self.reserved.iter().filter(of_pool).filter(free_for_none).count() as u128;
+        (used, pool.size(ipv4).saturating_sub(used + reserved))
     }
 }
 
@@ -182,158 +270,4 @@ fn family_of_range(range: &AddressRange) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn table() -> Table {
-        let pool = |name: &str, ranges: &[&str], automatic| Pool {
-            name: name.to_owned(),
-            ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
-            automatic,
-        };
-        Table::new(vec![
-            pool("default", &["10.0.0.1-10.0.0.3", "fd00::1-fd00::2"], true),
-            pool("chosen", &["10.9.0.0/30"], false),
-        ])
-    }
-
-    fn wish(families: &[&'static str], chosen: &[&str]) -> Wish {
-        Wish {
-            families: families.to_vec(),
-            needs_all: false,
-            chosen: chosen.iter().map(|ip| ip.parse().unwrap()).collect(),
-        }
-    }
-
-    fn key(name: &str) -> Key {
-        Key::new("n", name)
-    }
-
-    fn texts(addresses: Result<Vec<IpAddr>, Refusal>) -> String {
-        match addresses {
-            Ok(addresses) => addresses
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" "),
-            Err(refusal) => refusal.to_string(),
-        }
-    }
-
-    #[test]
-    fn addresses_are_given_in_order_and_kept() {
-        let mut table = table();
-        assert_eq!(
-            texts(table.allocate(&key("a"), &wish(&["IPv4"], &[]))),
-            "10.0.0.1"
-        );
-        assert_eq!(
-            texts(table.allocate(&key("b"), &wish(&["IPv6", "IPv4"], &[]))),
-            "fd00::1 10.0.0.2"
-        );
-        assert_eq!(
-            texts(table.allocate(&key("a"), &wish(&["IPv4"], &[]))),
-            "10.0.0.1"
-        );
-        table.release(&key("a"));
-        assert_eq!(
-            texts(table.allocate(&key("c"), &wish(&["IPv4"], &[]))),
-            "10.0.0.1"
-        );
-    }
-
-    #[test]
-    fn what_is_chosen_is_given_or_refused_with_a_reason() {
-        let mut table = table();
-        assert_eq!(
-            texts(table.allocate(&key("a"), &wish(&["IPv4"], &["10.9.0.2"]))),
-            "10.9.0.2"
-        );
-        for (chosen, why) in [
-            ("10.9.0.2", "address 10.9.0.2 is taken by Service n/a"),
-            ("10.8.0.1", "address 10.8.0.1 is in no pool"),
-            (
-                "fd00::1",
-                "address fd00::1 is of a family that the Service has not, or has one of already",
-            ),
-        ] {
-            assert_eq!(texts(table.allocate(&key("b"), &wish(&["IPv4"], &[chosen]))), why);
-        }
-        // Another choice moves it.
-        assert_eq!(
-            texts(table.allocate(&key("a"), &wish(&["IPv4"], &["10.0.0.3"]))),
-            "10.0.0.3"
-        );
-        assert_eq!(
-            texts(table.allocate(&key("b"), &wish(&["IPv4"], &["10.9.0.2"]))),
-            "10.9.0.2"
-        );
-    }
-
-    #[test]
-    fn a_pool_ends() {
-        let mut table = table();
-        for name in ["a", "b"] {
-            table.allocate(&key(name), &wish(&["IPv4", "IPv6"], &[])).unwrap();
-        }
-        let mut both = wish(&["IPv4", "IPv6"], &[]);
-        assert_eq!(
-            texts(table.allocate(&key("c"), &both)),
-            "10.0.0.3",
-            "one family is enough"
-        );
-        both.needs_all = true;
-        assert_eq!(
-            texts(table.allocate(&key("d"), &both)),
-            "no pool has an IPv4 address left"
-        );
-        assert_eq!(
-            texts(Table::default().allocate(&key("d"), &both)),
-            "no pool has IPv4 addresses"
-        );
-    }
-
-    #[test]
-    fn two_that_say_they_have_one_address_are_told_apart() {
-        let mut table = table();
-        let address = ["10.0.0.1".parse().unwrap()];
-        table.occupy(&key("a"), &address);
-        table.occupy(&key("b"), &address);
-        assert_eq!(
-            texts(table.allocate(&key("b"), &wish(&["IPv4"], &[]))),
-            "10.0.0.2"
-        );
-        assert_eq!(
-            texts(table.allocate(&key("a"), &wish(&["IPv4"], &[]))),
-            "10.0.0.1"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn no_address_is_shared(steps in prop::collection::vec((0..5u8, 0..4u8, prop::option::of(0..4u8), any::<bool>()), 0..80)) {
-            let mut table = table();
-            let mut model: BTreeMap<Key, Vec<IpAddr>> = BTreeMap::new();
-            for (name, families, chosen, needs_all) in steps {
-                let key = key(&name.to_string());
-                let families: &[&'static str] = match families { 0 => &["IPv4"], 1 => &["IPv6"], 2 => &["IPv4", "IPv6"], _ => &[] };
-                if families.is_empty() {
-                    prop_assert_eq!(table.release(&key), model.remove(&key).is_some());
-                } else {
-                    let chosen: Vec<IpAddr> = chosen.map(|n| IpAddr::from([10, 0, 0, n])).into_iter().collect();
-                    let wish = Wish { families: families.to_vec(), needs_all, chosen: chosen.clone() };
-                    if let Ok(addresses) = table.allocate(&key, &wish) {
-                        prop_assert!(chosen.iter().all(|chosen| addresses.contains(chosen)));
-                        prop_assert!(!addresses.is_empty() && (!needs_all || addresses.len() == families.len()));
-                        model.insert(key, addresses);
-                    }
-                }
-                let all: Vec<_> = model.values().flatten().collect();
-                prop_assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-                prop_assert_eq!(table.holders.len(), all.len());
-            }
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 
-use super::{ADDRESSES, CLASS_PREFIX};
+use super::pool::Claimant;
+use super::{ADDRESSES, CLASS_PREFIX, POOL};
 
 /// Addresses that a Service is to get.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub(super) struct Wish {
     pub(super) needs_all: bool,
     /// Those that it chose itself.
     pub(super) chosen: Vec<IpAddr>,
+    /// The pool that it chose.
+    pub(super) pool: Option<String>,
+    /// Who it is.
+    pub(super) claimant: Claimant,
 }
 
 /// Whether a Service is to have an address from us.
@@ -29,27 +34,44 @@ pub(super) fn is_ours(service: &Service) -> bool {
 /// What the Service wants, or what in it can't be understood.
 pub(super) fn of(service: &Service) -> Result<Wish, String> {
     let spec = service.spec.clone().unwrap_or_default();
-    let known = |family: &String| match family.as_str() {
-        "IPv4" => Some("IPv4"),
-        "IPv6" => Some("IPv6"),
-        _ => None,
-    };
-    let mut families: Vec<_> = spec.ip_families.iter().flatten().filter_map(known).collect();
-    if families.is_empty() {
-        families.push("IPv4");
-    }
     let annotations = service.metadata.annotations.as_ref();
-    let annotated = annotations.and_then(|annotations| annotations.get(ADDRESSES));
+    let annotation = |name: &str| annotations.and_then(|annotations| annotations.get(name));
+    let pool = annotation(POOL).map(|name| name.trim().to_owned());
+    let annotated = annotation(ADDRESSES);
     let text = annotated.or(spec.load_balancer_ip.as_ref());
     let texts = text.map_or("", String::as_str).split(',').map(str::trim);
     let chosen = texts
         .filter(|text| !text.is_empty())
         .map(|text| text.parse().map_err(|_| format!("{text:?} is not an IP address")));
     Ok(Wish {
-        families,
+        families: families(service),
         needs_all: spec.ip_family_policy.as_deref() == Some("RequireDualStack"),
         chosen: chosen.collect::<Result<_, _>>()?,
+        pool: pool.filter(|name| !name.is_empty()),
+        claimant: Claimant {
+            namespace: service.metadata.namespace.clone().unwrap_or_default(),
+            labels: service.metadata.labels.clone().unwrap_or_default(),
+        },
     })
+}
+
+/// The families of a Service, the preferred one first.
+pub(super) fn families(service: &Service) -> Vec<&'static str> {
+    let known = |family: &String| match family.as_str() {
+        "IPv4" => Some("IPv4"),
+        "IPv6" => Some("IPv6"),
+        _ => None,
+    };
+    let spec = service.spec.iter();
+    let families: Vec<_> = spec
+        .flat_map(|spec| spec.ip_families.iter().flatten())
+        .filter_map(known)
+        .collect();
+    if families.is_empty() {
+        vec!["IPv4"]
+    } else {
+        families
+    }
 }
 
 /// The addresses in a Service's status.

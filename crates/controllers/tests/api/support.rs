@@ -42,6 +42,23 @@ impl Cluster {
     }
 
     pub(crate) async fn without_controllers(config: controllers::Config) -> Self {
+        Self::serving(config, ServiceConfig::default()).await
+    }
+
+    /// One of both families, IPv4 preferred.
+    pub(crate) async fn dual(config: controllers::Config) -> Self {
+        let services = ServiceConfig {
+            ranges: ["10.96.0.0/16", "fd00:10:96::/112"]
+                .map(|range| range.parse().unwrap())
+                .into(),
+            ..ServiceConfig::default()
+        };
+        let cluster = Self::serving(config, services).await;
+        cluster.control();
+        cluster
+    }
+
+    async fn serving(config: controllers::Config, services: ServiceConfig) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -52,7 +69,7 @@ impl Cluster {
             store,
             kubelet_client: None,
             tokens: None,
-            services: ServiceConfig::default(),
+            services,
         })
         .unwrap();
         server.bootstrap().await.unwrap();

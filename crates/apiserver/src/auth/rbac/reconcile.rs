@@ -22,6 +22,8 @@ use crate::update::{self, Change, Part, Target};
 const AGENT: &str = include_str!("../../../../../deploy/agent-rbac.yaml");
 /// What the nodes' DNS may do.
 const DNS: &str = include_str!("../../../../../deploy/dns-rbac.yaml");
+/// What the controller of load balancers' addresses may do.
+const LOAD_BALANCER: &str = include_str!("../../../../../deploy/load-balancer-rbac.yaml");
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
@@ -32,10 +34,25 @@ impl Rbac {
         // The agent is part of what a node is here.
         objects.extend(of_group(AGENT, "system:nodes", "nodes")?);
         objects.extend(of_group(DNS, "ripstop:dns", "processes")?);
+        objects.extend(as_written(LOAD_BALANCER)?);
         let work = objects.iter().map(|object| one(server, object));
         futures::future::try_join_all(work).await?;
         Ok(())
     }
+}
+
+/// The cluster's roles and bindings in a manifest of ours, for the ServiceAccount that it names.
+fn as_written(manifest: &str) -> Result<Vec<Object>, Failure> {
+    let documents = serde_saphyr::from_multiple::<Value>(manifest).map_err(Failure::internal)?;
+    let object = |value: Value| {
+        let plural = match text(&value, "/kind") {
+            "ClusterRole" => "clusterroles",
+            "ClusterRoleBinding" => "clusterrolebindings",
+            _ => return None,
+        };
+        Some(Object { plural, value })
+    };
+    Ok(documents.into_iter().filter_map(object).collect())
 }
 
 /// The roles in a manifest of ours, given to a group.

@@ -38,6 +38,7 @@ fn asking_for_what_is_there_is_fine() {
         "--nodes 3 --ip-family ipv4",
         "--pod-network auto",
         "--node-network 172.30.0.7/24 --pod-cidr 10.244.0.0/16",
+        "--service-node-port-range 30000-32767",
     ] {
         assert!(
             check_same(&cluster(&Wish::default()), &up(line)).is_ok(),
@@ -82,6 +83,7 @@ fn asking_for_something_else_than_what_is_there_is_refused() {
         "--service-cidr 10.2.0.0/16",
         "--non-masquerade 192.168.0.0/16",
         "--pod-network vxlan",
+        "--service-node-port-range 30000-32000",
     ] {
         assert!(
             check_same(&cluster(&Wish::default()), &up(line)).is_err(),
