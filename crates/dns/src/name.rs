@@ -14,23 +14,47 @@ pub struct Labels {
 }
 
 impl Labels {
+    const NONE: Labels = Labels {
+        text: [0; Name::MAX_LENGTH],
+        ends: [0; MOST_LABELS],
+        count: 0,
+    };
+
     /// Those of a name.
     pub fn of(name: &Name) -> Labels {
-        let mut labels = Labels {
-            text: [0; Name::MAX_LENGTH],
-            ends: [0; MOST_LABELS],
-            count: 0,
-        };
-        let mut end = 0;
-        for label in name.iter() {
-            let start = end;
-            end += label.len();
-            labels.text[start..end].copy_from_slice(label);
-            labels.text[start..end].make_ascii_lowercase();
-            labels.ends[labels.count] = u8::try_from(end).expect("a name is shorter than 256 bytes");
-            labels.count += 1;
-        }
+        let mut labels = Labels::NONE;
+        name.iter().for_each(|label| labels.push(label));
         labels
+    }
+
+    /// Those of a name that is written at that place of a message, and where it ends. None if it's no
+    /// name, or has pointers.
+    pub fn read(bytes: &[u8], start: usize) -> Option<(Labels, usize)> {
+        const LONGEST_LABEL: u8 = 63;
+        let (mut labels, mut at) = (Labels::NONE, start);
+        loop {
+            let length = *bytes.get(at)?;
+            at += 1;
+            if length == 0 {
+                return Some((labels, at));
+            }
+            let end = at + usize::from(length);
+            // The root's byte is to come.
+            if length > LONGEST_LABEL || end - start >= Name::MAX_LENGTH {
+                return None;
+            }
+            labels.push(bytes.get(at..end)?);
+            at = end;
+        }
+    }
+
+    fn push(&mut self, label: &[u8]) {
+        let start = self.count.checked_sub(1).map_or(0, |last| self.ends[last].into());
+        let end = start + label.len();
+        self.text[start..end].copy_from_slice(label);
+        self.text[start..end].make_ascii_lowercase();
+        self.ends[self.count] = u8::try_from(end).expect("a name is shorter than 256 bytes");
+        self.count += 1;
     }
 
     /// How many there are.
@@ -51,6 +75,11 @@ impl Labels {
         };
         let bytes = &self.text[start..usize::from(self.ends[index])];
         std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
+    }
+
+    /// The rightmost.
+    pub fn last(&self) -> Option<&str> {
+        self.count.checked_sub(1).map(|last| self.get(last))
     }
 
     /// The first `count` of them.

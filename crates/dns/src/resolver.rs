@@ -22,8 +22,8 @@ use crate::forward::{Entry, Failed, Forwarder};
 use crate::metrics::{Gauges, Metrics, count};
 use crate::search::{self, Searches};
 use crate::settings::Settings;
-use crate::table::{Found, TTL, Table, address_data};
-use crate::wire::{Answer, Left, Question, render};
+use crate::table::{Found, SERVICE_LABELS, TTL, Table, address_data};
+use crate::wire::{Answer, Left, Plain, Question, Zone, render};
 
 /// An alias that leads to an alias … is followed as often.
 const MOST_ALIASES: usize = 8;
@@ -142,6 +142,31 @@ impl Resolver {
         }
     }
 
+    /// Writes the reply to what is asked most: the address of a Service. False if that isn't what is
+    /// asked, or more has to be looked at: then [`Resolver::reply`] knows.
+    pub fn reply_at_once(&self, bytes: &[u8], client: IpAddr, reply: &mut Vec<u8>) -> bool {
+        let Some(question) = Plain::read(bytes) else {
+            return false;
+        };
+        // Names of people's own come first.
+        if !self.is_known() || !self.settings.load().hosts.is_empty() || !self.admits(client) {
+            return false;
+        }
+        let table = read(&self.table);
+        let Some(addresses) = table.service_addresses(&question.labels) else {
+            return false;
+        };
+        let zone = Zone {
+            below: SERVICE_LABELS,
+            serial: table.serial(),
+        };
+        let done = question.render(addresses, zone, reply);
+        if done {
+            count(&self.metrics.cluster_answers);
+        }
+        done
+    }
+
     async fn say(&self, question: &Question, client: IpAddr) -> Said {
         let answer = match self.own(&question.name, question.kind) {
             Own::Answer(answer) => answer,
@@ -189,14 +214,13 @@ impl Resolver {
                     // Most clients take the first.
                     data.shuffle(&mut rand::rng());
                 }
-                let none = data.is_empty();
                 let answers = data.into_iter();
                 Own::Answer(Answer {
                     authoritative: true,
                     answers: answers
                         .map(|data| Record::from_rdata(name.clone(), TTL, data))
                         .collect(),
-                    authorities: if none { vec![*here.soa] } else { Vec::new() },
+                    authorities: here.soa.map(|soa| *soa).into_iter().collect(),
                     more: here.more,
                     ..Answer::default()
                 })

@@ -63,10 +63,10 @@ impl Reader {
     fn run(self) {
         // What waits for others needs the runtime's clock and sockets.
         let _inside = self.runtime.enter();
-        let mut buffer = [0; 4096];
+        let (mut buffer, mut reply) = ([0; 4096], Vec::new());
         while !self.shutdown.is_cancelled() {
             match self.socket.recv_from(&mut buffer) {
-                Ok((length, from)) => self.answer(&buffer[..length], from),
+                Ok((length, from)) => self.answer(&buffer[..length], from, &mut reply),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // An earlier answer couldn't be delivered.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
@@ -78,10 +78,16 @@ impl Reader {
         }
     }
 
-    fn answer(&self, bytes: &[u8], from: SocketAddr) {
+    /// `buffer` is for the reply.
+    fn answer(&self, bytes: &[u8], from: SocketAddr, buffer: &mut Vec<u8>) {
         let since = Instant::now();
         let metrics = &self.resolver.metrics;
         count(&metrics.udp_requests);
+        if self.resolver.reply_at_once(bytes, from.ip(), buffer) {
+            note(metrics, buffer, since);
+            send(&self.socket, buffer, from);
+            return;
+        }
         let asked = match question(bytes, metrics) {
             Ok(asked) => asked,
             Err(reply) => {

@@ -22,13 +22,20 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use ipnet::IpNet;
 
 use crate::name::{self, Labels};
-use crate::record::{Node, Service, Slice, undashed};
+use crate::record::{Kind, Node, Service, Slice, undashed};
 
 /// The version of Kubernetes' DNS specification.
 pub const VERSION: &str = "1.1.0";
 
 /// How long clients may keep what they were told, in seconds: Services and endpoints change.
 pub const TTL: u32 = 5;
+
+/// What a zone's start of authority says beside names and its serial number, in seconds: refresh, retry,
+/// expire, and how long clients may keep that there is none.
+pub(crate) const SOA_TIMES: [u32; 4] = [7200, 1800, 86400, TTL];
+
+/// `SERVICE.NAMESPACE.svc`.
+pub(crate) const SERVICE_LABELS: usize = 3;
 
 /// What a table is about, beside the API's objects.
 #[derive(Debug, Clone)]
@@ -61,8 +68,8 @@ pub struct Here {
     pub data: Vec<RData>,
     /// What whoever asked is likely to ask next.
     pub more: Vec<Record>,
-    /// Who says that there is no more.
-    pub soa: Box<Record>,
+    /// Who says that there is none, if there is none.
+    pub soa: Option<Box<Record>>,
 }
 
 /// Whose an address is.
@@ -116,6 +123,25 @@ impl Table {
     /// Whether a name is in the cluster's domain.
     pub fn is_inside(&self, name: &Name) -> bool {
         Labels::of(name).before(&self.labels).is_some()
+    }
+
+    /// The addresses of the Service whose own name this is, if it has addresses of its own.
+    pub fn service_addresses(&self, labels: &Labels) -> Option<&[IpAddr]> {
+        // That name is everybody's own, whatever the domain.
+        let is_own = self.labels.last().is_some_and(|last| last == "localhost");
+        if is_own || labels.before(&self.labels) != Some(SERVICE_LABELS) || labels.get(2) != "svc" {
+            return None;
+        }
+        let service = self.services.get(labels.get(1))?.get(labels.get(0))?;
+        match &service.kind {
+            Kind::Cluster(addresses) => Some(addresses),
+            _ => None,
+        }
+    }
+
+    /// The number of the last change.
+    pub fn serial(&self) -> u32 {
+        self.serial
     }
 
     /// What there is by that name.
@@ -207,11 +233,9 @@ impl Table {
             true => names.into_iter().map(|name| RData::PTR(PTR(name))).collect(),
             false => Vec::new(),
         };
-        Found::Here(Here {
-            data,
-            more: Vec::new(),
-            soa: Box::new(self.soa(&zone)),
-        })
+        let soa = data.is_empty().then(|| Box::new(self.soa(&zone)));
+        let more = Vec::new();
+        Found::Here(Here { data, more, soa })
     }
 
     fn names_of(&self, owner: &Owner, address: IpAddr) -> Vec<Name> {
@@ -248,11 +272,12 @@ impl Table {
     }
 
     fn here(&self, data: Vec<RData>) -> Found {
-        Found::Here(Here {
-            data,
-            more: Vec::new(),
-            soa: Box::new(self.soa(&self.zone.domain)),
-        })
+        self.with(data, Vec::new())
+    }
+
+    fn with(&self, data: Vec<RData>, more: Vec<Record>) -> Found {
+        let soa = data.is_empty().then(|| Box::new(self.soa(&self.zone.domain)));
+        Found::Here(Here { data, more, soa })
     }
 
     fn missing(&self) -> Found {
@@ -261,7 +286,9 @@ impl Table {
 
     fn soa(&self, zone: &Name) -> Record {
         let (server, master) = (self.below(["ns", "dns"]), self.below(["hostmaster"]));
-        let soa = SOA::new(server, master, self.serial, 7200, 1800, 86400, TTL);
+        let [refresh, retry, expire, minimum] = SOA_TIMES;
+        let (refresh, retry, expire) = (refresh.cast_signed(), retry.cast_signed(), expire.cast_signed());
+        let soa = SOA::new(server, master, self.serial, refresh, retry, expire, minimum);
         Record::from_rdata(zone.clone(), TTL, RData::SOA(soa))
     }
 }

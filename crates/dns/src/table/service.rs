@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hickory_proto::rr::rdata::SRV;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::{Found, Here, TTL, Table, address_data, wants};
+use super::{Found, TTL, Table, address_data, wants};
 use crate::name::{self, Labels};
 use crate::record::{Endpoint, Kind, Port, Service, Slice};
 
@@ -185,13 +185,5 @@ impl Table {
     pub(super) fn slices_of(&self, namespace: &str, service: &str) -> impl Iterator<Item = &Slice> {
         let slices = self.slices.get(namespace).and_then(|found| found.get(service));
         slices.into_iter().flat_map(|slices| slices.values())
-    }
-
-    fn with(&self, data: Vec<RData>, more: Vec<Record>) -> Found {
-        Found::Here(Here {
-            data,
-            more,
-            soa: Box::new(self.soa(&self.zone.domain)),
-        })
     }
 }

@@ -8,7 +8,7 @@ use super::question::Question;
 /// The largest datagram that is sent, whatever the client takes: more would come in fragments.
 pub const MAX_UDP: u16 = 1232;
 /// What a client takes that says nothing of it.
-const MIN_UDP: u16 = 512;
+pub(super) const MIN_UDP: u16 = 512;
 
 /// An answer of our own.
 #[derive(Debug, Clone, Default, PartialEq)]

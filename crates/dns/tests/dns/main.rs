@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
+mod at_once;
 mod completion;
 mod forwarding;
 mod lab;
