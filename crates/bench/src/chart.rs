@@ -79,7 +79,7 @@ fn group(body: &mut String, one: &Comparison, top: f64, scale: &Scale) -> f64 {
     let mut y = top + GAP;
     text(body, 12.0, y + BAR - 3.0, "", one.traffic.name());
     for (number, way) in one.ways.iter().enumerate() {
-        let ours = if number == 1 { " ours" } else { "" };
+        let ours = if way.ours { " ours" } else { "" };
         let Spread { least, median, most } = one.ratio(way);
         let (base, middle) = (y + BAR - 3.0, y + BAR / 2.0);
         text(body, LEFT - 8.0, base, &format!("way{ours}"), way.name);

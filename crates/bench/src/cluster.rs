@@ -36,6 +36,10 @@ impl Cluster {
         &self.ripstop
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `ripstop up`, to its end.
     pub(crate) fn up(&self) -> Result<()> {
         let nodes = NODES.to_string();

@@ -10,6 +10,7 @@
 
 mod api;
 mod attach;
+mod by_service;
 mod chart;
 mod cluster;
 mod cni;

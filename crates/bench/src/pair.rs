@@ -12,14 +12,25 @@ use kernel::NetNs;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::by_service::ByService;
+
 /// Two pods that reach each other.
 pub(crate) struct Pair {
     pub(crate) client: Arc<NetNs>,
     pub(crate) server: Arc<NetNs>,
     /// The server's.
     pub(crate) address: IpAddr,
+    /// What the client asks in place of it.
+    pub(crate) by: Option<ByService>,
     /// What has to live as long: a namespace without processes ends with its last handle.
     pub(crate) _keep: Vec<Box<dyn Any>>,
+}
+
+impl Pair {
+    /// What the client asks.
+    pub(crate) fn asked(&self) -> IpAddr {
+        self.by.as_ref().map_or(self.address, |service| service.address)
+    }
 }
 
 /// The static toolbox, and the two processors that it is run on.
@@ -48,6 +59,8 @@ impl Drop for Server {
 
 /// Where `toolbox serve` counts what `toolbox flood` sends.
 pub(crate) const SINK: u16 = 9001;
+/// Where it says what it's told.
+pub(crate) const ECHO: u16 = 9000;
 
 impl Toolbox {
     pub(crate) fn new(program: PathBuf) -> Result<Self> {
@@ -83,18 +96,26 @@ impl Toolbox {
         loop {
             let limit = Duration::from_millis(500);
             match pair.client.run(|| TcpStream::connect_timeout(&at, limit))? {
-                Ok(_) => return Ok(server),
+                Ok(_) => break,
                 Err(error) if Instant::now() > deadline => {
                     return Err(error).with_context(|| format!("one pod doesn't reach the other at {at}"));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
+        if let Some(service) = &pair.by {
+            let (asked, echo) = (service.address.to_string(), ECHO.to_string());
+            service.wait(|| Ok(self.ask(pair, cpu, &["tcp", &asked, &echo])?.status.success()))?;
+        }
+        Ok(server)
     }
 
     /// Runs a client, to its end.
     pub(crate) fn ask(&self, pair: &Pair, cpu: usize, words: &[&str]) -> Result<Output> {
-        let mut command = self.command(words);
+        let mut command = match &pair.by {
+            Some(service) => self.command_of_node(service, words),
+            None => self.command(words),
+        };
         let output = self.on(cpu, &pair.client, || command.output())?;
         output.with_context(|| format!("run {}", self.program.display()))
     }
@@ -103,6 +124,15 @@ impl Toolbox {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.first[0]);
         command.args(&self.first[1..]).arg(&self.program).args(words);
+        command
+    }
+
+    /// The same, by a process of the node's.
+    fn command_of_node(&self, service: &ByService, words: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        let join = r#"door=$1; shift; echo 0 > "$door" && exec "$@""#;
+        command.args(["-c", join, "sh"]).arg(service.door());
+        command.args(self.first).arg(&self.program).args(words);
         command
     }
 

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::by_service::ByService;
 use crate::cluster::Cluster;
 use crate::cni::{Attached, Pod};
 use crate::compare::{Comparison, Way};
@@ -37,6 +38,10 @@ impl Beside {
     }
 }
 
+/// Ripstop, from pod to pod and from pod to a Service's address.
+const RIPSTOP: &str = "Ripstop";
+const BY_SERVICE: &str = "by a Service";
+
 /// Two pods and the name of what joins them.
 type Named = (&'static str, Pair);
 
@@ -53,19 +58,19 @@ pub(crate) async fn measure(
         let pairs = pairs(cluster, near, beside).await?;
         for traffic in Traffic::ALL {
             let doing = || format!("pod to pod {path}, {}", traffic.name());
-            let ways = in_turns(traffic, toolbox, &pairs, extent).with_context(doing)?;
-            figures.compare(Comparison {
-                path,
-                traffic,
-                ways,
-                bar: bar(near, traffic),
-            });
+            let mut ways = in_turns(traffic, toolbox, &pairs, extent).with_context(doing)?;
+            for way in &mut ways {
+                way.ours = [RIPSTOP, BY_SERVICE].contains(&way.name);
+                way.bar = bar(near, traffic).filter(|_| way.ours);
+            }
+            figures.compare(Comparison { path, traffic, ways });
         }
+        ByService::remove(&cluster.client().await?, service_name(near)).await?;
     }
     Ok(())
 }
 
-/// What Ripstop may cost beside plain routing.
+/// What Ripstop may cost beside plain routing, by a Service as well.
 fn bar(near: bool, traffic: Traffic) -> Option<f64> {
     match traffic {
         Traffic::RequestResponse if near => Some(0.95),
@@ -81,7 +86,13 @@ async fn pairs(cluster: &Cluster, near: bool, beside: &[Beside]) -> Result<Vec<N
     } else {
         plain::across_nodes().await?
     };
-    let mut pairs = vec![("plain routing", plain), ("Ripstop", ours(cluster, near)?)];
+    let mut service = ours(cluster, near, "service-")?;
+    service.by = Some(ByService::make(cluster, "node-1", service_name(near), service.address).await?);
+    let mut pairs = vec![
+        ("plain routing", plain),
+        (RIPSTOP, ours(cluster, near, "")?),
+        (BY_SERVICE, service),
+    ];
     for kind in beside.iter().filter_map(|beside| beside.plugin()) {
         let plugins = Plugins::find()?;
         let pair = if near {
@@ -97,9 +108,16 @@ async fn pairs(cluster: &Cluster, near: bool, beside: &[Beside]) -> Result<Vec<N
     Ok(pairs)
 }
 
+fn service_name(near: bool) -> &'static str {
+    if near { "bench-near" } else { "bench-far" }
+}
+
 /// Two pods of the cluster, as far as its nodes are concerned.
-fn ours(cluster: &Cluster, near: bool) -> Result<Pair> {
-    let (client, server) = (Pod::new("client")?, Pod::new("server")?);
+fn ours(cluster: &Cluster, near: bool, kind: &str) -> Result<Pair> {
+    let (client, server) = (
+        Pod::new(&format!("{kind}client"))?,
+        Pod::new(&format!("{kind}server"))?,
+    );
     let attach = |node: &str, pod: &Pod| -> Result<Attached> { Ok(cluster.plugin(node)?.attach(pod)?.0) };
     let one = attach("node-1", &client)?;
     let other = attach(if near { "node-1" } else { "node-2" }, &server)?;
@@ -107,6 +125,7 @@ fn ours(cluster: &Cluster, near: bool) -> Result<Pair> {
         client: client.netns,
         server: server.netns,
         address: other.address()?,
+        by: None,
         _keep: vec![Box::new(one), Box::new(other)],
     })
 }
@@ -117,8 +136,7 @@ fn in_turns(traffic: Traffic, toolbox: &Toolbox, pairs: &[Named], extent: &Exten
     let mut servers = Vec::new();
     for (name, pair) in pairs {
         servers.push(traffic.serve(toolbox, pair).context(*name)?);
-        let costs = Vec::new();
-        ways.push(Way { name, costs });
+        ways.push(Way::new(name));
     }
     // Once without being counted: caches, neighbours.
     for round in 0..=extent.rounds {

@@ -26,6 +26,7 @@ pub(crate) async fn one_node() -> Result<Pair> {
         client,
         server,
         address: address.into(),
+        by: None,
         _keep: vec![Box::new(node)],
     })
 }
@@ -39,6 +40,7 @@ pub(crate) async fn across_nodes() -> Result<Pair> {
         client,
         server,
         address: address.into(),
+        by: None,
         _keep: vec![Box::new(nodes), Box::new(switch)],
     })
 }
@@ -62,6 +64,7 @@ pub(crate) async fn alone() -> Result<Pair> {
         client: Arc::new(client),
         server: Arc::new(server),
         address: address.into(),
+        by: None,
         _keep: Vec::new(),
     })
 }

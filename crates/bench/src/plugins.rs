@@ -69,6 +69,7 @@ impl Plugins {
             client: client.netns,
             server: server.netns,
             address: far.address()?,
+            by: None,
             _keep: vec![
                 Box::new(near),
                 Box::new(far),

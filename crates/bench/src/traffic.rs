@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::pair::{Pair, SINK, Server, Toolbox};
+use crate::pair::{ECHO, Pair, SINK, Server, Toolbox};
 
 /// A kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +71,11 @@ impl Traffic {
 
     fn words(self, pair: &Pair, seconds: f64) -> Vec<String> {
         let at = |scheme: &str, port| {
-            let at = std::net::SocketAddr::new(pair.address, port);
+            let at = std::net::SocketAddr::new(pair.asked(), port);
             format!("{scheme}://{at}")
         };
         let (command, url, more) = match self {
-            Self::RequestResponse => ("load", at("tcp", 9000), &[][..]),
+            Self::RequestResponse => ("load", at("tcp", ECHO), &[][..]),
             Self::ConnectionPerRequest => ("load", at("http", 8080), &["--fresh"][..]),
             Self::OneStream => ("flood", at("tcp", SINK), &[][..]),
             Self::EightStreams => ("flood", at("tcp", SINK), &["--streams", "8"][..]),
