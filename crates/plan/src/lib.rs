@@ -46,7 +46,7 @@ pub use service::{
     backends_map, plan_service,
 };
 pub use shaper::Shaper;
-pub use trace::{Hop, Spot, Trace, Verdict, trace};
+pub use trace::{Denial, Hop, Passed, Question, Spot, Trace, Verdict, trace, trace_with_policies};
 pub use way::pod_mtu;
 
 use blocks::Blocks;

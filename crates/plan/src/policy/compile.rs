@@ -1,6 +1,6 @@
 //! What a policy says, in terms; and the sets that pods have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{Direction, NamespacedName, Policy, PolicyPort, PortMatch, Protocol};
@@ -14,7 +14,8 @@ use super::{RangeKey, RuleId, RuleKey, ports};
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) policy: Arc<Policy>,
-    pub(super) terms: BTreeMap<TermId, Arc<Term>>,
+    /// Each once; two that differ may have one id.
+    pub(super) terms: BTreeSet<(TermId, Arc<Term>)>,
     rules: [Option<Arc<[Rule]>>; 2],
 }
 
@@ -40,7 +41,7 @@ pub(super) enum Ports {
 
 impl Compiled {
     pub(super) fn new(name: &NamespacedName, policy: Arc<Policy>, digests: Digests) -> Compiled {
-        let mut terms = BTreeMap::new();
+        let mut terms = BTreeSet::new();
         let rules = Direction::ALL.map(|direction| {
             let rules = policy.rules(direction)?.iter().enumerate();
             let compiled = rules.map(|(index, one)| Rule {
@@ -49,7 +50,7 @@ impl Compiled {
                     let peers = peers.iter().map(|peer| {
                         let term = Term::new(peer, &name.namespace);
                         let id = term.id(digests);
-                        terms.insert(id, Arc::new(term));
+                        terms.insert((id, Arc::new(term)));
                         id
                     });
                     peers.collect()

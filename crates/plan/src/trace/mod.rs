@@ -9,6 +9,7 @@
 //! a mistake of the planner shows as a wrong trace. What a plan doesn't hold, a node's own default
 //! route for one, is named as such.
 
+mod policy;
 mod rules;
 mod service;
 mod shortcut;
@@ -23,6 +24,9 @@ use model::{Packet, ServiceName, Strategy};
 use nft::{Hook, Nat, Tuple};
 
 use crate::base::same_family;
+pub use policy::{Denial, Passed, Question};
+
+use crate::policy::PolicyPlan;
 use crate::{Forward, NextHop, NodePlan, Object, Part, PartId, Route, Veth};
 
 /// A packet's way, step by step, and how it ends.
@@ -148,6 +152,13 @@ pub enum Hop {
         /// The rule that says so.
         rule: String,
     },
+    /// Policies are asked, and let it pass.
+    Judged {
+        /// What they are asked.
+        question: Question,
+        /// Why they do.
+        passed: Passed,
+    },
 }
 
 /// How a packet's way ends.
@@ -174,6 +185,13 @@ pub enum Verdict {
         /// With this source address.
         source: IpAddr,
     },
+    /// Policies don't let it pass.
+    Denied {
+        /// What they were asked.
+        question: Box<Question>,
+        /// Why they don't.
+        why: Denial,
+    },
     /// It's refused or dropped.
     Refused {
         /// Where.
@@ -188,8 +206,20 @@ const MOST_NODES: usize = 8;
 
 /// Walks a packet through the plans of all nodes, by name.
 pub fn trace(plans: &BTreeMap<String, NodePlan>, packet: &Packet) -> Trace {
+    trace_with_policies(plans, &BTreeMap::new(), packet)
+}
+
+/// The same, with the policies of those nodes that are asked for any, by name. On other nodes none are
+/// in force.
+pub fn trace_with_policies(
+    plans: &BTreeMap<String, NodePlan>,
+    policies: &BTreeMap<String, PolicyPlan>,
+    packet: &Packet,
+) -> Trace {
     let mut walk = Walk {
         plans,
+        policies,
+        sent: *packet,
         packet: *packet,
         mark: 0,
         backend: None,
@@ -205,6 +235,9 @@ pub fn trace(plans: &BTreeMap<String, NodePlan>, packet: &Packet) -> Trace {
 
 struct Walk<'a> {
     plans: &'a BTreeMap<String, NodePlan>,
+    policies: &'a BTreeMap<String, PolicyPlan>,
+    /// The packet as it was sent.
+    sent: Packet,
     /// The packet as it is now.
     packet: Packet,
     /// Its mark on the node where it is, and the backend that it stands for.
@@ -363,7 +396,7 @@ impl<'a> Walk<'a> {
         &mut self,
         plan: &'a NodePlan,
         id: &PartId,
-        part: &Part,
+        part: &'a Part,
         route: &Route,
         iif: Option<&str>,
     ) -> Next<'a> {
@@ -374,10 +407,7 @@ impl<'a> Walk<'a> {
             }),
             NextHop::Link(link) => match self.rules_of_leaving(plan, iif, link) {
                 Err(verdict) => Next::End(verdict),
-                Ok(()) => Next::End(Verdict::Delivered {
-                    to: spot_of(plan, part),
-                    source: self.packet.source,
-                }),
+                Ok(()) => Next::End(self.deliver(plan, part, iif)),
             },
             NextHop::Via { gateway, .. } => self.leave(plan, iif, *gateway),
             NextHop::OnLink { gateway, link } => self.tunnel(plan, iif, link, *gateway),

@@ -52,13 +52,22 @@ impl<'a> Walk<'a> {
         if let Some(answered) = self.ping(plan) {
             return Err(answered);
         }
+        let sends = self.is_from_pod(plan, iif);
+        let (destination, transport) = (self.packet.destination, self.packet.transport);
         let Some(found) = find(plan, &self.packet) else {
-            return Ok(());
+            return if sends {
+                self.egress(plan, destination, transport)
+            } else {
+                Ok(())
+            };
         };
         let from = self.asks(plan, iif);
         match found.pick(self.packet.source, from) {
             Ok(to) => {
                 self.arrive(plan, &found, to, false);
+                if sends {
+                    self.egress(plan, to.ip(), transport.to_port(to.port()))?;
+                }
                 self.backend = Some(to);
                 self.mark = mark::SERVICE | PICKED;
                 if found.masquerades(self.packet.source, to, from) {
@@ -69,7 +78,11 @@ impl<'a> Walk<'a> {
             // Netfilter tells the sender.
             Err(Why::Nobody(_)) => {
                 self.mark = mark::SERVICE;
-                Ok(())
+                if sends {
+                    self.egress(plan, destination, transport)
+                } else {
+                    Ok(())
+                }
             }
             Err(why) => Err(why.verdict(at)),
         }

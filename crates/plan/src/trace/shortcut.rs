@@ -27,13 +27,21 @@ impl<'a> Walk<'a> {
     fn leave_by_program(&mut self, plan: &'a NodePlan, own: &Endpoint) -> Option<Next<'a>> {
         if let Some((part, to)) = self.endpoint(plan, self.packet.destination) {
             let direct = to.link != own.link && !to.shaped;
-            return direct.then(|| self.peered(plan, part, to));
+            return direct.then(
+                || match self.egress(plan, self.packet.destination, self.packet.transport) {
+                    Ok(()) => self.peered(plan, part, to),
+                    Err(verdict) => Next::End(verdict),
+                },
+            );
         }
         let forward = forward(plan, self.packet.destination)?;
         let is_connection = matches!(self.packet.transport, Transport::Tcp(_));
         // The stack lowers the segment size in what begins a connection.
         if is_connection && forward.mtu < own.mtu {
             return None;
+        }
+        if let Err(verdict) = self.egress(plan, self.packet.destination, self.packet.transport) {
+            return Some(Next::End(verdict));
         }
         self.hops.push(Hop::Forwarded {
             node: plan.node.clone(),
@@ -52,7 +60,11 @@ impl<'a> Walk<'a> {
         direct.then(|| self.peered(plan, part, to))
     }
 
-    fn peered(&mut self, plan: &NodePlan, part: &Part, to: &Endpoint) -> Next<'a> {
+    fn peered(&mut self, plan: &'a NodePlan, part: &Part, to: &Endpoint) -> Next<'a> {
+        // It never comes by the pod's own link: that is no shortcut.
+        if let Err(verdict) = self.ingress(plan, part, Some("")) {
+            return Next::End(verdict);
+        }
         self.hops.push(Hop::Peered {
             node: plan.node.clone(),
             link: to.link.clone(),
@@ -72,7 +84,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The pod of this node that has the address, as the programs know it.
-    fn endpoint(&self, plan: &'a NodePlan, address: IpAddr) -> Option<(&'a Part, &'a Endpoint)> {
+    pub(super) fn endpoint(&self, plan: &'a NodePlan, address: IpAddr) -> Option<(&'a Part, &'a Endpoint)> {
         plan.parts.values().find_map(|part| {
             part.objects.iter().find_map(|object| match object {
                 Object::Endpoint(endpoint) if endpoint.address == address => Some((part, endpoint)),

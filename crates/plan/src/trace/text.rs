@@ -4,7 +4,9 @@ use std::fmt;
 
 use nft::Nat;
 
-use super::{Hop, Spot, Trace, Verdict};
+use model::Direction;
+
+use super::{Denial, Hop, Passed, Question, Spot, Trace, Verdict};
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,6 +79,7 @@ impl fmt::Display for Hop {
             Hop::Masqueraded { node, from, to, rule } => {
                 write!(f, "node {node}: source {from} becomes {to}, by: {rule}")
             }
+            Hop::Judged { question, passed } => write!(f, "{question}: {passed}"),
         }
     }
 }
@@ -89,7 +92,56 @@ impl fmt::Display for Verdict {
                 write!(f, "answered by node {node} for Service {service}")
             }
             Verdict::Left { node, source } => write!(f, "left the cluster by node {node}, as {source}"),
+            Verdict::Denied { question, why } => {
+                write!(f, "denied on node {}: {question}: {why}", question.node)
+            }
             Verdict::Refused { at, reason } => write!(f, "refused at {at}: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (direction, pod, peer) = (self.direction, &self.pod, self.peer);
+        let word = match direction {
+            Direction::Ingress => "from",
+            Direction::Egress => "to",
+        };
+        write!(f, "{direction} of pod {pod}, {word} {peer}, {}", self.transport)?;
+        match self.instead_of {
+            Some(other) => write!(f, " (a node has put it in the place of {other})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Passed::Free => f.write_str("no policy isolates it"),
+            Passed::Rule(rule) => write!(f, "allowed by {rule}"),
+            Passed::OwnNode => f.write_str("allowed, as its own node sends it"),
+            Passed::Itself => f.write_str("allowed, as it's the pod itself that sends it"),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policies = match self {
+            Denial::Unknown => return f.write_str("the API has no such pod, so nothing is known of it"),
+            Denial::Isolated(policies) => policies,
+        };
+        match policies.as_slice() {
+            [policy] => write!(f, "policy {policy} isolates it, and no rule of it allows this"),
+            policies => {
+                let names: Vec<String> = policies.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "policies {} isolate it, and no rule of theirs allows this",
+                    names.join(", ")
+                )
+            }
         }
     }
 }
