@@ -15,11 +15,15 @@ use crate::error::Error;
 use crate::lab::{Lab, Place, Spot};
 use crate::pods::{POD_PORTS, Plan, Ports, trouble};
 use crate::report::Row;
+use crate::services::Services;
 use crate::shell::{KubeShell, plain};
 use crate::{Options, checks};
 
 /// How long pods may take to run, image and all.
 const START: Duration = Duration::from_secs(30);
+
+/// How soon Services that were made must be in force on all nodes. What works is tried no more.
+const IN_FORCE: Duration = Duration::from_secs(8);
 
 /// The addresses that Services of the type LoadBalancer have.
 async fn balancers(client: &Client) -> Result<BTreeSet<IpAddr>, Error> {
@@ -45,6 +49,8 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         let found = rows.iter().map(|row| format!("; {} isn't", row.path)).collect();
         return Err(Error::NoNodes(found));
     }
+    // Before the pods, so that they meet a Service that is there.
+    let services = Services::make(client, namespace).await;
     let balancers = balancers(client).await?;
     let begin = Instant::now();
     let plans = plans(&chosen);
@@ -89,6 +95,8 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         .collect();
     Ok(Lab {
         balancers,
+        services,
+        patience: IN_FORCE,
         places,
         shell: Box::new(KubeShell::new(api)),
         outside: options.outside.clone(),

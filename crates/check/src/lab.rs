@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use crate::mtu::Measured;
 use crate::outside::OutsideProbe;
 use crate::pods::Ports;
 use crate::report::Row;
+use crate::services::Services;
 use crate::shell::Shell;
 
 /// A pod that runs: it answers, and commands run in it.
@@ -45,6 +47,10 @@ pub(crate) struct Lab {
     pub(crate) cluster: Option<String>,
     /// Load balancers' addresses: whichever node announces one has it beside its own.
     pub(crate) balancers: BTreeSet<IpAddr>,
+    /// The Services that lead to the pods, or why there are none.
+    pub(crate) services: Result<Services, String>,
+    /// How soon they must be in force on all nodes.
+    pub(crate) patience: Duration,
     /// What deploying has found already.
     pub(crate) rows: Vec<Row>,
 }
@@ -57,6 +63,8 @@ pub(crate) struct Answer {
     #[serde(default)]
     pub(crate) body: serde_json::Value,
     pub(crate) error: Option<String>,
+    /// Which kind of error, as the toolbox ends with it.
+    pub(crate) code: Option<u8>,
 }
 
 /// What `toolbox download --json` and `toolbox udp --json` print.

@@ -28,6 +28,7 @@ mod namespace;
 mod outside;
 mod pods;
 mod report;
+mod services;
 mod shell;
 
 use std::sync::Arc;

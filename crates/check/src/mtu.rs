@@ -274,6 +274,8 @@ mod tests {
             outside: Vec::new(),
             cluster: Some("local".into()),
             balancers: Default::default(),
+            services: Ok(Default::default()),
+            patience: Default::default(),
             rows: Vec::new(),
         };
         let rows = path_mtu(&lab).await;

@@ -10,6 +10,10 @@ pub(crate) struct Ports {
     pub(crate) echo: u16,
 }
 
+/// Labels by which Services choose pods: what kind it is, and which one.
+pub(crate) const KIND: &str = "ripstop.dev/check-kind";
+pub(crate) const NAME: &str = "ripstop.dev/check-pod";
+
 /// In a pod's own network, any port is free.
 pub(crate) const POD_PORTS: Ports = Ports {
     http: 8080,
@@ -65,7 +69,8 @@ impl Plan {
                 json!({"name": "echo-udp", "containerPort": self.ports.echo, "protocol": "UDP"}),
             ]);
         }
-        let labels = json!({"app.kubernetes.io/name": "ripstop-check"});
+        let kind = if self.host_network { "host" } else { "pod" };
+        let labels = json!({"app.kubernetes.io/name": "ripstop-check", KIND: kind, NAME: self.name});
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": self.name, "labels": labels},
