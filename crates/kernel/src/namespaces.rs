@@ -1,6 +1,6 @@
 //! The network namespaces whose sockets our programs translate for: the pods' and the node's own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -10,8 +10,19 @@ use crate::apply::Kernel;
 use crate::netns::Cookie;
 use crate::{NetNs, Result, sockdiag};
 
-/// Pods' namespaces by the node's ends of their links: the path, and the kernel's cookie if it says it.
-pub(crate) type Pods = BTreeMap<String, (String, Option<Cookie>)>;
+/// Pods' namespaces by the node's ends of their links.
+pub(crate) type Pods = BTreeMap<String, Pod>;
+
+/// A pod's namespace, as our programs know it.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    path: String,
+    /// If the kernel says it.
+    cookie: Option<Cookie>,
+    addresses: Vec<IpAddr>,
+    /// Whether its sockets see Services' addresses as they are.
+    untranslated: bool,
+}
 
 impl Kernel {
     /// A pod is there: our programs are told its addresses.
@@ -19,18 +30,51 @@ impl Kernel {
         let addresses: Vec<IpAddr> = veth.pod.addresses.iter().map(|net| net.addr()).collect();
         // Kernels that don't say are served as well, by less.
         let cookie = NetNs::open(&veth.pod.netns)?.cookie().ok();
+        let before = self.pods().get(&veth.name).map(|pod| pod.untranslated);
+        let mut untranslated = before.unwrap_or_default();
         if let Some(cookie) = cookie {
-            self.services()?.put_namespace(cookie, &addresses, false)?;
+            let services = self.services()?;
+            if before.is_none() {
+                // The agent is new, and mustn't take back what another has written.
+                let mut known = services.namespaces()?.into_iter();
+                untranslated = known.any(|(other, _, untranslated)| other == cookie && untranslated);
+            }
+            services.put_namespace(cookie, &addresses, untranslated)?;
         }
-        let known = (veth.pod.netns.clone(), cookie);
+        let known = Pod {
+            path: veth.pod.netns.clone(),
+            cookie,
+            addresses,
+            untranslated,
+        };
         self.pods().insert(veth.name.clone(), known);
         Ok(())
+    }
+
+    /// Lets the sockets of these pods, by the node's ends of their links, see Services' addresses as they
+    /// are, and translates for all others'. What a socket connected to before stays. Says how many writes
+    /// that took.
+    pub fn set_untranslated(&self, links: &BTreeSet<String>) -> Result<usize> {
+        let services = self.services()?;
+        let mut writes = 0;
+        for (link, pod) in self.pods().iter_mut() {
+            let wanted = links.contains(link);
+            if pod.untranslated == wanted {
+                continue;
+            }
+            if let Some(cookie) = pod.cookie {
+                services.put_namespace(cookie, &pod.addresses, wanted)?;
+                writes += 1;
+            }
+            pod.untranslated = wanted;
+        }
+        Ok(writes)
     }
 
     /// A pod is gone.
     pub(crate) fn forget_pod(&self, link: &str) -> Result<()> {
         let known = self.pods().remove(link);
-        if let Some((_, Some(cookie))) = known {
+        if let Some(cookie) = known.and_then(|pod| pod.cookie) {
             self.services()?.remove_namespace(cookie)?;
         }
         Ok(())
@@ -43,7 +87,7 @@ impl Kernel {
         if let Some(own) = own {
             services.put_namespace(own, addresses, false)?;
         }
-        let mut known: HashSet<Cookie> = self.pods().values().filter_map(|(_, cookie)| *cookie).collect();
+        let mut known: HashSet<Cookie> = self.pods().values().filter_map(|pod| pod.cookie).collect();
         known.extend(own);
         for (cookie, ..) in services.namespaces()? {
             if !known.contains(&cookie) {
@@ -59,7 +103,7 @@ impl Kernel {
             return Ok(0);
         }
         let mut ended = sockdiag::end_datagrams(&self.netns, sockets)?;
-        let paths: Vec<String> = self.pods().values().map(|(path, _)| path.clone()).collect();
+        let paths: Vec<String> = self.pods().values().map(|pod| pod.path.clone()).collect();
         for path in paths {
             // A pod that is going has no sockets that matter.
             if let Ok(netns) = NetNs::open(path) {

@@ -1,9 +1,9 @@
 //! Services as they're planned, with real packets that no socket's program sees: what the links'
 //! programs pick and netfilter translates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 
 use kernel::nftables::Nft;
@@ -261,6 +261,55 @@ async fn a_connected_socket_is_ended_when_its_endpoint_goes(#[values(false, true
     // One that asked for the pod itself has what it asked for.
     assert_eq!(other.peer_addr().unwrap(), direct);
     client.connect(at).unwrap();
+}
+
+/// Whom a pod's socket is connected to as far as its packets are concerned, by its own port.
+fn remote(cluster: &Cluster, pod: usize, port: u16) -> IpAddr {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/tcp");
+    let text = cluster.pods[pod].netns.run(read).unwrap().unwrap();
+    let own = format!(":{port:04X}");
+    let mut lines = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|words| words[1].ends_with(&own)).unwrap();
+    let address = u32::from_str_radix(&line[2][..8], 16).unwrap();
+    Ipv4Addr::from(address.to_ne_bytes()).into()
+}
+
+/// A proxy in the pod sees what its clients ask for, and the link's programs lead it there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_left_out_sees_services_addresses_and_reaches_them() {
+    let group = Group::new();
+    let mut cluster = Cluster::new(1, Stack::Dual).await;
+    cluster.facts[0].cgroup = Some(group.path().to_owned());
+    let mut cluster = cluster.with_pods(2).await;
+    group.enter();
+    let echo = Echo::start(&cluster.pods[0].netns);
+    let web = service(&cluster, &[0], Protocol::Tcp, echo.port);
+    cluster.serve(&[("web", web)]).await;
+    let at = SocketAddr::new(vips()[0], 80);
+    let endpoint = alike(&cluster.pods[0].addresses, at.ip());
+    let connect = |cluster: &Cluster| {
+        let connect = || TcpStream::connect_timeout(&at, PATIENCE);
+        let stream = cluster.pods[1].netns.run(connect).unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), at);
+        remote(cluster, 1, stream.local_addr().unwrap().port())
+    };
+    assert_eq!(connect(&cluster), endpoint);
+    let links = BTreeSet::from([cluster.pods[1].id.host_link()]);
+    let left_out = |cluster: &Cluster, links| cluster.kernels[0].set_untranslated(links).unwrap();
+    assert_eq!(left_out(&cluster, &links), 1);
+    assert_eq!(left_out(&cluster, &links), 0);
+    assert_eq!(connect(&cluster), at.ip());
+    // Neither the same plan again nor a new agent, who doesn't know it yet, changes that.
+    cluster.apply(0).await;
+    assert_eq!(connect(&cluster), at.ip());
+    cluster.restart_agent(0);
+    cluster.apply(0).await;
+    assert_eq!(connect(&cluster), at.ip());
+    assert_eq!(left_out(&cluster, &links), 0);
+    assert_eq!(left_out(&cluster, &BTreeSet::new()), 1);
+    assert_eq!(connect(&cluster), endpoint);
 }
 
 /// The context is the same as long as nothing of it changes.
