@@ -186,7 +186,9 @@ async fn packets_go_where_the_tracer_says() {
                 let trace = plan::trace(&plans, &packet);
                 let told = match trace.verdict {
                     Verdict::Delivered { source, .. } | Verdict::Left { source, .. } => source,
-                    Verdict::Answered { .. } | Verdict::Refused { .. } => panic!("{trace}"),
+                    Verdict::Answered { .. } | Verdict::Denied { .. } | Verdict::Refused { .. } => {
+                        panic!("{trace}")
+                    }
                 };
                 let seen = ask(client, SocketAddr::new(*destination, echo.port));
                 assert_eq!(seen.ok(), Some(told), "{trace}");

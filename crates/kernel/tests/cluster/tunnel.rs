@@ -481,7 +481,7 @@ async fn packets_go_where_the_tracer_says_between_links() {
                     let trace = plan::trace(&plans, &packet);
                     let told = match trace.verdict {
                         Verdict::Delivered { source, .. } | Verdict::Left { source, .. } => Some(source),
-                        Verdict::Answered { .. } | Verdict::Refused { .. } => None,
+                        Verdict::Answered { .. } | Verdict::Denied { .. } | Verdict::Refused { .. } => None,
                     };
                     let seen = ask(client, SocketAddr::new(*destination, echo.port)).ok();
                     assert_eq!(seen, told, "{mode} {trace}");
