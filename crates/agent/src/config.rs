@@ -67,7 +67,8 @@ pub struct CniConfig {
     #[serde(default = "default_reuse_after")]
     pub reuse_after_seconds: u64,
     /// How many seconds, twice over, a container may have an attachment that the runtime doesn't know of:
-    /// longer than it takes the runtime to make a sandbox.
+    /// longer than it takes the runtime to make a sandbox. One that was asked for before the runtime was
+    /// started may not.
     #[serde(default = "default_orphan_after")]
     pub orphan_after_seconds: u64,
 }

@@ -173,6 +173,10 @@ pub struct Attachment {
     /// The rates that its traffic is held to.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// When the process that asked for it started, in clock ticks since the machine did; none if that
+    /// isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
 }
 
 /// A pod by name.

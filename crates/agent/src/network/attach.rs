@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cni::{AddResult, Call, Code, Command, Error, NetworkConfig};
+use kernel::process::ProcessId;
 use kubelet::NetworkStatus as _;
 use model::{Attachment, AttachmentId, NodeFacts, PodRef};
 use plan::{Identity, Object, Part, PartId, plan_attachment};
@@ -93,7 +94,12 @@ impl<D: DataPlane> Network<D> {
         }
         let _shared = self.whole.read().await;
         let before = self.ipam.get(&id);
-        let added = self.allocate(call, &config.name, &id, &facts, wishes).await?;
+        let blank = Attachment {
+            network: config.name.clone(),
+            asked: caller.and_then(started),
+            ..self.blank(call, &id, &facts, wishes)
+        };
+        let added = self.allocate(&id, blank).await?;
         let attachment = added.attachment();
         let part = plan_attachment(&id, attachment, &facts);
         if let Some(before) = before.filter(|before| before != attachment) {
@@ -152,28 +158,24 @@ impl<D: DataPlane> Network<D> {
         }
     }
 
-    async fn allocate(
-        &self,
-        call: &Call,
-        network: &str,
-        id: &AttachmentId,
-        facts: &NodeFacts,
-        wishes: Wishes,
-    ) -> Result<Added, Error> {
-        let (ipam, id) = (self.ipam.clone(), id.clone());
-        let blank = Attachment {
+    /// What is to be attached, without the addresses.
+    fn blank(&self, call: &Call, id: &AttachmentId, facts: &NodeFacts, wishes: Wishes) -> Attachment {
+        Attachment {
             pod: pod(call),
-            network: network.to_owned(),
             netns: call.netns.clone().unwrap_or_default(),
             host_link: id.host_link(),
-            addresses: Vec::new(),
             mtu: self
                 .settings
                 .mtu
                 .unwrap_or_else(|| plan::pod_mtu(self.settings.pod_network, facts)),
             host_ports: wishes.host_ports,
             limits: wishes.limits,
-        };
+            ..Attachment::default()
+        }
+    }
+
+    async fn allocate(&self, id: &AttachmentId, blank: Attachment) -> Result<Added, Error> {
+        let (ipam, id) = (self.ipam.clone(), id.clone());
         let make = move |addresses| Attachment { addresses, ..blank };
         let added = blocking(move || ipam.add(&id, clock::since_boot(), make))
             .await
@@ -367,6 +369,13 @@ async fn has_left(caller: Option<&UnixStream>) -> bool {
         },
         None => false,
     }
+}
+
+/// When the plugin was started: whoever started it was there then.
+fn started(caller: &UnixStream) -> Option<u64> {
+    let pid = caller.peer_cred().ok()?.pid()?;
+    let plugin = ProcessId::of(pid.try_into().ok()?)?;
+    Some(plugin.start_time)
 }
 
 fn id(call: &Call) -> AttachmentId {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod changes;
+mod orphans;
 mod readiness;
 mod restarts;
 mod room;
@@ -80,12 +81,7 @@ impl Running {
         seen.expect("in time").expect("open").clone()
     }
 
-    async fn call(
-        &self,
-        command: Command,
-        container: &str,
-        more: Value,
-    ) -> Result<Option<Value>, cni::Error> {
+    fn request(command: Command, container: &str, more: Value) -> (Call, NetworkConfig) {
         let call = Call {
             command,
             container_id: container.to_owned(),
@@ -102,6 +98,16 @@ impl Running {
             config[key] = value.clone();
         }
         let config = NetworkConfig::parse(config.to_string().as_bytes()).expect("a configuration");
+        (call, config)
+    }
+
+    async fn call(
+        &self,
+        command: Command,
+        container: &str,
+        more: Value,
+    ) -> Result<Option<Value>, cni::Error> {
+        let (call, config) = Running::request(command, container, more);
         self.network.serve(&call, &config, None).await.outcome
     }
 
