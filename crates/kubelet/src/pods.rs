@@ -151,9 +151,14 @@ impl Pods {
             return None;
         }
         let all = self.ctx.directory.all();
+        // What the API has forgotten has nothing any more that others couldn't wait for.
+        let is_leaving = |p: &Pod| {
+            let uid = p.metadata.uid.as_deref();
+            uid.is_some_and(|uid| self.leaving.contains(uid))
+        };
         let active = all
             .iter()
-            .filter(|p| p.metadata.uid != pod.metadata.uid && !pod::is_over(p));
+            .filter(|p| p.metadata.uid != pod.metadata.uid && !pod::is_over(p) && !is_leaving(p));
         let active: Vec<&Pod> = active.map(|p| &**p).collect();
         let failure = admit::refuse(&self.ctx, pod, &active)?;
         let about = About::pod(pod);

@@ -110,6 +110,21 @@ fn a_stubborn_container_is_killed_and_a_second_deletion_hurries() {
     });
 }
 
+/// The API has forgotten the first at once, and the scheduler with it; here it is still ending.
+#[test]
+fn a_port_of_a_pod_that_was_deleted_by_force_is_the_next_ones() {
+    on_a_node(async |lab| {
+        let port = json!({"containerPort": 80, "hostPort": 8080});
+        let spec = json!({"containers": [{"name": "a", "command": ["sleep", "1000"], "ports": [port]}]});
+        lab.pod("one", spec.clone()).await;
+        lab.ready("one").await;
+        let now = DeleteParams::default().grace_period(0);
+        lab.pods().delete("one", &now).await.unwrap();
+        lab.pod("two", spec).await;
+        lab.ready("two").await;
+    });
+}
+
 #[test]
 fn a_pod_is_active_no_longer_than_it_may() {
     on_a_node(async |lab| {
