@@ -15,13 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Those of [`craft`](crate::craft)'s packets.
 const PORTS: [u16; 2] = [0x5ba1, 0x1f90];
 
-/// A client in the first pod, in conversation with another by the shortcut in both directions.
-fn talking(cluster: &Cluster, to: SocketAddr) -> UdpSocket {
+/// A client in the first pod.
+fn client(cluster: &Cluster, to: SocketAddr) -> UdpSocket {
     let from = cluster.address(0, to.is_ipv6());
     let client = &cluster.pods[0].netns;
     let socket = client.run(|| UdpSocket::bind((from, PORTS[0]))).unwrap().unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// One in conversation with another pod by the shortcut in both directions.
+fn talking(cluster: &Cluster, to: SocketAddr) -> UdpSocket {
+    let socket = client(cluster, to);
     let before = cluster.direct();
     for _ in 0..10 {
         exchange(&socket);
@@ -104,6 +110,34 @@ async fn a_pod_that_becomes_shaped_is_reached_by_its_queue_from_then_on() {
         exchange(&client);
     }
     assert_eq!(cluster.count(0, Counter::StackFromPod), before + 10);
+}
+
+/// What is for a node takes the network stack, whatever was known of the address before.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_becomes_a_nodes_is_a_pods_no_longer(#[values(false, true)] v6: bool) {
+    let mut cluster = Cluster::running(2, 1, Stack::Dual).await;
+    let to = SocketAddr::new(cluster.address(1, v6), PORTS[1]);
+    let _echo = UdpEcho::at(&cluster.pods[1].netns, to);
+    let client = client(&cluster, to);
+    let forwarded = |cluster: &Cluster| cluster.count(0, Counter::Forwarded);
+    // The first goes by the stack, which learns.
+    exchange(&client);
+    let before = forwarded(&cluster);
+    exchange(&client);
+    assert_eq!(forwarded(&cluster), before + 1, "by the shortcut");
+
+    let node = &mut cluster.snapshots[0].nodes.get_mut("node1").unwrap().addresses;
+    node.push(to.ip());
+    cluster.apply(0).await;
+    exchange(&client);
+    assert_eq!(forwarded(&cluster), before + 1, "by the stack");
+
+    let node = &mut cluster.snapshots[0].nodes.get_mut("node1").unwrap().addresses;
+    node.pop();
+    cluster.apply(0).await;
+    exchange(&client);
+    assert_eq!(forwarded(&cluster), before + 2, "by the shortcut again");
 }
 
 /// A third pod that guesses the addresses and ports of a conversation gets nothing into it.
