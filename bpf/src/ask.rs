@@ -11,7 +11,7 @@ use aya_ebpf::programs::TcContext;
 use bpf_abi::Counter;
 use bpf_abi::service::{Choice, Frontend, FrontendKey, backend, frontend, mark};
 
-use crate::maps::{Ipv4, Ipv6, count};
+use crate::maps::{Family, Ipv4, Ipv6, count};
 use crate::neighbour::link;
 use crate::packet::{ETHERNET, Ethernet, ICMP, ICMPV6, Ipv4Header, Ipv6Header, Packet, UDP, at};
 use crate::pick::{Picked, pick};
@@ -28,7 +28,56 @@ pub enum From {
     Outside,
 }
 
-/// What becomes of a packet that may be for a Service; none if it isn't. `own`: it's for the node
+/// What is to become of a packet that may be for a Service. All of it is always written, as the kernel wants it.
+#[derive(Clone, Copy)]
+pub struct Answer<A> {
+    pub what: What,
+    /// What is decided.
+    pub action: i32,
+    /// The backend.
+    pub address: A,
+    pub port: u16,
+    /// What netfilter is told.
+    mark: u32,
+}
+
+/// Which answer it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum What {
+    /// It isn't for a Service.
+    Nothing,
+    /// It's decided.
+    Done,
+    /// It's an echo request that is answered here.
+    Echo,
+    /// It's for a backend.
+    To,
+}
+
+impl<A> Answer<A> {
+    /// An answer without more. `some`: any address.
+    #[inline(always)]
+    pub fn only(what: What, some: A) -> Answer<A> {
+        Answer {
+            what,
+            action: crate::NEXT,
+            address: some,
+            port: 0,
+            mark: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn done(action: i32, some: A) -> Answer<A> {
+        Answer {
+            action,
+            ..Answer::only(What::Done, some)
+        }
+    }
+}
+
+/// What is to become of a packet that may be for a Service. `own`: it's for the node
 /// itself; `from` is asked only if it is for a Service.
 #[inline(always)]
 pub fn answer<F: Services + Echo>(
@@ -36,14 +85,14 @@ pub fn answer<F: Services + Echo>(
     packet: &Packet<F::Address>,
     own: bool,
     from: impl Fn() -> From,
-) -> Option<i32> {
+) -> Answer<F::Address> {
     let datagram = packet.key.protocol == UDP && packet.talks;
     if !packet.begins && !datagram {
-        return None;
+        return Answer::only(What::Nothing, packet.key.source);
     }
     let echo = matches!(packet.key.protocol, ICMP | ICMPV6);
     if (echo && own) || packet.key.destination == F::NONE {
-        return None;
+        return Answer::only(What::Nothing, packet.key.source);
     }
     let key = FrontendKey {
         address: if own { F::NONE } else { packet.key.destination },
@@ -51,9 +100,11 @@ pub fn answer<F: Services + Echo>(
         protocol: packet.key.protocol,
         zero: 0,
     };
-    let found = F::frontend(&key)?;
+    let Some(found) = F::frontend(&key) else {
+        return Answer::only(What::Nothing, packet.key.source);
+    };
     if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, packet.key.source) {
-        return Some(drop());
+        return Answer::done(drop(), packet.key.source);
     }
     let from = from();
     let (choice, silent) = match from {
@@ -61,13 +112,15 @@ pub fn answer<F: Services + Echo>(
         From::Pod | From::Cluster => (&found.inside, frontend::INSIDE_SILENT),
     };
     if choice.slots == 0 {
-        return Some(match found.flags & silent {
+        let action = match found.flags & silent {
             0 => refuse(ctx),
             _ => drop(),
-        });
+        };
+        return Answer::done(action, packet.key.source);
     }
     if echo {
-        return packet.plain.then(|| F::echo(ctx)).flatten();
+        let what = if packet.plain { What::Echo } else { What::Nothing };
+        return Answer::only(what, packet.key.source);
     }
     let picked = if datagram {
         same::<F>(packet, found, choice)
@@ -75,7 +128,7 @@ pub fn answer<F: Services + Echo>(
         pick::<F>(found, choice, F::client(packet.key.source))
     };
     let Some((id, to)) = picked else {
-        return Some(refuse(ctx));
+        return Answer::done(refuse(ctx), packet.key.source);
     };
     let masquerade = match from {
         // What a pod says to itself it would take for an answer to nothing.
@@ -84,12 +137,27 @@ pub fn answer<F: Services + Echo>(
         From::Cluster => to.flags & backend::LOCAL == 0,
         From::Outside => to.flags & backend::LOCAL == 0 && found.flags & frontend::KEEP_SOURCE == 0,
     };
-    set_mark(
-        ctx,
-        (id & mark::ID) | if masquerade { mark::MASQUERADE } else { 0 },
-    );
-    count(Counter::Service);
-    Some(crate::NEXT)
+    let mark = (id & mark::ID) | if masquerade { mark::MASQUERADE } else { 0 };
+    Answer {
+        port: to.port,
+        mark,
+        ..Answer::only(What::To, to.address)
+    }
+}
+
+/// Does what an answer says; none if that's nothing.
+#[inline(always)]
+pub fn give<F: Echo>(ctx: &TcContext, answer: &Answer<F::Address>) -> Option<i32> {
+    match answer.what {
+        What::Nothing => None,
+        What::Done => Some(answer.action),
+        What::Echo => F::echo(ctx),
+        What::To => {
+            set_mark(ctx, answer.mark);
+            count(Counter::Service);
+            Some(crate::NEXT)
+        }
+    }
 }
 
 /// The backend of a datagram's conversation.
@@ -127,7 +195,7 @@ fn set_mark(ctx: &TcContext, wish: u32) {
 }
 
 /// A family whose echo requests can be answered.
-pub trait Echo {
+pub trait Echo: Family {
     /// Makes the packet, an echo request that is whole, its own answer and sends it back.
     fn echo(ctx: &TcContext) -> Option<i32>;
 }

@@ -13,12 +13,14 @@
 //! such in both directions, so that an earlier conversation with the same ports doesn't mislead it.
 //!
 //! A known conversation is kept with all that its packets need, so that each costs one look; until
-//! anything changes in the tables that this is from.
+//! anything changes in the tables that this is from, or in what policies allow. It's kept with who began,
+//! by whom it's judged then ([`policy`](crate::policy)).
 
 use bpf_abi::{End, Endpoint, Flow, FlowKey, Forward, end, endpoint, flow};
 
 use crate::maps::{Family, generation};
 use crate::packet::Packet;
+use crate::policy::Began;
 
 /// Where a packet comes from and where it goes.
 pub struct Path<A> {
@@ -69,7 +71,11 @@ pub fn known<F: Family>(packet: &Packet<F::Address>, own: u16) -> Option<Path<F:
         false => (flow.ways[0], [&flow.ends[0], &flow.ends[1]]),
         true => (flow.ways[1], [&flow.ends[1], &flow.ends[0]]),
     };
-    if way != own || flow.generation != generation() {
+    if way & !flow::BEGAN != own || flow.generation != generation() {
+        return None;
+    }
+    // Who may answer may not begin.
+    if packet.begins && way & flow::BEGAN == 0 {
         return None;
     }
     let path = Path {
@@ -88,49 +94,156 @@ pub fn known<F: Family>(packet: &Packet<F::Address>, own: u16) -> Option<Path<F:
     (is_its && matches!(path.to.place, end::HERE | end::ELSEWHERE)).then_some(path)
 }
 
-/// Whether the packet, of a sender in the direction `own`, may take the shortcut, which is that path.
+/// What is known of a conversation that isn't known to be allowed.
+pub struct Seen {
+    /// What becomes of it in both directions, with who began; zero if nothing is known.
+    ways: [u16; 2],
+    /// The packet is the answer that was awaited.
+    answers: bool,
+    /// The packet may take the shortcut.
+    pub direct: bool,
+    /// Who began.
+    pub began: Began,
+}
+
+impl Seen {
+    /// Nothing, and the packet doesn't take the shortcut.
+    pub const NOTHING: Seen = Seen {
+        ways: [0; 2],
+        answers: false,
+        direct: false,
+        began: Began::Unknown,
+    };
+}
+
+/// Whether the packet, of a sender in the direction `own`, may take the shortcut.
 #[inline(always)]
-pub fn allows<F: Family>(packet: &Packet<F::Address>, own: u16, path: &Path<F::Address>) -> bool {
+pub fn see<F: Family>(packet: &Packet<F::Address>, own: u16) -> Seen {
     let (key, turned) = packet.conversation::<F>();
     if let Some(flow) = F::flow(&key) {
         let ways = flow.ways;
         let way = if turned { ways[1] } else { ways[0] };
-        if way == own {
-            F::keep(&key, &flow_of(path, ways, turned));
-        }
-        return way == own;
+        return Seen {
+            ways,
+            answers: false,
+            direct: way & !flow::BEGAN == own,
+            began: began(ways, turned),
+        };
     }
     if packet.begins {
-        F::open(&packet.answer(), own);
-        return true;
+        return Seen {
+            direct: true,
+            began: Began::Sender,
+            ..Seen::NOTHING
+        };
     }
-    let Some(opener) = F::opening(&packet.key) else {
-        return false;
-    };
-    // What stayed would make the conversation known for longer than the table of those that are.
-    F::close(&packet.key);
-    F::keep(&key, &flow_of(path, in_order(own, opener, turned), turned));
-    true
+    match F::opening(&packet.key) {
+        Some(opener) => Seen {
+            ways: in_order(own, opener, turned),
+            answers: true,
+            direct: true,
+            began: Began::Receiver,
+        },
+        None => Seen::NOTHING,
+    }
+}
+
+/// Keeps what makes the next packet of a conversation take the shortcut by a look. `began`: who did, as
+/// far as it's known by now; `now`: the generation that the path was found in.
+#[inline(always)]
+pub fn take<F: Family>(
+    packet: &Packet<F::Address>,
+    own: u16,
+    path: &Path<F::Address>,
+    seen: &Seen,
+    began: Began,
+    now: u32,
+) {
+    if seen.ways == [0; 2] {
+        F::open(&packet.answer(), own);
+        return;
+    }
+    let (key, turned) = packet.conversation::<F>();
+    if seen.answers {
+        // What stayed would make the conversation known for longer than the table of those that are.
+        F::close(&packet.key);
+    }
+    F::keep(&key, &flow_of(path, begun(seen.ways, began, turned), now, turned));
 }
 
 /// Learns from a packet that has passed the network stack: `there` is its own direction's way, `back`
-/// the other's, if it isn't translated.
+/// the other's, if it isn't translated. Who began is asked for only if it isn't known.
 #[inline(always)]
-pub fn learn<F: Family>(packet: &Packet<F::Address>, untranslated: bool, there: u16, back: u16) {
+pub fn learn<F: Family>(
+    packet: &Packet<F::Address>,
+    untranslated: bool,
+    there: u16,
+    back: u16,
+    who_began: impl FnOnce() -> Began,
+) {
     let (key, turned) = packet.conversation::<F>();
     let ways = match untranslated {
         true => in_order(there, back, turned),
         false => [flow::STACK; 2],
     };
-    if F::flow(&key).is_some_and(|flow| flow.ways == ways) {
-        return;
+    let mut known = Began::Unknown;
+    if let Some(flow) = F::flow(&key) {
+        let held = flow.ways;
+        if held.map(|way| way & !flow::BEGAN) == ways {
+            return;
+        }
+        known = began(held, turned);
     }
     if !untranslated {
         // Nor may an earlier beginning with the same ports mislead what is translated.
         F::close(&packet.key);
         F::close(&packet.answer());
     }
-    F::keep(&key, &unplaced(&key, ways));
+    if known == Began::Unknown {
+        known = who_began();
+    }
+    F::keep(&key, &unplaced(&key, begun(ways, known, turned)));
+}
+
+/// Who began a conversation, as these tables know. `key` is the conversation's, `direction` the
+/// packet's.
+#[inline(always)]
+pub fn who_began<F: Family>(
+    key: &FlowKey<F::Address>,
+    turned: bool,
+    direction: &FlowKey<F::Address>,
+) -> Began {
+    if let Some(flow) = F::flow(key) {
+        return began(flow.ways, turned);
+    }
+    match F::opening(direction) {
+        Some(_) => Began::Receiver,
+        None => Began::Unknown,
+    }
+}
+
+/// Who began, by the marks of both directions.
+#[inline(always)]
+fn began(ways: [u16; 2], turned: bool) -> Began {
+    let [own, other] = if turned { [ways[1], ways[0]] } else { ways };
+    if own & flow::BEGAN != 0 {
+        Began::Sender
+    } else if other & flow::BEGAN != 0 {
+        Began::Receiver
+    } else {
+        Began::Unknown
+    }
+}
+
+/// The ways with marks of who began; if that isn't known they stay as they are.
+#[inline(always)]
+fn begun(ways: [u16; 2], began: Began, turned: bool) -> [u16; 2] {
+    let [first, second] = [ways[0] & !flow::BEGAN, ways[1] & !flow::BEGAN];
+    match (began, turned) {
+        (Began::Unknown, _) => ways,
+        (Began::Sender, false) | (Began::Receiver, true) => [first | flow::BEGAN, second],
+        (Began::Sender, true) | (Began::Receiver, false) => [first, second | flow::BEGAN],
+    }
 }
 
 #[inline(always)]
@@ -139,10 +252,10 @@ fn in_order(there: u16, back: u16, turned: bool) -> [u16; 2] {
 }
 
 #[inline(always)]
-fn flow_of<A: Copy>(path: &Path<A>, ways: [u16; 2], turned: bool) -> Flow<A> {
+fn flow_of<A: Copy>(path: &Path<A>, ways: [u16; 2], now: u32, turned: bool) -> Flow<A> {
     Flow {
         ways,
-        generation: generation(),
+        generation: now,
         ends: match turned {
             false => [path.from, path.to],
             true => [path.to, path.from],

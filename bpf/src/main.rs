@@ -17,6 +17,9 @@
 //!
 //! What isn't decided here goes on: to other programs on the link, to the network stack.
 //!
+//! What policies don't allow is dropped: by `from_pod` what a pod may not send, by whoever lets a packet into a
+//! pod what may not come to it ([`policy`]).
+//!
 //! Services are translated before there is a packet, by [`socket`]'s programs on the node's control group;
 //! what isn't is for [`ask`], on the links.
 
@@ -30,21 +33,25 @@ mod maps;
 mod neighbour;
 mod packet;
 mod pick;
+mod policy;
+mod rules;
 mod service;
+mod slow;
 mod socket;
+mod subject;
+mod talk;
+mod tell;
 mod way;
 
-use ask::{Echo, From};
-use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use bpf_abi::service::mark;
 use bpf_abi::{Counter, Endpoint, MARK_SHORTCUT, MARK_UNTRANSLATED, endpoint};
-use flow::Path;
-use maps::{Family, Ipv4, Ipv6, count};
+use maps::{Ipv4, Ipv6, count};
 use neighbour::{Says, link};
 use packet::{Ethernet, Packet, Read, at};
-use service::Services;
+use slow::{All, next};
 
 /// On to whoever comes next: tcx's next program, clsact's next filter, the network stack.
 const NEXT: i32 = -1;
@@ -57,8 +64,8 @@ const ARP: u32 = 0x0806u16.to_be() as u32;
 #[classifier]
 pub fn rip_from_pod(ctx: TcContext) -> i32 {
     match protocol(&ctx) {
-        IPV4 => ipv4_from_pod(&ctx),
-        IPV6 => ipv6_from_pod(&ctx),
+        IPV4 => from_pod::<Ipv4>(&ctx),
+        IPV6 => from_pod::<Ipv6>(&ctx),
         ARP if neighbour::arp_is_own(&ctx) => NEXT,
         ARP => drop(Counter::SpoofedNeighbour),
         _ => drop(Counter::Malformed),
@@ -69,11 +76,10 @@ pub fn rip_from_pod(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn rip_to_pod(ctx: TcContext) -> i32 {
     match protocol(&ctx) {
-        IPV4 => learn_to_pod::<Ipv4>(&ctx),
-        IPV6 => learn_to_pod::<Ipv6>(&ctx),
-        _ => {}
+        IPV4 => slow::to_pod::<Ipv4>(&ctx),
+        IPV6 => slow::to_pod::<Ipv6>(&ctx),
+        _ => NEXT,
     }
-    NEXT
 }
 
 /// On links to other nodes, for what comes.
@@ -128,87 +134,27 @@ fn drop(why: Counter) -> i32 {
 }
 
 #[inline(always)]
-fn ipv4_from_pod(ctx: &TcContext) -> i32 {
-    let Some(packet) = Ipv4::read(ctx) else {
-        return drop(Counter::Malformed);
-    };
-    if let Some(action) = known_from_pod::<Ipv4>(ctx, &packet) {
-        return action;
+fn from_pod<F: All>(ctx: &TcContext) -> i32 {
+    match fast_from_pod::<F>(ctx.skb.skb) {
+        next::FINISH => slow::from_pod::<F>(ctx),
+        action => action,
     }
-    let Some(own) = sender::<Ipv4>(ctx, &packet) else {
-        return drop(Counter::Spoofed);
-    };
-    from_pod::<Ipv4>(ctx, &packet, own)
 }
 
-#[inline(always)]
-fn ipv6_from_pod(ctx: &TcContext) -> i32 {
-    let Some(packet) = Ipv6::read(ctx) else {
+/// A function of its own: what it has on its stack the slow path hasn't room for.
+#[inline(never)]
+fn fast_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let Some(packet) = F::read(ctx) else {
         return drop(Counter::Malformed);
     };
-    let says = neighbour::ipv6_says(ctx, packet.key.protocol);
-    if says == Says::AsAnother {
+    if F::says(ctx, packet.key.protocol) == Says::AsAnother {
         return drop(Counter::SpoofedNeighbour);
     }
-    if let Some(action) = known_from_pod::<Ipv6>(ctx, &packet) {
-        return action;
-    }
-    match sender::<Ipv6>(ctx, &packet) {
-        Some(own) => from_pod::<Ipv6>(ctx, &packet, own),
-        // Neighbours talk by addresses of the link's, or by none before they have one.
-        None if says == Says::AsHost && is_of_link(packet.key.source) => NEXT,
-        None => drop(Counter::Spoofed),
-    }
+    known_from_pod::<F>(ctx, &packet).unwrap_or(next::FINISH)
 }
 
-#[inline(always)]
-fn is_of_link(source: [u32; 4]) -> bool {
-    neighbour::is_link_local(source) || source == [0; 4]
-}
-
-/// The pod that sends, if its addresses are the packet's.
-#[inline(always)]
-fn sender<F: Family>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<&'static Endpoint> {
-    let own = F::endpoint(packet.key.source)?;
-    // SAFETY: `at` has checked that the header is there.
-    let ethernet = unsafe { &*at::<Ethernet>(ctx, 0)? };
-    (own.link == link(ctx) && own.mac == ethernet.source).then_some(own)
-}
-
-/// By the shortcut, if all that it's for allows it.
-#[inline(always)]
-fn from_pod<F: Read + Services + Echo>(ctx: &TcContext, packet: &Packet<F::Address>, own: &Endpoint) -> i32 {
-    let (source, destination) = (packet.key.source, packet.key.destination);
-    let known = F::endpoint(destination);
-    let to = if let Some(to) = known.filter(|to| is_pod(to)) {
-        let takes = to.link != own.link && to.flags & endpoint::SHAPED == 0;
-        takes.then(|| (flow::here(destination, to), destination))
-    } else if known.is_none()
-        && let Some(to) = F::forward(destination)
-    {
-        Some((flow::elsewhere(destination, to), to.gateway))
-    } else if let Some(action) = ask::answer::<F>(ctx, packet, is_own(known), || From::Pod) {
-        return action;
-    } else {
-        None
-    };
-    if may_hurry(ctx, packet)
-        && let Some((to, gateway)) = to
-    {
-        let from = flow::here(source, own);
-        let path = Path { from, to, gateway };
-        if way::passes(ctx, packet, &path)
-            && flow::allows::<F>(packet, bpf_abi::flow::FROM_POD, &path)
-            && let Some(action) = way::take::<F>(ctx, &path)
-        {
-            return action;
-        }
-    }
-    count(Counter::StackFromPod);
-    NEXT
-}
-
-/// The same, of a conversation that's known with its path.
+/// By the shortcut, if the conversation is known with its path.
 #[inline(always)]
 fn known_from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<i32> {
     if !may_hurry(ctx, packet) {
@@ -218,52 +164,28 @@ fn known_from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Opti
     // SAFETY: `at` has checked that the header is there.
     let ethernet = unsafe { &*at::<Ethernet>(ctx, 0)? };
     let is_own = path.from.link == link(ctx) && path.from.mac == ethernet.source;
-    if !is_own || !way::passes(ctx, packet, &path) {
+    if !is_own || !way::passes(ctx, packet, &path) || is_told(packet) {
         return None;
     }
     way::take::<F>(ctx, &path)
 }
 
 #[inline(always)]
-fn from_wire<F: Read + Services + Echo>(ctx: &TcContext) -> i32 {
+fn from_wire<F: All>(ctx: &TcContext) -> i32 {
+    match fast_from_wire::<F>(ctx.skb.skb) {
+        next::FINISH => slow::from_wire::<F>(ctx),
+        action => action,
+    }
+}
+
+#[inline(never)]
+fn fast_from_wire<F: All>(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
     // What is no packet at all is the network stack's to refuse.
     let Some(packet) = F::read(ctx) else {
         return NEXT;
     };
-    if let Some(action) = known_from_wire::<F>(ctx, &packet) {
-        return action;
-    }
-    let (source, destination) = (packet.key.source, packet.key.destination);
-    let (to, from) = (F::endpoint(destination), F::endpoint(source));
-    if from.is_some_and(is_pod) {
-        return drop(Counter::SpoofedFromWire);
-    }
-    let Some(to) = to.filter(|to| is_pod(to)) else {
-        let asker = || match from.is_some() || F::forward(source).is_some() {
-            true => From::Cluster,
-            false => From::Outside,
-        };
-        return ask::answer::<F>(ctx, &packet, is_own(to), asker).unwrap_or(NEXT);
-    };
-    if may_hurry(ctx, &packet)
-        && to.flags & endpoint::SHAPED == 0
-        && let Some(from) = F::forward(source)
-        && from.link == link(ctx)
-    {
-        let path = Path {
-            from: flow::elsewhere(source, from),
-            to: flow::here(destination, to),
-            gateway: from.gateway,
-        };
-        if way::passes(ctx, &packet, &path)
-            && flow::allows::<F>(&packet, bpf_abi::flow::FROM_WIRE, &path)
-            && let Some(action) = way::take::<F>(ctx, &path)
-        {
-            return action;
-        }
-    }
-    count(Counter::StackFromWire);
-    NEXT
+    known_from_wire::<F>(ctx, &packet).unwrap_or(next::FINISH)
 }
 
 /// The same, of a conversation that's known with its path.
@@ -273,10 +195,16 @@ fn known_from_wire<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Opt
         return None;
     }
     let path = flow::known::<F>(packet, bpf_abi::flow::FROM_WIRE)?;
-    if path.from.link != link(ctx) || !way::passes(ctx, packet, &path) {
+    if path.from.link != link(ctx) || !way::passes(ctx, packet, &path) || is_told(packet) {
         return None;
     }
     way::take::<F>(ctx, &path)
+}
+
+/// Whether the packet ends a connection, and somebody wants to know.
+#[inline(always)]
+fn is_told<A>(packet: &Packet<A>) -> bool {
+    packet.flags & tell::ENDS != 0 && tell::is_followed()
 }
 
 /// Whether the packet itself needs nothing of the network stack.
@@ -300,25 +228,7 @@ fn is_own(known: Option<&Endpoint>) -> bool {
 }
 
 #[inline(always)]
-fn learn_to_pod<F: Read>(ctx: &TcContext) {
-    let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
-        return;
-    };
-    // Only pods' conversations may take the shortcut; nothing need be known of others.
-    let there = if F::endpoint(packet.key.source).is_some_and(is_pod) {
-        bpf_abi::flow::FROM_POD
-    } else if F::forward(packet.key.source).is_some() {
-        bpf_abi::flow::FROM_WIRE
-    } else {
-        return;
-    };
-    // SAFETY: the context is valid as long as the program runs.
-    let untranslated = unsafe { (*ctx.skb.skb).mark } & MARK_UNTRANSLATED != 0;
-    flow::learn::<F>(&packet, untranslated, there, bpf_abi::flow::FROM_POD);
-}
-
-#[inline(always)]
-fn learn_to_wire<F: Read>(ctx: &TcContext, mark: u32) {
+fn learn_to_wire<F: All>(ctx: &TcContext, mark: u32) {
     let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
         return;
     };
@@ -328,6 +238,7 @@ fn learn_to_wire<F: Read>(ctx: &TcContext, mark: u32) {
             mark & MARK_UNTRANSLATED != 0,
             bpf_abi::flow::FROM_POD,
             bpf_abi::flow::FROM_WIRE,
+            || policy::who_began::<F>(&packet),
         );
     }
 }

@@ -26,11 +26,12 @@ static OPENINGS6: LruHashMap<FlowKey<V6>, u16> = LruHashMap::with_max_entries(si
 #[map(name = "counters")]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
-/// Changes with every change of endpoints and forwards; never zero.
+/// Changes with every change of endpoints, forwards and policies; never zero.
 #[map(name = "generation")]
 static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
-/// The generation of the endpoints and forwards.
+/// The generation of the endpoints, forwards and policies. What is kept as true of it must have been read
+/// after it.
 #[inline(always)]
 pub fn generation() -> u32 {
     GENERATION.get(0).copied().unwrap_or(0)
@@ -72,7 +73,7 @@ pub trait Family {
     fn open(answer: &FlowKey<Self::Address>, way: u16);
     /// Awaits no answer any more.
     fn close(answer: &FlowKey<Self::Address>);
-    /// The next hop, as the kernel takes it.
+    /// An address, IPv4's in the first word: a next hop, as the kernel takes it.
     fn next_hop(gateway: Self::Address) -> [u32; 4];
 }
 

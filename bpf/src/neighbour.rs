@@ -100,3 +100,49 @@ pub fn link(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid as long as the program runs.
     unsafe { (*ctx.skb.skb).ifindex }
 }
+
+/// A family, as far as it talks to neighbours by its own packets.
+pub trait Neighbourly: Family {
+    /// What a packet of that protocol says to neighbours.
+    fn says(ctx: &TcContext, protocol: u8) -> Says;
+    /// Whether it's an address of the link's, or none.
+    fn is_of_link(source: Self::Address) -> bool;
+    /// Whether neighbours' talk goes there: to a group, or to an address of the link's.
+    fn is_neighbours(destination: Self::Address) -> bool;
+}
+
+/// It has ARP.
+impl Neighbourly for Ipv4 {
+    #[inline(always)]
+    fn says(_: &TcContext, _: u8) -> Says {
+        Says::Nothing
+    }
+
+    #[inline(always)]
+    fn is_of_link(_: u32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_neighbours(_: u32) -> bool {
+        false
+    }
+}
+
+impl Neighbourly for Ipv6 {
+    #[inline(always)]
+    fn says(ctx: &TcContext, protocol: u8) -> Says {
+        ipv6_says(ctx, protocol)
+    }
+
+    #[inline(always)]
+    fn is_of_link(source: [u32; 4]) -> bool {
+        is_link_local(source) || source == [0; 4]
+    }
+
+    #[inline(always)]
+    fn is_neighbours(destination: [u32; 4]) -> bool {
+        const MULTICAST: u32 = 0xff00_0000_u32.to_be();
+        destination[0] & MULTICAST == MULTICAST || is_link_local(destination)
+    }
+}

@@ -15,6 +15,12 @@ pub const ICMPV6: u8 = 58;
 pub const SCTP: u8 = 132;
 /// IPv6's hop-by-hop options.
 pub const HOP_BY_HOP: u8 = 0;
+/// IPv6's routing header.
+pub const ROUTING: u8 = 43;
+/// IPv6's header of pieces.
+pub const FRAGMENT: u8 = 44;
+/// IPv6's options for the receiver.
+pub const OPTIONS: u8 = 60;
 
 /// The Ethernet header in words, as it's aligned to them.
 #[repr(C)]
@@ -85,6 +91,7 @@ struct IcmpHeader {
 }
 
 /// What decisions depend on.
+#[derive(Clone, Copy)]
 pub struct Packet<A> {
     /// Addresses always, ports if it's part of a conversation, or SCTP.
     pub key: FlowKey<A>,
@@ -98,6 +105,10 @@ pub struct Packet<A> {
     pub sizes: bool,
     /// Length of the network and transport headers, if TCP.
     pub headers: u32,
+    /// The transport header is behind the network header and the packet isn't cut, whatever it is.
+    pub simple: bool,
+    /// TCP's flags.
+    pub flags: u8,
 }
 
 impl<A: Copy> Packet<A> {
@@ -170,16 +181,19 @@ impl Read for Ipv4 {
         if ip.version_length & 0xf0 != 0x40 {
             return None;
         }
-        let simple = ip.version_length == WITHOUT_OPTIONS;
+        let short = ip.version_length == WITHOUT_OPTIONS;
+        let whole = ip.fragment & CUT == 0;
         let mut packet = Packet {
             key: key(ip.source, ip.destination, ip.protocol),
             talks: false,
-            plain: simple && ip.fragment & CUT == 0 && ip.hops > 1,
+            plain: short && whole && ip.hops > 1,
             begins: false,
             sizes: false,
             headers: 0,
+            simple: short && whole,
+            flags: 0,
         };
-        if simple && ip.fragment & LATER == 0 {
+        if short && ip.fragment & LATER == 0 {
             let length = u32::from(u16::from_be(ip.length));
             transport::<Ipv4>(ctx, &mut packet, length, ICMP, [8, 0]);
         }
@@ -217,6 +231,8 @@ impl Read for Ipv6 {
             begins: false,
             sizes: false,
             headers: 0,
+            simple: !matches!(ip.next, HOP_BY_HOP | ROUTING | FRAGMENT | OPTIONS),
+            flags: 0,
         };
         let length = Ipv6::HEADER + u32::from(u16::from_be(ip.length));
         transport::<Ipv6>(ctx, &mut packet, length, ICMPV6, [128, 129]);
@@ -275,6 +291,7 @@ fn transport<F: Family>(
             packet.talks = true;
             packet.begins = tcp.flags & WHICH == SYN;
             packet.sizes = tcp.flags & SYN != 0;
+            packet.flags = tcp.flags;
             packet.headers = F::HEADER + u32::from(tcp.length >> 4) * 4;
             packet.plain &= tcp.length >= 5 << 4;
             least = packet.headers;

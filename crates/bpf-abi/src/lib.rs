@@ -7,6 +7,7 @@
 
 #![no_std]
 
+pub mod policy;
 pub mod service;
 
 /// The Ethernet address of the node's end of every pod's link: each is a network of its own, so one
@@ -100,6 +101,21 @@ pub mod size {
     pub const PICKS: u32 = 16_384;
     /// Clients that stay with their backends.
     pub const AFFINITY: u32 = 65_536;
+    /// Addresses that policies know, one family: Kubernetes' limit is 150,000 pods.
+    pub const CLASSES: u32 = 262_144;
+    /// Blocks of addresses that policies name, one family.
+    pub const BLOCKS: u32 = 65_536;
+    /// What policies allow pods of this node, of ports alone and of ranges.
+    pub const RULES: u32 = 524_288;
+    /// Conversations of isolated pods by the network stack, one family; as many are kept apart that
+    /// nobody answered yet. The kernel sets the memory aside at once, as it does for all that follow.
+    pub const JUDGED: u32 = 16_384;
+    /// Packets in pieces, one family.
+    pub const PIECES: u32 = 4096;
+    /// Rules and sets that are counted.
+    pub const TALLIES: u32 = 16_384;
+    /// Bytes of events that nobody has read yet.
+    pub const EVENTS: u32 = 262_144;
 }
 
 /// An IPv4 address.
@@ -210,6 +226,9 @@ pub mod end {
 
 /// Values of [`Flow::ways`].
 pub mod flow {
+    /// A bit beside the others: the conversation was begun in this direction.
+    pub const BEGAN: u16 = 0x100;
+
     /// By the network stack: some node translates it.
     pub const STACK: u16 = 1;
     /// By the shortcut; a pod of this node sends it.
@@ -247,11 +266,15 @@ pub enum Counter {
     ServiceRefused,
     /// Dropped: for a Service, by a source that may not, or without an endpoint on this node.
     ServiceDropped,
+    /// Dropped: no policy allows the pod to send it.
+    PolicyEgress,
+    /// Dropped: no policy allows it to come to the pod.
+    PolicyIngress,
 }
 
 impl Counter {
     /// All of them, in the order of their indexes.
-    pub const ALL: [Counter; 12] = [
+    pub const ALL: [Counter; 14] = [
         Counter::PeerFromPod,
         Counter::Forwarded,
         Counter::PeerFromWire,
@@ -264,6 +287,8 @@ impl Counter {
         Counter::Service,
         Counter::ServiceRefused,
         Counter::ServiceDropped,
+        Counter::PolicyEgress,
+        Counter::PolicyIngress,
     ];
 
     /// Its name, as metrics show it.
@@ -281,6 +306,8 @@ impl Counter {
             Counter::Service => "service",
             Counter::ServiceRefused => "service_refused",
             Counter::ServiceDropped => "service_dropped",
+            Counter::PolicyEgress => "policy_egress",
+            Counter::PolicyIngress => "policy_ingress",
         }
     }
 }

@@ -26,7 +26,7 @@ const LINKS: [&str; 4] = [
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 28] = [
+const MAPS: [&str; 49] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
@@ -55,6 +55,27 @@ const MAPS: [&str; 28] = [
     "talks6",
     "picks4",
     "picks6",
+    "isolation4",
+    "isolation6",
+    "classes4",
+    "classes6",
+    "blocks4",
+    "blocks6",
+    "rules",
+    "rule_ranges",
+    "judged4",
+    "judged6",
+    "asked4",
+    "asked6",
+    "pieces4",
+    "pieces6",
+    "settings",
+    "allowed",
+    "denied",
+    "pace",
+    "events",
+    "desk4",
+    "desk6",
 ];
 /// What the programs on sockets are told of the kernel: whether they may say what an error is.
 const SAYS_ERRORS: &str = "SAYS_ERRORS";
@@ -94,13 +115,15 @@ pub(super) fn open_or_load(dir: &Path, object: &[u8]) -> Result<Loaded> {
     open(&own)
 }
 
-/// Removes the pins of all other objects.
-pub(super) fn retire_others(dir: &Path, object: &[u8]) -> Result<()> {
+/// Removes the pins of all other objects; false if there were none.
+pub(super) fn retire_others(dir: &Path, object: &[u8]) -> Result<bool> {
     let own = dir.join(version(object));
+    let mut retired = false;
     for other in versions(dir)?.into_iter().filter(|other| *other != own) {
         fs::remove_dir_all(&other).map_err(at(&other))?;
+        retired = true;
     }
-    Ok(())
+    Ok(retired)
 }
 
 /// What tells an object from another.
@@ -192,7 +215,9 @@ fn info(map: Map) -> Result<MapInfo, MapError> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::LpmTrie(data)
-        | Map::PerCpuArray(data) => data.info(),
+        | Map::PerCpuArray(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::RingBuf(data) => data.info(),
         _ => unreachable!("the object has no others"),
     }
 }
@@ -210,7 +235,7 @@ fn loader<'a>() -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     // The object has no type information, and needs none of the kernel's. The verifier's words are
     // asked for when it refuses.
-    loader.btf(None).verifier_log_level(VerifierLogLevel::DISABLE);
+    loader.btf(None).verifier_log_level(VerifierLogLevel::DEBUG);
     loader
 }
 

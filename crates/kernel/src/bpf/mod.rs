@@ -1,4 +1,5 @@
-//! Our programs on links and sockets, and the maps that tell them where pods and Services are.
+//! Our programs on links and sockets, and the maps that tell them where pods and Services are, and what
+//! policies allow.
 //!
 //! ```text
 //!   bpfDir/VERSION/   a bpffs; VERSION is the object's digest
@@ -17,6 +18,7 @@ mod clsact;
 mod dir;
 mod hooks;
 mod load;
+mod policies;
 pub(crate) mod service;
 pub mod services;
 mod sockets;
@@ -39,6 +41,7 @@ use crate::Result;
 use attach::Programs;
 pub(crate) use attach::Role;
 pub use hooks::Hooks;
+pub(crate) use policies::Policies;
 use services::Services;
 pub(crate) use sockets::clear as clear_sockets;
 use tables::Tables;
@@ -49,6 +52,7 @@ pub(crate) struct Bpf {
     programs: Programs,
     tables: Mutex<Tables>,
     services: Arc<Services>,
+    policies: Policies,
 }
 
 impl fmt::Debug for Bpf {
@@ -72,13 +76,18 @@ impl Bpf {
             dir: dir.to_owned(),
             programs: Programs::new(loaded.links, loaded.sockets, hooks)?,
             services: Arc::new(Services::new(&mut loaded.maps)?),
+            policies: Policies::new(&mut loaded.maps)?,
             tables: Mutex::new(Tables::new(loaded.maps)?),
         })
     }
 
     /// Removes other versions' pins, once nothing of theirs is on a link any more.
     pub(crate) fn retire_others(&self) -> Result<()> {
-        load::retire_others(&self.dir, load::OBJECT)
+        if load::retire_others(&self.dir, load::OBJECT)? {
+            // Until now they may have written what they know into tables that both have.
+            self.renew()?;
+        }
+        Ok(())
     }
 
     /// The programs, for links of the calling thread's namespace.
@@ -91,7 +100,17 @@ impl Bpf {
         &self.services
     }
 
-    /// Everything in the maps, but for Services.
+    /// What the programs know of policies.
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Has every conversation judged and its path found anew, by its next packet.
+    pub(crate) fn renew(&self) -> Result<()> {
+        self.tables().renew()
+    }
+
+    /// Everything in the maps about where pods and nodes are.
     pub(crate) fn objects(&self, names: &HashMap<u32, &str>) -> Result<Vec<Object>> {
         self.tables().read(names)
     }

@@ -76,8 +76,8 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Has the programs find paths anew that they know: something has changed.
-    fn renew(&mut self) -> Result<()> {
+    /// Has the programs find paths anew that they know, and ask the policies again: something has changed.
+    pub(super) fn renew(&mut self) -> Result<()> {
         let now = self.generation.get(&0, 0);
         let now = now.map_err(failed("read the tables' generation"))?;
         // Zero is none.
@@ -179,18 +179,15 @@ impl Tables {
             IpAddr::V4(address) => self.endpoints4.insert(key4(address), value, 0),
             IpAddr::V6(address) => self.endpoints6.insert(key6(address), value, 0),
         };
-        put.map_err(failed("write a node's address"))?;
-        self.renew()
+        put.map_err(failed("write a node's address"))
     }
 
     /// Removes a node's address; false if it isn't there, or is a pod's by now.
     pub(super) fn remove_node(&mut self, address: IpAddr) -> Result<bool> {
-        let removed = match address {
+        match address {
             IpAddr::V4(address) => remove_node(&mut self.endpoints4, key4(address)),
             IpAddr::V6(address) => remove_node(&mut self.endpoints6, key6(address)),
-        }?;
-        self.renew()?;
-        Ok(removed)
+        }
     }
 
     /// Writes the way to a block, over whatever is there.
