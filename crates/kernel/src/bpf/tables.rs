@@ -179,15 +179,18 @@ impl Tables {
             IpAddr::V4(address) => self.endpoints4.insert(key4(address), value, 0),
             IpAddr::V6(address) => self.endpoints6.insert(key6(address), value, 0),
         };
-        put.map_err(failed("write a node's address"))
+        put.map_err(failed("write a node's address"))?;
+        self.renew()
     }
 
     /// Removes a node's address; false if it isn't there, or is a pod's by now.
     pub(super) fn remove_node(&mut self, address: IpAddr) -> Result<bool> {
-        match address {
+        let removed = match address {
             IpAddr::V4(address) => remove_node(&mut self.endpoints4, key4(address)),
             IpAddr::V6(address) => remove_node(&mut self.endpoints6, key6(address)),
-        }
+        }?;
+        self.renew()?;
+        Ok(removed)
     }
 
     /// Writes the way to a block, over whatever is there.
