@@ -23,6 +23,7 @@ mod config;
 pub mod conflist;
 pub mod ipam;
 pub mod network;
+pub mod opt_out;
 mod run;
 pub mod services;
 mod watching;

@@ -21,6 +21,7 @@ use crate::cluster::{self, Latest, Memory};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
 use crate::network::{Network, NodeKernel, Server};
+use crate::opt_out;
 use crate::services::{self, Catalogue};
 
 /// How long the network may be unready before the runtime is told. A restart of the agent is
@@ -105,6 +106,25 @@ pub async fn run_with(
     parts.spawn(async move {
         ("Services", {
             follower.follow_services(catalogue, token).await;
+            Ok(())
+        })
+    });
+    let watch = opt_out::follow(
+        client.clone(),
+        config.node_name.clone(),
+        network.opt_outs(),
+        all.clone(),
+    );
+    parts.spawn(async {
+        ("the watch of pods and Namespaces", {
+            watch.await;
+            Ok(())
+        })
+    });
+    let (follower, token) = (network.clone(), all.clone());
+    parts.spawn(async move {
+        ("pods that see Services' addresses", {
+            follower.follow_opt_outs(token).await;
             Ok(())
         })
     });

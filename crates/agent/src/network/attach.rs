@@ -120,6 +120,10 @@ impl<D: DataPlane> Network<D> {
         }
         let result = result(&part);
         self.held().attachments.insert(id.clone(), attachment.clone());
+        if let Err(error) = self.tell_left_out().await {
+            // As for pods that are there, it is tried again; the pod's Services work either way.
+            warn!(%id, %error, "the kernel isn't told whether the pod sees Services' addresses");
+        }
         count(&self.counters.adds, 1);
         info!(%id, pod = %attachment.pod, addresses = ?attachment.addresses, "attached");
         Ok((is_new.then_some(id), result))

@@ -40,6 +40,11 @@ pub trait DataPlane: Send + Sync + 'static {
     /// that are applied.
     fn apply_services(&self, services: &Services) -> impl Future<Output = Result<Applied, Error>> + Send;
 
+    /// Lets the sockets of these pods, by the node's ends of their links, see Services' addresses as they
+    /// are, and translates for all others'. Says how many writes that took.
+    fn set_untranslated(&self, links: &BTreeSet<String>)
+    -> impl Future<Output = Result<usize, Error>> + Send;
+
     /// Writes one part, whole or not at all, and says how many writes that took. What is there
     /// already isn't written again.
     fn apply_part(&self, id: &PartId, part: &Part) -> impl Future<Output = Result<usize, Error>> + Send;

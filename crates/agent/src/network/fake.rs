@@ -31,6 +31,8 @@ pub(super) struct Played {
     pub(super) probed: Vec<BTreeSet<IpAddr>>,
     /// The Services that were written, each time.
     pub(super) services: Vec<String>,
+    /// The links of pods whose sockets see Services' addresses.
+    pub(super) untranslated: BTreeSet<String>,
 }
 
 impl Fake {
@@ -154,6 +156,13 @@ impl DataPlane for Fake {
             }
         }
         Ok(applied)
+    }
+
+    async fn set_untranslated(&self, links: &BTreeSet<String>) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        let writes = played.untranslated.symmetric_difference(links).count();
+        played.untranslated.clone_from(links);
+        Ok(writes)
     }
 
     async fn apply_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {

@@ -20,6 +20,7 @@ mod dataplane;
 mod fake;
 mod follow;
 mod keyed;
+mod left_out;
 mod node_kernel;
 mod reconcile;
 mod report;
@@ -53,6 +54,7 @@ pub use server::Server;
 pub use services::Services;
 
 use keyed::Keyed;
+use left_out::LeftOut;
 
 /// Why the network part can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +127,7 @@ pub struct Network<D> {
     ready: watch::Sender<Result<(), String>>,
     /// What Services' parts rest on, once the kernel holds the node's base.
     context: watch::Sender<Option<ServiceContext>>,
+    left_out: LeftOut,
     counters: Counters,
 }
 
@@ -153,6 +156,7 @@ impl<D: DataPlane> Network<D> {
             attachments: Keyed::new(),
             ready: watch::Sender::new(Err("the agent is starting".to_owned())),
             context: watch::Sender::new(None),
+            left_out: LeftOut::default(),
             counters: Counters::default(),
         };
         network.release_vanished().await?;

@@ -87,6 +87,10 @@ impl DataPlane for NodeKernel {
         }
     }
 
+    async fn set_untranslated(&self, links: &BTreeSet<String>) -> Result<usize, Error> {
+        self.kernel.read().await.set_untranslated(links)
+    }
+
     async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {
         self.kernel.read().await.apply_part(id, part).await
     }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod changes;
+mod left_out;
 mod orphans;
 mod readiness;
 mod restarts;
