@@ -15,6 +15,7 @@ mod limits;
 mod malformed;
 mod mtu;
 mod parts;
+mod policy;
 mod restart;
 mod sctp;
 mod services;
