@@ -13,19 +13,19 @@ use crate::craft::{Ends, Mac};
 use crate::fixture::{Cluster, Stack, ip};
 use crate::frames;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const SCTP: u8 = 132;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const SCTP: u8 = 132;
 /// Kinds of chunks that begin an association.
-const INIT: u8 = 1;
-const INIT_ACK: u8 = 2;
+pub(crate) const INIT: u8 = 1;
+pub(crate) const INIT_ACK: u8 = 2;
 const HOST_PORT: u16 = 38412;
-const POD_PORT: u16 = 36412;
-const CLIENT_PORT: u16 = 50123;
+pub(crate) const POD_PORT: u16 = 36412;
+pub(crate) const CLIENT_PORT: u16 = 50123;
 /// What the client has its packets tagged with.
-const TAG: u32 = 0x1234_5678;
+pub(crate) const TAG: u32 = 0x1234_5678;
 
 /// A packet that begins an association, or answers one that does.
-fn packet(source: u16, destination: u16, tag: u32, chunk: u8) -> Vec<u8> {
+pub(crate) fn packet(source: u16, destination: u16, tag: u32, chunk: u8) -> Vec<u8> {
     let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
     // Kind and length; own tag, window, streams out and in, first number.
     let start = [&[chunk, 0, 0, 20][..], &TAG.to_be_bytes(), &[0, 1, 0, 0]].concat();
@@ -46,10 +46,10 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 /// An address and a port.
-type End = (IpAddr, u16);
+pub(crate) type End = (IpAddr, u16);
 
 /// What a captured frame of SCTP says: from, to, and the kind of its chunk; only if its checksum is right.
-fn read(frame: &[u8]) -> Option<(End, End, u8)> {
+pub(crate) fn read(frame: &[u8]) -> Option<(End, End, u8)> {
     let found = frames::packet(frame)?;
     let payload = found.transport(SCTP)?;
     let port = |at: usize| Some(u16::from_be_bytes(payload.get(at..at + 2)?.try_into().ok()?));
@@ -60,7 +60,7 @@ fn read(frame: &[u8]) -> Option<(End, End, u8)> {
     is_right.then_some((ends.0, ends.1, *payload.get(12)?))
 }
 
-async fn mac(netns: &TestNs, link: &str) -> Mac {
+pub(crate) async fn mac(netns: &TestNs, link: &str) -> Mac {
     let found = netns.netlink().link(link).await.unwrap().unwrap();
     found.address.unwrap().0
 }

@@ -5,5 +5,6 @@ mod fixture;
 mod links;
 mod planned;
 mod refusal;
+mod sctp;
 mod tcp;
 mod udp;

@@ -18,14 +18,14 @@ use testkit::{Echo, TestNs, ask};
 use super::fixture::{Group, PATIENCE};
 use crate::fixture::{Cluster, Stack, alike, ip, name};
 
-const NODE_PORT: u16 = 30_080;
+pub(super) const NODE_PORT: u16 = 30_080;
 
-fn vips() -> [IpAddr; 2] {
+pub(super) fn vips() -> [IpAddr; 2] {
     [ip("10.96.0.50"), ip("fd00:10:96::50")]
 }
 
 /// A Service of both families, whose endpoints are the given pods.
-fn service(cluster: &Cluster, pods: &[usize], protocol: Protocol, port: u16) -> Service {
+pub(super) fn service(cluster: &Cluster, pods: &[usize], protocol: Protocol, port: u16) -> Service {
     let slice = |v4: bool| {
         let endpoint = |pod: &usize| Endpoint {
             address: alike(
@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     /// Gives every node these Services and no others; says how many writes each took.
-    async fn serve(&mut self, services: &[(&str, Service)]) -> Vec<usize> {
+    pub(super) async fn serve(&mut self, services: &[(&str, Service)]) -> Vec<usize> {
         let mut writes = Vec::new();
         for node in 0..self.kernels.len() {
             self.snapshots[node].services = services
@@ -98,7 +98,7 @@ impl Cluster {
         services.collect()
     }
 
-    fn all_plans(&self) -> BTreeMap<String, NodePlan> {
+    pub(super) fn all_plans(&self) -> BTreeMap<String, NodePlan> {
         let nodes = 0..self.kernels.len();
         nodes.map(|node| (name(node), self.plan(node))).collect()
     }
