@@ -143,7 +143,7 @@ fn ids(version: &Path) -> BTreeMap<String, u32> {
 
 /// Makes what is there another version's, whose map `openings4` is of another size, and leaves what an
 /// agent leaves that was killed while it pinned a third.
-fn age(pins: &Path) {
+pub(crate) fn age(pins: &Path) {
     let old = pins.join(OLD);
     fs::rename(&versions(pins)[0], &old).unwrap();
     let mut other = EbpfLoader::new();

@@ -2,19 +2,22 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use bpf_abi::Counter;
 use bpf_abi::policy::event;
-use kernel::NetNs;
-use model::{HostPort, Protocol};
+use kernel::{Hooks, NetNs};
+use model::{HostPort, PodNetworkMode, Protocol, Rate};
 use plan::PolicyChange;
 use rstest::rstest;
-use testkit::{Echo, Pong, ask, eventually, ping};
+use testkit::{Echo, Lan, Pong, ask, eventually, ping};
 
 use super::{block, egress, from_pod, ingress, port, rule};
 use crate::fixture::{Cluster, Stack, alike, ip};
 use crate::shortcut::UdpEcho;
+use crate::upgrade::age;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What isn't allowed is waited for no longer.
@@ -38,8 +41,11 @@ fn reaches(client: &NetNs, to: SocketAddr) -> IpAddr {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_nothing_may_come_to_still_hears_answers_and_its_node(#[values(false, true)] v6: bool) {
-    let cluster = Cluster::running(2, 2, Stack::Dual).await;
+async fn a_pod_that_nothing_may_come_to_still_hears_answers_and_its_node(
+    #[values(false, true)] v6: bool,
+    #[values(Hooks::probe(), Hooks::Clsact)] hooks: Hooks,
+) {
+    let cluster = Cluster::hooked(hooks, 2, 2, Stack::Dual).await;
     let (closed, open) = (
         Echo::start(&cluster.pods[1].netns),
         Echo::start(&cluster.pods[0].netns),
@@ -94,8 +100,12 @@ async fn a_pod_that_may_send_nothing_still_answers(#[values(false, true)] v6: bo
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_is_for_its_peers_and_ports_alone(#[values(false, true)] v6: bool) {
-    let cluster = Cluster::running(2, 2, Stack::Dual).await;
+async fn a_rule_is_for_its_peers_and_ports_alone(
+    #[values(false, true)] v6: bool,
+    #[values(PodNetworkMode::Auto, PodNetworkMode::Vxlan)] mode: PodNetworkMode,
+) {
+    let cluster = Cluster::on(Lan::new(2).await, Stack::Dual, Stack::Dual, mode).await;
+    let cluster = cluster.with_pods(2).await;
     let server = &cluster.pods[1].netns;
     let (one, two) = (Echo::start(server), Echo::start(server));
     cluster.enforce(&[
@@ -237,6 +247,85 @@ async fn the_outside_is_its_addresses(#[case] v6: bool, #[case] outside: &str, #
     is_kept_from(&cluster, 0, Counter::PolicyIngress, client, node);
     cluster.enforce(&[ingress(0, &[rule(&[block(&only, &[])], &[])]), egress(0, &[])]);
     assert_eq!(reaches(client, node), outside);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_reached_by_a_queue_is_asked_there() {
+    let mut cluster = Cluster::running(2, 2, Stack::V4).await;
+    let id = cluster.pods[1].id.clone();
+    let shaped = cluster.snapshots[0].attachments.get_mut(&id).unwrap();
+    shaped.limits.ingress = Some(Rate {
+        bits: 1_000_000_000,
+        burst: None,
+    });
+    cluster.apply(0).await;
+    let echo = Echo::start(&cluster.pods[1].netns);
+    let to = SocketAddr::new(cluster.at(1, false), echo.port);
+    for (allowed, other) in [(0, 2), (2, 0)] {
+        cluster.enforce(&[ingress(1, &[rule(&[from_pod(allowed)], &[])]), egress(1, &[])]);
+        reaches(&cluster.pods[allowed].netns, to);
+        is_kept_from(
+            &cluster,
+            0,
+            Counter::PolicyIngress,
+            &cluster.pods[other].netns,
+            to,
+        );
+    }
+}
+
+/// Ends what goes on until it's set, also if the test fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whoever isn't allowed tries all the time, while another version's programs take over.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_takes_over_and_nothing_gets_through() {
+    let mut cluster = Cluster::running(1, 3, Stack::V4).await;
+    let at = |pod| (cluster.at(pod, false), 0);
+    let server = cluster.pods[1].netns.within(|| UdpSocket::bind(at(1))).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = server.local_addr().unwrap();
+    let sockets = [0, 2].map(|pod: usize| {
+        cluster.pods[pod]
+            .netns
+            .within(|| UdpSocket::bind(at(pod)))
+            .unwrap()
+    });
+    let [friend, enemy] = sockets;
+    let policies = [ingress(1, &[rule(&[from_pod(0)], &[])])];
+    cluster.enforce(&policies);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = enemy.send_to(b"enemy", to);
+            }
+        });
+        let _stops = Stops(&stop);
+        let hears_friends_alone = || {
+            let mut buffer = [0; 8];
+            for _ in 0..20 {
+                friend.send_to(b"friend", to).unwrap();
+                let length = server.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], b"friend");
+            }
+        };
+        hears_friends_alone();
+        age(&cluster.lan.nodes[0].netns.pins());
+        cluster.restart_agent(0);
+        assert_eq!(cluster.enforce(&policies), 0, "the tables are kept");
+        hears_friends_alone();
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(cluster.apply(0));
+        });
+        hears_friends_alone();
+    });
 }
 
 /// Nodes put the pieces together and make new ones, which look like their own.
