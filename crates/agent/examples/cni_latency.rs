@@ -3,6 +3,8 @@
 //!
 //! `RIPSTOP_CNI=… cargo run --release -p agent --example cni_latency -- [PODS [SIDE_BY_SIDE]]`
 
+#[path = "../tests/node/api.rs"]
+mod api;
 #[path = "../tests/node/support.rs"]
 #[expect(dead_code, reason = "tests use more of it")]
 mod support;

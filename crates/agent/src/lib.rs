@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   API ──cluster::follow──► Snapshot ─┐
-//!     └────services::follow───► Catalogue ┼─► network::Network ──► kernel
+//!     ├────services::follow───► Catalogue ┼─► network::Network ──► kernel
+//!     └────policies::follow───► Policies ─┤
 //!   ripstop-cni ──network::Server──────┘        │ ready
 //!                                               ├──► conflist, for the container runtime
 //!                                               └──► kubelet, where the agent hosts it
@@ -11,7 +12,8 @@
 //!
 //! Everything it knows comes from the API, the kernel and its journal ([`ipam`]): an agent may be
 //! killed at any time, and the next one goes on without touching what is in place. While the API is
-//! away pods are attached and detached with what is known.
+//! away pods are attached and detached with what is known; an agent that has never heard of policies
+//! attaches none.
 //!
 //! The agent works on the network namespace that it is started in.
 
@@ -21,9 +23,11 @@ mod clock;
 pub mod cluster;
 mod config;
 pub mod conflist;
+mod flows;
 pub mod ipam;
 pub mod network;
 pub mod opt_out;
+pub mod policies;
 mod run;
 pub mod services;
 mod watching;

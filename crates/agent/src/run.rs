@@ -10,7 +10,7 @@ use kernel::NetNs;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use model::Snapshot;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,10 @@ use crate::announce::Announcer;
 use crate::cluster::{self, Latest, Memory};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
+use crate::flows::{self, Names};
 use crate::network::{Network, NodeKernel, Server};
 use crate::opt_out;
+use crate::policies::{self, Policies};
 use crate::services::{self, Catalogue};
 
 /// How long the network may be unready before the runtime is told. A restart of the agent is
@@ -31,6 +33,9 @@ const UNREADY_GRACE: Duration = Duration::from_secs(5);
 /// How long the kubelet part waits for a network that was there before the agent's restart, so that
 /// the Node doesn't become NotReady in between.
 const READY_AGAIN: Duration = Duration::from_secs(2);
+
+/// How many drops wait for their Events.
+const DROPS: usize = 64;
 
 /// Runs one node's agent until `shutdown`, in the network namespace of the calling process.
 ///
@@ -56,7 +61,9 @@ pub async fn run_with(
         node: config.node_name.clone(),
         addresses: config.node_ips.clone(),
     };
-    let network = Arc::new(Network::start((&config).into(), kernel).await?);
+    let node_local = &config.network.node_local;
+    let policies = Arc::new(Policies::new(client.clone(), &config.node_name, node_local));
+    let network = Arc::new(Network::start((&config).into(), policies.clone(), kernel).await?);
     let server = Server::bind(&config.socket())?;
 
     let memory = Memory::new(&config.cni_dir(), &config.node_name);
@@ -95,6 +102,27 @@ pub async fn run_with(
         })
     });
     let catalogue = Arc::new(Catalogue::default());
+    let names = Names {
+        node: config.node_name.clone(),
+        policies: policies.clone(),
+        services: catalogue.clone(),
+        nodes: latest_nodes.clone(),
+    };
+    let (drops, dropped) = mpsc::channel(DROPS);
+    let (reader, token) = (network.clone(), all.clone());
+    parts.spawn(async move {
+        ("the reader of flows", {
+            reader.follow_flows(names, drops, token).await;
+            Ok(())
+        })
+    });
+    let warn = flows::warn_pods(client.clone(), dropped, all.clone());
+    parts.spawn(async {
+        ("Events about drops", {
+            warn.await;
+            Ok(())
+        })
+    });
     let watch = services::follow(client.clone(), catalogue.clone(), all.clone());
     parts.spawn(async {
         ("the watch of Services", {
@@ -125,6 +153,20 @@ pub async fn run_with(
     parts.spawn(async move {
         ("pods that see Services' addresses", {
             follower.follow_opt_outs(token).await;
+            Ok(())
+        })
+    });
+    let watch = policies::follow(policies, all.clone());
+    parts.spawn(async {
+        ("the watch of NetworkPolicies", {
+            watch.await;
+            Ok(())
+        })
+    });
+    let (follower, token) = (network.clone(), all.clone());
+    parts.spawn(async move {
+        ("NetworkPolicies", {
+            follower.follow_policies(token).await;
             Ok(())
         })
     });

@@ -11,6 +11,7 @@
 //! away. While the API is away what was known stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Service;
@@ -39,6 +40,8 @@ pub struct Catalogue {
 #[derive(Debug, Default)]
 struct Known {
     services: BTreeMap<ServiceName, model::Service>,
+    /// Whose an address is.
+    at: HashMap<IpAddr, ServiceName>,
     slices: BTreeMap<ServiceName, BTreeMap<String, Arc<Slice>>>,
     /// The Services of slices, by the slices' namespaces and names.
     owners: HashMap<Key, ServiceName>,
@@ -72,6 +75,11 @@ impl Catalogue {
     /// The names of all.
     pub fn names(&self) -> Vec<ServiceName> {
         self.known().services.keys().cloned().collect()
+    }
+
+    /// The Service that has an address.
+    pub(crate) fn at(&self, address: IpAddr) -> Option<ServiceName> {
+        self.known().at.get(&address).cloned()
     }
 
     /// One Service with its endpoints.
@@ -122,6 +130,9 @@ impl Listed for Service {
         };
         if known.services.get(&name) != Some(&service) {
             tell(&name, &problems);
+            known.disclaim(&name);
+            let addresses = addresses(&service).map(|address| (address, name.clone()));
+            known.at.extend(addresses);
             known.services.insert(name.clone(), service);
             known.changed.insert(name);
         }
@@ -129,6 +140,7 @@ impl Listed for Service {
 
     fn remove((namespace, name): &Key, known: &mut Known) {
         let name = ServiceName::new(namespace, name);
+        known.disclaim(&name);
         if known.services.remove(&name).is_some() {
             known.changed.insert(name);
         }
@@ -184,6 +196,28 @@ impl Listed for EndpointSlice {
     fn listed(known: &mut Known) {
         known.slices_listed = true;
     }
+}
+
+impl Known {
+    /// The addresses of a Service as it was are nobody's.
+    fn disclaim(&mut self, name: &ServiceName) {
+        let held = self.services.get(name).into_iter().flat_map(addresses);
+        for address in held {
+            if self.at.get(&address) == Some(name) {
+                self.at.remove(&address);
+            }
+        }
+    }
+}
+
+/// All addresses of a Service.
+fn addresses(service: &model::Service) -> impl Iterator<Item = IpAddr> {
+    let all = [
+        &service.cluster_ips,
+        &service.load_balancer_ips,
+        &service.external_ips,
+    ];
+    all.into_iter().flatten().copied()
 }
 
 fn tell(name: &ServiceName, problems: &[ServiceProblem]) {

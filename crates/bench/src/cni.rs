@@ -62,7 +62,6 @@ impl Plugin {
             std::process::id(),
             pod.netns.as_fd().as_raw_fd()
         );
-        let name = format!("K8S_POD_NAMESPACE=default;K8S_POD_NAME={}", pod.name);
         let folder = self.program.parent().unwrap_or(Path::new("/"));
         let begin = Instant::now();
         let mut child = Command::new(&self.program)
@@ -73,7 +72,8 @@ impl Plugin {
             .env("CNI_CONTAINERID", &pod.name)
             .env("CNI_NETNS", netns)
             .env("CNI_IFNAME", "eth0")
-            .env("CNI_ARGS", format!("IgnoreUnknown=1;{name}"))
+            // No pod of the cluster: none that the API has is named so.
+            .env("CNI_ARGS", "IgnoreUnknown=1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

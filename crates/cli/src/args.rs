@@ -57,6 +57,8 @@ pub(crate) enum Command {
     },
     /// Prove the cluster's network, end to end
     Check(Check),
+    /// Show what happens to conversations, and which policies decide
+    Flows(Flows),
     /// Print the end of a process's log
     Logs(Logs),
     /// Print completions for a shell
@@ -174,6 +176,55 @@ pub(crate) struct Check {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Flows {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Go on with those that come, conversations that policies allow among them
+    ///
+    /// Without it there is what was kept: what was dropped, and what others have followed.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Those of pods and Services in this namespace
+    #[arg(short, long, value_parser = object_name)]
+    pub(crate) namespace: Option<String>,
+    /// Those of pods of this name
+    #[arg(long, value_parser = object_name)]
+    pub(crate) pod: Option<String>,
+    /// Those with this port on either side
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Only what was dropped
+    #[arg(long)]
+    pub(crate) dropped: bool,
+    /// How many of the last ones, of each node while they are followed
+    #[arg(long, default_value_t = 100, value_name = "COUNT")]
+    pub(crate) last: usize,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// A name as objects have them.
+fn object_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if !text.is_empty() && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("names have small letters, digits, - and . alone".to_owned())
+}
+
+#[cfg(test)]
+impl Flows {
+    pub(crate) fn of(name: &str) -> Flows {
+        let args = Args::try_parse_from(["ripstop", "flows", "--name", name]);
+        match args.map(|args| args.command) {
+            Ok(Command::Flows(flows)) => flows,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

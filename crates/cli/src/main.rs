@@ -3,7 +3,7 @@
 //! | modules | for |
 //! | --- | --- |
 //! | [`args`] | what can be typed, and its help |
-//! | [`up`], [`down`], [`status`], [`image`], [`node`], [`snapshot`], [`check`], [`kubeconfig`] | commands of people |
+//! | [`up`], [`down`], [`status`], [`image`], [`node`], [`snapshot`], [`check`], [`flows`], [`kubeconfig`] | commands of people |
 //! | [`server`], [`routes`], [`agent`], [`dns`], [`supervise`] | the processes of a cluster |
 //! | [`failure`], [`progress`], [`table`] | how results look |
 //!
@@ -16,6 +16,7 @@ mod check;
 mod dns;
 mod down;
 mod failure;
+mod flows;
 mod image;
 mod kubeconfig;
 mod lock;
@@ -81,6 +82,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Node { command } => node::run(command).await,
         Command::Snapshot { command } => snapshot::run(command).await,
         Command::Check(check) => check::run(check).await,
+        Command::Flows(flows) => flows::run(flows).await,
         Command::Logs(logs) => status::logs(&logs),
         Command::Supervise(named) => supervise::run(&named.name).await,
         Command::Server(server) => server::run(server).await,

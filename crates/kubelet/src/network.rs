@@ -1,6 +1,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
 use tokio::sync::watch;
 
 /// What the kubelet wants to know about the node's network: pods start, and
@@ -12,6 +15,17 @@ pub trait NetworkStatus: Send + Sync + 'static {
 
     /// Completes when [`Self::ready`] may have a new answer.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// What the network has to add to the kubelet's `/metrics`.
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(std::future::ready(String::new()))
+    }
+
+    /// What `/flows` answers, as lines of JSON that come when they come; `None` where
+    /// nobody tells of flows. A query that can't be understood is an error.
+    fn flows(&self, _query: &str) -> Option<Result<BoxStream<'static, Bytes>, String>> {
+        None
+    }
 }
 
 /// A [`NetworkStatus`] that somebody else sets.

@@ -5,6 +5,7 @@
 //! the node's kernel  ──kernel────────► NodeFacts ┴─plan()──► NodePlan
 //! ```
 
+mod flow;
 mod host_port;
 mod mac;
 mod packet;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use flow::{Flow, FlowEnd, FlowEvent, FlowFilter, FlowPolicy};
 pub use host_port::{HostPort, Limits, Protocol, Rate};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Packet, Transport};

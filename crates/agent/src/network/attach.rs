@@ -1,8 +1,9 @@
 //! The plugin's commands.
 //!
 //! ```text
-//! ADD   journal the address ──► kernel ──► result      DEL   kernel ──► journal the release
-//!              └───── undone if the kernel refuses ◄┘
+//! ADD   policies known ──► journal the address ──► isolation ──► link ──► result
+//!                                   └───────── undone if the kernel refuses ◄┘
+//! DEL   link ──► isolation ──► journal the release
 //! ```
 //!
 //! Every command may be repeated: ADD returns the addresses that the attachment has, DEL of what
@@ -27,6 +28,7 @@ use super::wishes::Wishes;
 use super::{DataPlane, Network, blocking};
 use crate::clock;
 use crate::ipam::{self, Added};
+use crate::policies::Unsettled;
 
 /// How long ADD waits for a network that isn't ready.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
@@ -92,9 +94,12 @@ impl<D: DataPlane> Network<D> {
             // Perhaps pods went without a word, as in a crash of the runtime.
             self.release_vanished().await.map_err(failure)?;
         }
+        let pod = self.policies.settle(&pod(call)).await;
+        let pod = pod.map_err(|missing| unsettled(&missing))?;
         let _shared = self.whole.read().await;
         let before = self.ipam.get(&id);
         let blank = Attachment {
+            pod,
             network: config.name.clone(),
             asked: caller.and_then(started),
             ..self.blank(call, &id, &facts, wishes)
@@ -107,11 +112,14 @@ impl<D: DataPlane> Network<D> {
                 .await?;
         }
         let is_new = matches!(added, Added::New(_));
-        match self
-            .kernel
-            .apply_part(&PartId::Attachment(id.clone()), &part)
-            .await
-        {
+        // Policy before reachability: not one packet of the pod's passes that they don't allow.
+        let isolated = self.isolate(&id, attachment).await;
+        let part_id = PartId::Attachment(id.clone());
+        let attached = match isolated {
+            Ok(()) => self.kernel.apply_part(&part_id, &part).await,
+            Err(error) => Err(error),
+        };
+        match attached {
             Ok(writes) => count(&self.counters.kernel_writes, writes),
             Err(error) => {
                 self.undo_add(&id, &part, is_new).await;
@@ -165,7 +173,6 @@ impl<D: DataPlane> Network<D> {
     /// What is to be attached, without the addresses.
     fn blank(&self, call: &Call, id: &AttachmentId, facts: &NodeFacts, wishes: Wishes) -> Attachment {
         Attachment {
-            pod: pod(call),
             netns: call.netns.clone().unwrap_or_default(),
             host_link: id.host_link(),
             mtu: self
@@ -226,6 +233,7 @@ impl<D: DataPlane> Network<D> {
         {
             Ok(writes) => {
                 count(&self.counters.kernel_writes, writes);
+                self.unisolate(id).await;
                 self.release(id).await.map(drop)
             }
             Err(error) => Err(refusal(&error, id)),
@@ -252,6 +260,7 @@ impl<D: DataPlane> Network<D> {
             .await;
         let writes = removed.map_err(|error| refusal(&error, id))?;
         count(&self.counters.kernel_writes, writes);
+        self.unisolate(id).await;
         let released = self.release(id).await?;
         self.held().attachments.remove(id);
         count(&self.counters.dels, 1);
@@ -392,6 +401,14 @@ fn pod(call: &Call) -> PodRef {
         name: call.arg("K8S_POD_NAME").to_owned(),
         uid: call.arg("K8S_POD_UID").to_owned(),
     }
+}
+
+/// A pod whose isolation can't be known isn't attached: it would be open.
+fn unsettled(missing: &Unsettled) -> Error {
+    Error::new(
+        Code::TryAgainLater,
+        format!("the pod's isolation isn't known yet: {missing}"),
+    )
 }
 
 /// What can be said about an attachment that the journal doesn't have: its link's name.

@@ -14,6 +14,7 @@ pub struct Counters {
     pub(super) kernel_writes: AtomicU64,
     pub(super) applies: AtomicU64,
     pub(super) apply_failures: AtomicU64,
+    pub(super) policy_failures: AtomicU64,
     pub(super) vanished: AtomicU64,
 }
 
@@ -34,6 +35,8 @@ pub struct Counts {
     pub applies: u64,
     /// Plans that couldn't be applied.
     pub apply_failures: u64,
+    /// Changes of policies that couldn't be written.
+    pub policy_failures: u64,
     /// Attachments that were released because their links were gone.
     pub vanished: u64,
 }
@@ -50,6 +53,7 @@ impl Counters {
             kernel_writes: read(&self.kernel_writes),
             applies: read(&self.applies),
             apply_failures: read(&self.apply_failures),
+            policy_failures: read(&self.policy_failures),
             vanished: read(&self.vanished),
         }
     }

@@ -6,8 +6,9 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use kernel::{Applied, Error};
+use kernel::{PolicyCounts, PolicyEvents};
 use model::NodeFacts;
-use plan::{NodePlan, Part, PartId};
+use plan::{NodePlan, Part, PartId, PolicyChange, PolicyTables};
 
 use super::Services;
 
@@ -44,6 +45,21 @@ pub trait DataPlane: Send + Sync + 'static {
     /// are, and translates for all others'. Says how many writes that took.
     fn set_untranslated(&self, links: &BTreeSet<String>)
     -> impl Future<Output = Result<usize, Error>> + Send;
+
+    /// Makes the kernel's policies these, writing only what differs.
+    fn apply_policies(&self, tables: &PolicyTables) -> impl Future<Output = Result<usize, Error>> + Send;
+
+    /// Writes what changes in the policies, so that each step is safe.
+    fn change_policies(&self, change: &PolicyChange) -> impl Future<Output = Result<usize, Error>> + Send;
+
+    /// What the programs tell of conversations; none if another reads it.
+    fn policy_events(&self) -> impl Future<Output = Result<Option<PolicyEvents>, Error>> + Send;
+
+    /// Has beginnings and ends told, too, not only drops.
+    fn follow_flows(&self, on: bool) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What policies have done.
+    fn policy_counts(&self) -> impl Future<Output = Result<PolicyCounts, Error>> + Send;
 
     /// Writes one part, whole or not at all, and says how many writes that took. What is there
     /// already isn't written again.

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipnet::IpNet;
 use kernel::Applied;
+use kernel::{PolicyCounts, PolicyEvents};
 use model::{NodeFacts, ServiceName, Uplink};
-use plan::{Identity, NodePlan, Object, Part, PartId, Veth};
+use plan::{Identity, NodePlan, Object, Part, PartId, PolicyChange, PolicyTables, Veth};
 use tokio::sync::Semaphore;
 
 use super::{DataPlane, Services};
@@ -33,6 +34,12 @@ pub(super) struct Played {
     pub(super) services: Vec<String>,
     /// The links of pods whose sockets see Services' addresses.
     pub(super) untranslated: BTreeSet<String>,
+    /// The policies' tables.
+    pub(super) policies: PolicyTables,
+    /// What they have done.
+    pub(super) counts: PolicyCounts,
+    /// What was written, in its order.
+    pub(super) order: Vec<&'static str>,
 }
 
 impl Fake {
@@ -100,6 +107,7 @@ impl DataPlane for Fake {
 
     async fn apply(&self, plan: &NodePlan) -> Result<Applied, kernel::Error> {
         let mut played = self.attempt()?;
+        played.order.push("plan");
         let wanted: BTreeMap<Identity, Object> = plan
             .objects()
             .map(|object| (object.identity(), object.clone()))
@@ -165,12 +173,40 @@ impl DataPlane for Fake {
         Ok(writes)
     }
 
+    async fn apply_policies(&self, tables: &PolicyTables) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        let change = PolicyTables::diff(&played.policies, tables);
+        played.policies.apply(&change);
+        played.order.push("policies");
+        Ok(change.len())
+    }
+
+    async fn change_policies(&self, change: &PolicyChange) -> Result<usize, kernel::Error> {
+        let mut played = self.attempt()?;
+        played.policies.apply(change);
+        played.order.push("policies");
+        Ok(change.len())
+    }
+
+    async fn policy_events(&self) -> Result<Option<PolicyEvents>, kernel::Error> {
+        Ok(None)
+    }
+
+    async fn follow_flows(&self, _: bool) -> Result<(), kernel::Error> {
+        Ok(())
+    }
+
+    async fn policy_counts(&self) -> Result<PolicyCounts, kernel::Error> {
+        Ok(self.played().counts.clone())
+    }
+
     async fn apply_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
         let gate = self.played().gate.clone();
         if let Some(gate) = gate {
             gate.acquire().await.expect("open").forget();
         }
         let mut played = self.attempt()?;
+        played.order.push("link");
         let put = |object: &Object| {
             played.objects.insert(object.identity(), object.clone()).as_ref() != Some(object)
         };
@@ -179,6 +215,7 @@ impl DataPlane for Fake {
 
     async fn remove_part(&self, _: &PartId, part: &Part) -> Result<usize, kernel::Error> {
         let mut played = self.attempt()?;
+        played.order.push("no link");
         let mut remove = |object: &Object| played.objects.remove(&object.identity()).is_some();
         Ok(part.objects.iter().filter(|object| remove(object)).count())
     }

@@ -66,6 +66,7 @@ impl<D: DataPlane> Network<D> {
         let mut probed = Probed::default();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
+            let listed = self.policies.listed().is_ok();
             let outcome = self.take(snapshot.as_deref()).await;
             let retry = self.judge(outcome, &mut trouble);
             tokio::select! {
@@ -73,6 +74,7 @@ impl<D: DataPlane> Network<D> {
                 // If nobody publishes any more the agent is ending.
                 changed = snapshots.changed() => if changed.is_err() { return },
                 () = pause(retry) => {}
+                () = self.policies.until_listed(), if !listed => {}
                 () = self.outdated(snapshot.as_deref(), &mut probed) => {}
             }
         }
@@ -128,6 +130,9 @@ impl<D: DataPlane> Network<D> {
                 "the API hasn't said yet which nodes there are".to_owned(),
             ));
         };
+        if let Err(missing) = self.policies.listed() {
+            return Ok(Taken::unready(missing.to_string()));
+        }
         let facts = match self.facts(snapshot).await? {
             Ok(facts) => facts,
             Err(reason) => return Ok(Taken::unready(reason)),
@@ -162,6 +167,10 @@ impl<D: DataPlane> Network<D> {
     /// Plans and writes, alone.
     async fn write(&self, snapshot: &Snapshot, facts: NodeFacts) -> Result<(NodePlan, Applied), Error> {
         let _alone = self.whole.write().await;
+        if self.held().facts.is_none() {
+            // Policy before reachability: another version's programs come with empty tables.
+            self.write_policies().await?;
+        }
         let started = Instant::now();
         let attachments = self.held().attachments.clone();
         let plan = plan(
@@ -216,7 +225,11 @@ impl<D: DataPlane> Network<D> {
             let (ipam, released_id) = (self.ipam.clone(), id.clone());
             blocking(move || ipam.release(&released_id, clock::since_boot())).await??;
             self.held().attachments.remove(&id);
+            self.policies.detach(&id);
             released += 1;
+        }
+        if released > 0 {
+            self.policies.wake();
         }
         count(&self.counters.vanished, released);
         Ok(released)

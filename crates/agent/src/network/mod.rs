@@ -3,14 +3,15 @@
 //! ```text
 //! snapshots ──► follow ──► plan ──► difference from the last plan ──► DataPlane
 //! Services ───► services ──► one part each, of those that changed ──► DataPlane
-//! plugin ──► server ──► attach: Ipam (journal) ──► one part of the plan ──► DataPlane
+//! Policies ───► policies ──► what changes in their tables ──► DataPlane
+//! plugin ──► server ──► attach: Ipam (journal) ──► isolation, one part of the plan ──► DataPlane
 //! ```
 //!
 //! - **At start** the kernel is read and only what differs is written: a restart on an unchanged
 //!   cluster writes nothing. After that a plan is compared with the last one.
 //! - **ADD and DEL** write one part of the plan, side by side; a change of the cluster waits for
 //!   those under way, and they for it.
-//! - **Ready** means: this node has blocks of pod addresses and the kernel holds the plan. What is
+//! - **Ready** means: this node has blocks of pod addresses, and the kernel holds the policies and the plan. What is
 //!   ready stays ready while the API is away.
 
 mod attach;
@@ -18,10 +19,12 @@ mod counters;
 mod dataplane;
 #[cfg(test)]
 mod fake;
+mod flows;
 mod follow;
 mod keyed;
 mod left_out;
 mod node_kernel;
+mod policies;
 mod reconcile;
 mod report;
 mod review;
@@ -38,13 +41,17 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use kubelet::NetworkStatus;
 use model::{Attachment, AttachmentId, NodeFacts, PodNetwork};
 use plan::ServiceContext;
 use tokio::sync::{RwLock, watch};
 
 use crate::config::AgentConfig;
+use crate::flows::Flows;
 use crate::ipam::{self, Ipam};
+use crate::policies::Policies;
 use crate::{clock, conflist};
 
 pub use counters::{Counters, Counts};
@@ -121,6 +128,10 @@ pub struct Network<D> {
     kernel: D,
     ipam: Arc<Ipam>,
     held: Mutex<Held>,
+    policies: Arc<Policies>,
+    flows: Arc<Flows>,
+    /// Held by whoever writes policies.
+    told: tokio::sync::Mutex<policies::Told>,
     /// Shared by calls about single attachments, held alone by what concerns the whole node.
     whole: RwLock<()>,
     attachments: Keyed<AttachmentId>,
@@ -143,7 +154,7 @@ struct Held {
 impl<D: DataPlane> Network<D> {
     /// Takes the journal up and compares it with the kernel: attachments whose links are gone,
     /// because their pods are or because an ADD was cut short, are released.
-    pub async fn start(settings: Settings, kernel: D) -> Result<Network<D>, Error> {
+    pub async fn start(settings: Settings, policies: Arc<Policies>, kernel: D) -> Result<Network<D>, Error> {
         let boot = clock::boot_id().map_err(Error::Boot)?;
         let (dir, reuse_after) = (settings.dir.clone(), settings.reuse_after);
         let ipam = blocking(move || Ipam::open(&dir, &boot, reuse_after)).await??;
@@ -152,6 +163,9 @@ impl<D: DataPlane> Network<D> {
             kernel,
             ipam: Arc::new(ipam),
             held: Mutex::default(),
+            policies,
+            flows: Arc::default(),
+            told: tokio::sync::Mutex::default(),
             whole: RwLock::new(()),
             attachments: Keyed::new(),
             ready: watch::Sender::new(Err("the agent is starting".to_owned())),
@@ -160,7 +174,11 @@ impl<D: DataPlane> Network<D> {
             counters: Counters::default(),
         };
         network.release_vanished().await?;
-        network.held().attachments = network.ipam.attachments();
+        let attachments = network.ipam.attachments();
+        for (id, attachment) in &attachments {
+            network.policies.attach(id.clone(), policies::of(attachment));
+        }
+        network.held().attachments = attachments;
         Ok(network)
     }
 
@@ -215,6 +233,14 @@ impl<D: DataPlane> NetworkStatus for Network<D> {
             // The sender is `self`, so it outlives this future.
             receiver.changed().await.ok();
         })
+    }
+
+    fn metrics(&self) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(self.metrics_text())
+    }
+
+    fn flows(&self, query: &str) -> Option<Result<BoxStream<'static, Bytes>, String>> {
+        Some(query.parse().map(|query| self.flows.lines(query)))
     }
 }
 

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use kernel::link::Link;
 use kernel::path::Probes;
 use kernel::{Applied, Error, Kernel, NetNs, Netlink};
+use kernel::{PolicyCounts, PolicyEvents};
 use model::{LINK_PREFIX, NodeFacts};
-use plan::{Neighbour, NextHop, NodePlan, Object, Part, PartId, Route, Shaper, Veth};
+use plan::{
+    Neighbour, NextHop, NodePlan, Object, Part, PartId, PolicyChange, PolicyTables, Route, Shaper, Veth,
+};
 use tokio::sync::RwLock;
 
 use super::{DataPlane, Services};
@@ -89,6 +92,26 @@ impl DataPlane for NodeKernel {
 
     async fn set_untranslated(&self, links: &BTreeSet<String>) -> Result<usize, Error> {
         self.kernel.read().await.set_untranslated(links)
+    }
+
+    async fn apply_policies(&self, tables: &PolicyTables) -> Result<usize, Error> {
+        self.kernel.read().await.apply_policies(tables)
+    }
+
+    async fn change_policies(&self, change: &PolicyChange) -> Result<usize, Error> {
+        self.kernel.read().await.change_policies(change)
+    }
+
+    async fn policy_events(&self) -> Result<Option<PolicyEvents>, Error> {
+        self.kernel.read().await.policy_events()
+    }
+
+    async fn follow_flows(&self, on: bool) -> Result<(), Error> {
+        self.kernel.read().await.follow_flows(on)
+    }
+
+    async fn policy_counts(&self) -> Result<PolicyCounts, Error> {
+        self.kernel.read().await.policy_counts()
     }
 
     async fn apply_part(&self, id: &PartId, part: &Part) -> Result<usize, Error> {

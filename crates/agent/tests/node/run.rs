@@ -56,13 +56,14 @@ fn conflist(node: &TestNode) -> PathBuf {
     node.spec.dir.join("net.d/10-ripstop.conflist")
 }
 
-struct Cluster {
+/// An API server in this process.
+pub(crate) struct Cluster {
     server: Arc<ApiServer>,
     _dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn new() -> Cluster {
+    pub(crate) fn new() -> Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let config = apiserver::Config {
             store: dir.path().join("store.redb"),
@@ -76,7 +77,7 @@ impl Cluster {
         }
     }
 
-    fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         self.server.client(Identity::new("admin", ["system:masters"]))
     }
 
@@ -168,8 +169,10 @@ async fn the_network_comes_up_with_the_node_and_follows_the_others() {
     agent.stop().await;
 }
 
+/// What policies say about a new pod can't be known then: an agent that hasn't heard of them refuses, and what
+/// is attached is as it was.
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_are_served_while_the_api_is_away_even_after_a_restart() {
+async fn while_the_api_is_away_a_new_agent_attaches_nothing_and_disturbs_nothing() {
     let node = TestNode::new(&[]).await;
     let cluster = Cluster::new();
     cluster
@@ -177,13 +180,15 @@ async fn pods_are_served_while_the_api_is_away_even_after_a_restart() {
         .await;
     let agent = Running::start(&node, cluster.client());
     eventually_async(PATIENCE, async || conflist(&node).exists()).await;
-    let (one, two) = (TestNs::new("one").await, TestNs::new("two").await);
-    let first = node
-        .call("ADD", "one", &one.path())
-        .run()
-        .await
-        .expect("attached");
+    let pods = [
+        TestNs::new("one").await,
+        TestNs::new("two").await,
+        TestNs::new("three").await,
+    ];
+    let add = |name: &str, pod: &TestNs| node.call("ADD", name, &pod.path()).run();
+    let first = add("one", &pods[0]).await.expect("attached");
     let before = node.kernel_state().await;
+    let second = add("two", &pods[1]).await.expect("attached");
     agent.stop().await;
     assert!(
         conflist(&node).exists(),
@@ -191,14 +196,13 @@ async fn pods_are_served_while_the_api_is_away_even_after_a_restart() {
     );
 
     let agent = Running::start(&node, nowhere());
-    let second = node
-        .call("ADD", "two", &two.path())
-        .run()
-        .await
-        .expect("attached");
-    assert_eq!(ping(&one, address(&second), 56).expect("sent"), Pong::Reply);
-    assert_eq!(ping(&two, address(&first), 56).expect("sent"), Pong::Reply);
-    node.call("DEL", "two", &two.path())
+    let refusal = add("three", &pods[2]).await.expect_err("refused");
+    assert_eq!(refusal["code"], 11, "try again later: {refusal}");
+    let says = "the API hasn't said yet which NetworkPolicies there are";
+    assert!(refusal.to_string().contains(says), "{refusal}");
+    assert_eq!(ping(&pods[0], address(&second), 56).expect("sent"), Pong::Reply);
+    assert_eq!(ping(&pods[1], address(&first), 56).expect("sent"), Pong::Reply);
+    node.call("DEL", "two", &pods[1].path())
         .run()
         .await
         .expect("detached");

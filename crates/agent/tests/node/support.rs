@@ -1,5 +1,6 @@
 //! A node of a test's own: the network part over the real kernel, called by the real plugin.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use agent::network::{Network, NodeKernel, Server, Settings};
+use agent::policies::{self, Policies};
 use ipnet::IpNet;
 use kernel::NetNs;
 use model::{Node, PodNetwork, Snapshot};
@@ -16,6 +18,8 @@ use testkit::{Lan, TestNs};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::api;
 
 /// The plugin: that of `RIPSTOP_CNI`, or built as it is now, as cargo gives a test the binaries of
 /// its own package only.
@@ -92,6 +96,11 @@ impl Agent {
 
     /// Starts.
     pub(crate) async fn begin(spec: &Spec) -> Agent {
+        Agent::with_api(spec, api::empty()).await
+    }
+
+    /// Starts, with the pods and policies of that API.
+    pub(crate) async fn with_api(spec: &Spec, client: kube::Client) -> Agent {
         let kernel = NodeKernel::open(
             NetNs::open(&spec.netns).expect("the node's namespace"),
             spec.pins.clone(),
@@ -106,11 +115,9 @@ impl Agent {
             dir: spec.dir.clone(),
             reuse_after: Duration::ZERO,
         };
-        let network = Arc::new(
-            Network::start(settings, kernel)
-                .await
-                .expect("the network part starts"),
-        );
+        let policies = Arc::new(Policies::new(client, "a", &BTreeSet::new()));
+        let network = Network::start(settings, policies.clone(), kernel).await;
+        let network = Arc::new(network.expect("the network part starts"));
         let snapshot = Snapshot {
             nodes: [("a".to_owned(), spec.node.clone())].into(),
             ..Snapshot::default()
@@ -121,6 +128,9 @@ impl Agent {
         let mut parts = JoinSet::new();
         let (follower, token) = (network.clone(), stop.clone());
         parts.spawn(async move { follower.follow(snapshots, token).await });
+        parts.spawn(policies::follow(policies, stop.clone()));
+        let (follower, token) = (network.clone(), stop.clone());
+        parts.spawn(async move { follower.follow_policies(token).await });
         let server = Server::bind(&spec.socket()).expect("a socket");
         parts.spawn(server.serve(network.clone(), stop.clone()));
         Agent {
@@ -181,6 +191,7 @@ impl TestNode {
             command: command.to_owned(),
             container: container.to_owned(),
             netns: netns.to_owned(),
+            args: String::new(),
             config,
         }
     }
@@ -216,10 +227,18 @@ pub(crate) struct Call {
     pub(crate) command: String,
     pub(crate) container: String,
     pub(crate) netns: PathBuf,
+    /// What a runtime of Kubernetes' says about the pod; nothing where it's none of the cluster's.
+    pub(crate) args: String,
     pub(crate) config: Value,
 }
 
 impl Call {
+    /// For a pod of the cluster.
+    pub(crate) fn of_pod(mut self, namespace: &str, name: &str, uid: &str) -> Call {
+        self.args = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}");
+        self
+    }
+
     pub(crate) fn with(mut self, key: &str, value: Value) -> Call {
         self.config[key] = value;
         self
@@ -232,10 +251,7 @@ impl Call {
             .env("CNI_CONTAINERID", &self.container)
             .env("CNI_NETNS", &self.netns)
             .env("CNI_IFNAME", "eth0")
-            .env(
-                "CNI_ARGS",
-                format!("K8S_POD_NAMESPACE=test;K8S_POD_NAME={}", self.container),
-            )
+            .env("CNI_ARGS", &self.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -3,9 +3,11 @@
 use std::io;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use serde_json::json;
 
 use super::{Answer, Body};
@@ -61,6 +63,18 @@ pub(super) fn text(content_type: &'static str, bytes: impl Into<Bytes>) -> Respo
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// What happens to conversations, a line each, as it happens.
+pub(super) fn flows(ctx: &Context, query: Option<&str>) -> Answer {
+    let flows = ctx.network.flows(query.unwrap_or_default());
+    let flows = flows.ok_or_else(|| Refusal::not_found("nobody tells of flows here"))?;
+    let lines = flows.map_err(Refusal::bad_request)?;
+    let body = StreamBody::new(lines.map(|line| Ok(Frame::data(line))));
+    let mut response = Response::new(body.boxed_unsync());
+    let json_lines = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(CONTENT_TYPE, json_lines);
+    Ok(response)
 }
 
 /// The node's pods as a PodList.

@@ -9,6 +9,7 @@
 //! | `/exec`, `/attach` `/NAMESPACE/POD/CONTAINER` | streams, tunnelled to the runtime |
 //! | `/portForward/NAMESPACE/POD` | likewise |
 //! | `/metrics` | a few numbers for Prometheus |
+//! | `/flows` | conversations of the node's pods, as the network tells of them |
 //!
 //! Everyone has to bring a certificate of the cluster's authority, and only
 //! the API server and administrators are let in.
@@ -144,8 +145,9 @@ async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
         ["healthz"] if is_get => Ok(text("text/plain; charset=utf-8", "ok")),
         ["metrics"] if is_get => Ok(text(
             "text/plain; version=0.0.4; charset=utf-8",
-            ctx.metrics.text(),
+            ctx.metrics.text() + &ctx.network.metrics().await,
         )),
+        ["flows"] if is_get => answer::flows(ctx, request.uri().query()),
         ["pods"] if is_get => answer::pods(ctx),
         ["containerLogs", namespace, pod, container] if is_get => {
             log::serve(ctx, namespace, pod, container, request.uri().query()).await
@@ -160,7 +162,7 @@ async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
             stream::port_forward(ctx, namespace, pod, request).await
         }
         [
-            "healthz" | "metrics" | "pods" | "containerLogs" | "exec" | "attach" | "portForward",
+            "healthz" | "metrics" | "flows" | "pods" | "containerLogs" | "exec" | "attach" | "portForward",
             ..,
         ] => Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,

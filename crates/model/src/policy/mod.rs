@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use selector::{Labels, Operator, Requirement, Selector};
 
@@ -43,7 +44,8 @@ impl fmt::Display for NamespacedName {
 }
 
 /// A way that traffic takes, as seen from the pod that a policy selects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// To the pod.
     Ingress,

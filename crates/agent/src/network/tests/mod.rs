@@ -4,12 +4,14 @@ mod calls;
 mod changes;
 mod left_out;
 mod orphans;
+mod policies;
 mod readiness;
 mod restarts;
 mod room;
 mod server;
 mod services;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,12 +22,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::fake::Fake;
 use super::*;
+use crate::policies::tests as api;
+use crate::watching::Keeps as _;
 
 type Publisher = watch::Sender<Option<Arc<Snapshot>>>;
 
 /// A running network part; dropping it is `kill -9`, as far as the agent goes.
 struct Running {
     network: Arc<Network<Fake>>,
+    policies: Arc<Policies>,
     snapshots: Publisher,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -49,7 +54,19 @@ fn cluster(blocks: &[&str]) -> Arc<Snapshot> {
     })
 }
 
+/// With an API that is away; but it told of the pods that are attached, and that there are no policies.
 async fn start(dir: &Path, kernel: &Fake) -> Running {
+    let policies = Arc::new(Policies::new(api::away(), "a", &BTreeSet::new()));
+    let running = begin(dir, kernel, policies).await;
+    let attached = running.network.attachments().into_values();
+    let pods = attached.map(|attachment| api::pod(&attachment.pod.namespace, &attachment.pod.name));
+    running
+        .policies
+        .list(&[], &[api::namespace("shop")], &pods.collect::<Vec<_>>());
+    running
+}
+
+async fn begin(dir: &Path, kernel: &Fake, policies: Arc<Policies>) -> Running {
     let settings = Settings {
         node: "a".to_owned(),
         addresses: Vec::new(),
@@ -58,13 +75,15 @@ async fn start(dir: &Path, kernel: &Fake) -> Running {
         dir: dir.to_owned(),
         reuse_after: Duration::ZERO,
     };
-    let network = Arc::new(Network::start(settings, kernel.clone()).await.expect("it starts"));
+    let network = Network::start(settings, policies.clone(), kernel.clone());
+    let network = Arc::new(network.await.expect("it starts"));
     let snapshots = Publisher::new(None);
     let stop = CancellationToken::new();
     let (follower, receiver, token) = (network.clone(), snapshots.subscribe(), stop.clone());
     tokio::spawn(async move { follower.follow(receiver, token).await });
     Running {
         network,
+        policies,
         snapshots,
         _stop: stop.drop_guard(),
     }
@@ -112,10 +131,15 @@ impl Running {
         self.network.serve(&call, &config, None).await.outcome
     }
 
+    /// Attaches a pod that the API has told of.
     async fn add(&self, container: &str) -> Result<Value, cni::Error> {
-        self.call(Command::Add, container, json!({}))
-            .await
-            .map(|result| result.expect("ADD has a result"))
+        self.add_with(container, json!({})).await
+    }
+
+    async fn add_with(&self, container: &str, more: Value) -> Result<Value, cni::Error> {
+        self.policies.put(api::pod("shop", container));
+        let result = self.call(Command::Add, container, more).await;
+        result.map(|result| result.expect("ADD has a result"))
     }
 
     async fn address(&self, container: &str) -> String {

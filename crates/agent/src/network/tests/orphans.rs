@@ -56,6 +56,7 @@ async fn port_of(running: &Running, container: &str) -> Result<(), cni::Error> {
         container,
         json!({"runtimeConfig": {"portMappings": [port]}}),
     );
+    running.policies.put(api::pod("shop", container));
     let answer = running.network.serve(&call, &config, Some(&caller)).await;
     answer.outcome.map(drop)
 }

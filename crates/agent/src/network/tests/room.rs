@@ -20,15 +20,9 @@ async fn a_port_of_the_node_is_one_pods_until_it_is_gone() {
         });
         texts.collect::<Vec<String>>()
     };
-    running
-        .call(Command::Add, "one", port(8080))
-        .await
-        .expect("attached");
+    running.add_with("one", port(8080)).await.expect("attached");
     assert_eq!(mappings(), ["tcp . 8080"]);
-    let error = running
-        .call(Command::Add, "two", port(8080))
-        .await
-        .expect_err("taken");
+    let error = running.add_with("two", port(8080)).await.expect_err("taken");
     assert_eq!(error.code, Code::TryAgainLater);
     assert_eq!(
         error.msg,
@@ -37,22 +31,13 @@ async fn a_port_of_the_node_is_one_pods_until_it_is_gone() {
     assert_eq!(running.names(), ["one"]);
 
     // The same pod again with another port: the old one goes.
-    running
-        .call(Command::Add, "one", port(8081))
-        .await
-        .expect("attached");
+    running.add_with("one", port(8081)).await.expect("attached");
     assert_eq!(mappings(), ["tcp . 8081"]);
-    running
-        .call(Command::Add, "two", port(8080))
-        .await
-        .expect("attached");
+    running.add_with("two", port(8080)).await.expect("attached");
 
     // A pod that went without a word has no ports any more.
     kernel.lose_link(&AttachmentId::new("two", "eth0").host_link());
-    running
-        .call(Command::Add, "three", port(8080))
-        .await
-        .expect("attached");
+    running.add_with("three", port(8080)).await.expect("attached");
     assert_eq!(running.names(), ["one", "three"]);
     running
         .call(Command::Del, "one", json!({}))
@@ -66,10 +51,7 @@ async fn what_is_wrong_with_a_runtime_config_refuses_the_pod_before_anything_is_
     let dir = tempfile::tempdir().expect("a directory");
     let running = ready(dir.path(), &Fake::default()).await;
     let slow = json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}});
-    let error = running
-        .call(Command::Add, "web", slow)
-        .await
-        .expect_err("too slow");
+    let error = running.add_with("web", slow).await.expect_err("too slow");
     assert_eq!(error.code, Code::InvalidConfig);
     assert!(running.names().is_empty());
 }

@@ -1,0 +1,139 @@
+//! From NetworkPolicies to the kernel.
+//!
+//! ```text
+//! Policies ──something came──► what changes in the tables ──► DataPlane
+//! ADD ──────attached─────────►       (first: all of them)
+//! ```
+//!
+//! Whoever writes takes what has changed so far, alone, so changes reach the kernel in their order. At first,
+//! and after a failure, the kernel is compared with all that it is to hold.
+
+use std::time::{Duration, Instant};
+
+use model::{Attachment, AttachmentId, PolicyAttachment};
+use plan::{PolicyChange, PolicyTables};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::counters::count;
+use super::{DataPlane, Network};
+use crate::backoff::Backoff;
+
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+
+/// What the kernel was told last.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Whether it holds what the index says, but for what has changed since.
+    current: bool,
+    /// What was said about a failure, so as not to say it again.
+    said: String,
+}
+
+/// What to write.
+enum Work {
+    All(PolicyTables),
+    Change(PolicyChange),
+}
+
+impl<D: DataPlane> Network<D> {
+    /// Writes policies as they change, until `shutdown`. What fails is tried again.
+    pub async fn follow_policies(&self, shutdown: CancellationToken) {
+        let mut changes = self.policies.changes();
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
+        loop {
+            changes.mark_unchanged();
+            let retry = match self.write_policies().await {
+                Ok(()) => {
+                    backoff.reset();
+                    None
+                }
+                Err(_) => Some(backoff.next()),
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                // If nobody tells any more the agent is ending.
+                changed = changes.changed() => if changed.is_err() { return },
+                () = super::follow::pause(retry) => {}
+            }
+        }
+    }
+
+    /// Writes what has changed; nothing before everything is known.
+    pub(super) async fn write_policies(&self) -> Result<(), kernel::Error> {
+        let mut told = self.told.lock().await;
+        let started = Instant::now();
+        let is_first = !told.current;
+        let work = self.policies.with_index(|index| {
+            let change = index.take_change();
+            if is_first {
+                let plan = index.plan();
+                plan.notes
+                    .iter()
+                    .for_each(|note| warn!(note, "a pod's policies can't be planned"));
+                Work::All(plan.tables)
+            } else {
+                Work::Change(change)
+            }
+        });
+        let written = match work {
+            None => return Ok(()),
+            Some(Work::Change(change)) if change.is_empty() => return Ok(()),
+            Some(Work::Change(change)) => self.kernel.change_policies(&change).await,
+            Some(Work::All(tables)) => self.kernel.apply_policies(&tables).await,
+        };
+        let took = started.elapsed();
+        told.current = written.is_ok();
+        match written {
+            Ok(writes) => {
+                count(&self.counters.kernel_writes, writes);
+                told.said.clear();
+                if is_first {
+                    info!(writes, ?took, "the kernel has the policies");
+                } else {
+                    debug!(writes, ?took, "policies changed");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                count(&self.counters.policy_failures, 1);
+                let said = error.to_string();
+                if told.said == said {
+                    debug!(%error, "policies still aren't in the kernel");
+                } else {
+                    warn!(%error, "policies aren't in the kernel; trying until they are");
+                    told.said = said;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The pod's isolation is in force when this returns.
+    pub(super) async fn isolate(
+        &self,
+        id: &AttachmentId,
+        attachment: &Attachment,
+    ) -> Result<(), kernel::Error> {
+        self.policies.attach(id.clone(), of(attachment));
+        self.write_policies().await
+    }
+
+    /// The pod's addresses are no more; if the kernel can't be told now, it is later.
+    pub(super) async fn unisolate(&self, id: &AttachmentId) {
+        self.policies.detach(id);
+        // Said and tried again by whoever follows.
+        if self.write_policies().await.is_err() {
+            self.policies.wake();
+        }
+    }
+}
+
+/// An attachment as far as policies depend on it.
+pub(super) fn of(attachment: &Attachment) -> PolicyAttachment {
+    PolicyAttachment {
+        pod: attachment.pod.clone(),
+        addresses: attachment.addresses.clone(),
+    }
+}

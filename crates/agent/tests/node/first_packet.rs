@@ -1,0 +1,175 @@
+//! Pods that start under a default deny while another hammers every address that they may get: not one packet
+//! reaches any of them, whatever happens to the agent meanwhile.
+
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::run::Cluster;
+use crate::support::{Agent, TestNode, address};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, PostParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use testkit::{TestNs, eventually_async};
+
+const BLOCK: &str = "10.244.0.0/20";
+/// Where pods listen.
+const PORT: u16 = 9;
+/// An agent goes after so many pods, and another comes.
+const A_LIFE: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many pods start: `RIPSTOP_FIRST_PACKETS`, or some.
+fn pods() -> usize {
+    let asked = std::env::var("RIPSTOP_FIRST_PACKETS").ok();
+    asked.map_or(100, |text| {
+        text.parse().expect("RIPSTOP_FIRST_PACKETS is a number")
+    })
+}
+
+async fn create<K>(api: Api<K>, object: Value) -> K
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let object = serde_json::from_value(object).expect("an object");
+    api.create(&PostParams::default(), &object)
+        .await
+        .expect("created")
+}
+
+/// Sends datagrams to the first addresses of the block, one after the other, until it's dropped.
+struct Hammer {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hammer {
+    fn begin(from: &TestNs, count: usize) -> Hammer {
+        let socket = from.within(|| UdpSocket::bind(("0.0.0.0", 0)).expect("a socket"));
+        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, counted) = (stop.clone(), rounds.clone());
+        let block: IpNet = BLOCK.parse().expect("a block");
+        let targets: Vec<IpAddr> = block.hosts().take(count).collect();
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                for target in &targets {
+                    // To an address that nobody has yet there is no way.
+                    let _ = socket.send_to(b"knock", (*target, PORT));
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Hammer {
+            stop,
+            rounds,
+            thread: Some(thread),
+        }
+    }
+
+    /// Waits until every address has had another one.
+    async fn go_round(&self) {
+        let before = self.rounds.load(Ordering::Relaxed);
+        eventually_async(PATIENCE, async || {
+            self.rounds.load(Ordering::Relaxed) > before + 1
+        })
+        .await;
+    }
+}
+
+impl Drop for Hammer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it doesn't panic");
+        }
+    }
+}
+
+/// A pod that listens before it has a network.
+struct Listener {
+    netns: TestNs,
+    socket: UdpSocket,
+}
+
+impl Listener {
+    async fn new() -> Listener {
+        let netns = TestNs::new("pod").await;
+        let socket = netns.within(|| UdpSocket::bind(("0.0.0.0", PORT)).expect("a socket"));
+        socket.set_nonblocking(true).expect("it can be asked");
+        Listener { netns, socket }
+    }
+
+    fn heard(&self) -> bool {
+        self.socket.recv(&mut [0; 16]).is_ok()
+    }
+}
+
+async fn pod(cluster: &Cluster, namespace: &str, name: &str) -> Pod {
+    let object = json!({"metadata": {"name": name}, "spec": {"nodeName": "a", "containers": [{"name": "a", "image": "a"}]}});
+    create(Api::namespaced(cluster.client(), namespace), object).await
+}
+
+async fn attach(node: &TestNode, pod: &Pod, listener: &Listener) -> IpAddr {
+    let (namespace, name) = (pod.namespace().expect("it has one"), pod.name_any());
+    let container = format!("{namespace}-{name}");
+    let add = node.call("ADD", &container, &listener.netns.path());
+    let add = add.of_pod(&namespace, &name, &pod.uid().expect("it has one"));
+    address(&add.run().await.expect("attached"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_one_packet_reaches_a_pod_before_its_policies_do() {
+    let count = pods();
+    let node = TestNode::new(&[BLOCK]).await;
+    let cluster = Cluster::new();
+    for namespace in ["open", "closed"] {
+        create::<Namespace>(
+            Api::all(cluster.client()),
+            json!({"metadata": {"name": namespace}}),
+        )
+        .await;
+    }
+    let mut agent = Agent::with_api(&node.spec, cluster.client()).await;
+    agent.until(Result::is_ok).await.expect("ready");
+
+    let (hammering, hammered) = (Listener::new().await, Listener::new().await);
+    attach(&node, &pod(&cluster, "open", "hammer").await, &hammering).await;
+    let hammer = Hammer::begin(&hammering.netns, count + 10);
+    attach(&node, &pod(&cluster, "open", "control").await, &hammered).await;
+    eventually_async(PATIENCE, async || hammered.heard()).await;
+
+    // The policy is there before the first of them; nobody waits for the agent to hear of it.
+    let nothing =
+        json!({"metadata": {"name": "nothing"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
+    create::<NetworkPolicy>(Api::namespaced(cluster.client(), "closed"), nothing).await;
+    let mut listeners = Vec::new();
+    for number in 0..count {
+        let (listener, pod) = (
+            Listener::new().await,
+            pod(&cluster, "closed", &format!("p{number}")).await,
+        );
+        let own = attach(&node, &pod, &listener).await;
+        assert!(!listener.heard(), "{own}, the pod number {number}, was reached");
+        listeners.push(listener);
+        if (number + 1) % A_LIFE == 0 {
+            // As if it were killed: nothing of it goes on.
+            drop(agent);
+            agent = Agent::with_api(&node.spec, cluster.client()).await;
+        }
+    }
+    hammer.go_round().await;
+    let reached = listeners.iter().filter(|listener| listener.heard()).count();
+    assert_eq!(reached, 0, "of {count} pods");
+    while hammered.heard() {}
+    eventually_async(PATIENCE, async || hammered.heard()).await;
+    drop(hammer);
+    agent.stop().await;
+}
