@@ -212,7 +212,8 @@ impl Pod {
         self.ips.iter().map(url).collect()
     }
 
-    fn read(object: &Value) -> Pod {
+    /// What the API says about one.
+    pub fn read(object: &Value) -> Pod {
         let text = |pointer: &str| {
             object
                 .pointer(pointer)
