@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod explain;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ use ipnet::IpNet;
 use model::PodNetworkMode;
 use supervisor::network::IpFamily;
 use supervisor::{ClusterName, NodePorts};
+
+pub(crate) use explain::{Policy, Source, Trace};
 
 /// A Kubernetes cluster's network, and a small cluster to run it in.
 ///
@@ -28,6 +32,7 @@ Examples:
   kubectl get nodes                     … that kubectl knows at once
   sudo ripstop image load web.tar       put an image of yours on every node
   sudo ripstop check                    prove that its network works
+  ripstop trace pod/web svc/db          may web reach db, and which policy says so
   sudo ripstop down                     take everything out again";
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +64,13 @@ pub(crate) enum Command {
     Check(Check),
     /// Show what happens to conversations, and which policies decide
     Flows(Flows),
+    /// Tell whether a packet would arrive, by which way, and which policy decides
+    Trace(Trace),
+    /// Look into network policies
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
     /// Print the end of a process's log
     Logs(Logs),
     /// Print completions for a shell

@@ -43,6 +43,11 @@ impl Failure {
         }
     }
 
+    /// What was to be said has been said; the exit status tells the rest.
+    pub(crate) fn silent() -> Self {
+        Self::several(Vec::new())
+    }
+
     /// What is printed before it.
     pub(crate) fn with_context(mut self, lines: Vec<String>) -> Self {
         self.context.extend(lines);

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`args`] | what can be typed, and its help |
 //! | [`up`], [`down`], [`status`], [`image`], [`node`], [`snapshot`], [`check`], [`flows`], [`kubeconfig`] | commands of people |
+//! | [`trace`], [`policy`], [`explain`] | commands that explain |
 //! | [`server`], [`routes`], [`agent`], [`dns`], [`supervise`] | the processes of a cluster |
 //! | [`failure`], [`progress`], [`table`] | how results look |
 //!
@@ -15,6 +16,7 @@ mod args;
 mod check;
 mod dns;
 mod down;
+mod explain;
 mod failure;
 mod flows;
 mod image;
@@ -22,6 +24,7 @@ mod kubeconfig;
 mod lock;
 mod node;
 mod output;
+mod policy;
 mod progress;
 mod routes;
 mod server;
@@ -29,6 +32,7 @@ mod snapshot;
 mod status;
 mod supervise;
 mod table;
+mod trace;
 mod up;
 
 use std::process::ExitCode;
@@ -83,6 +87,8 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Snapshot { command } => snapshot::run(command).await,
         Command::Check(check) => check::run(check).await,
         Command::Flows(flows) => flows::run(flows).await,
+        Command::Trace(trace) => trace::run(trace).await,
+        Command::Policy { command } => policy::run(command).await,
         Command::Logs(logs) => status::logs(&logs),
         Command::Supervise(named) => supervise::run(&named.name).await,
         Command::Server(server) => server::run(server).await,
