@@ -27,6 +27,7 @@ mod peers;
 mod plain;
 mod plugins;
 mod pods;
+mod policies;
 mod process;
 mod record;
 mod services;
@@ -106,6 +107,8 @@ enum Part {
     Peers,
     /// Five thousand Services, planned and written
     Services,
+    /// A thousand policies and ten thousand pods, planned and written
+    Policies,
     /// Names, beside dnsmasq
     Names,
     /// The API server: writes, watches, lists, memory
@@ -115,7 +118,10 @@ enum Part {
 impl Part {
     /// Whether the cluster has to run for it, and isn't started by it.
     fn wants_cluster(self) -> bool {
-        !matches!(self, Self::Up | Self::Peers | Self::Services | Self::Names)
+        !matches!(
+            self,
+            Self::Up | Self::Peers | Self::Services | Self::Policies | Self::Names
+        )
     }
 }
 
@@ -208,6 +214,7 @@ async fn measure_part(
         Part::Crowd => crowd::measure(cluster, &extent, figures).await,
         Part::Peers => peers::measure(figures).await,
         Part::Services => services::measure(figures).await,
+        Part::Policies => policies::measure(figures).await,
         Part::Names => names::measure(cluster.ripstop(), &extent, figures),
         Part::Api => api::measure(cluster, &extent, figures).await,
     }

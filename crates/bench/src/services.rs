@@ -100,9 +100,9 @@ pub(crate) async fn measure(figures: &mut Figures) -> Result<()> {
 }
 
 /// A node's kernel, and what its Services' parts rest on.
-struct Node {
+pub(crate) struct Node {
     netns: Arc<NetNs>,
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     pins: Pins,
     context: ServiceContext,
     /// The link's other end.
@@ -116,7 +116,7 @@ struct Done {
 }
 
 impl Node {
-    async fn new() -> Result<Self> {
+    pub(crate) async fn new() -> Result<Self> {
         let (netns, beyond) = (node()?, NetNs::anonymous()?);
         let near = VethEnd {
             name: "port",
