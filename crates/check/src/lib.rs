@@ -27,6 +27,7 @@ mod mtu;
 mod namespace;
 mod outside;
 mod pods;
+mod policies;
 mod report;
 mod services;
 mod shell;
@@ -116,6 +117,7 @@ pub async fn run(client: Client, options: Options) -> Result<Report, Error> {
     options.tell("cleaning up");
     let cleaned = namespace.delete(Duration::from_secs(20)).await;
     let mut rows = outcome?;
+    rows.extend(policies::rows(&client).await);
     rows.extend(cleaned);
     Ok(Report {
         image: options.image,
