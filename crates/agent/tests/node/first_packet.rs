@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::run::Cluster;
 use crate::support::{Agent, TestNode, address};
@@ -122,7 +122,14 @@ async fn attach(node: &TestNode, pod: &Pod, listener: &Listener) -> IpAddr {
     let container = format!("{namespace}-{name}");
     let add = node.call("ADD", &container, &listener.netns.path());
     let add = add.of_pod(&namespace, &name, &pod.uid().expect("it has one"));
-    address(&add.run().await.expect("attached"))
+    // Code 11: an agent that has just begun knows nothing yet, and the runtime tries again.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match add.clone().run().await {
+            Err(refusal) if refusal["code"] == 11 && Instant::now() < deadline => {}
+            result => return address(&result.expect("attached")),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
