@@ -72,6 +72,8 @@ pub struct Question<A> {
     pub is_turned: bool,
     /// It begins with this packet.
     pub is_new: bool,
+    /// It's new to an end that is asked here.
+    is_new_here: bool,
     /// What is left to do.
     todo: u32,
     /// What is known of it by the stack.
@@ -296,6 +298,7 @@ fn recall<F: Dig + Policies>() -> u32 {
         asked.began = flow::who_began::<F>(&asked.key, asked.is_turned, &asked.subject.key);
     }
     asked.is_new = asked.began == Began::Unknown || (kind == Kind::Begins && !fits);
+    asked.is_new_here = asked.is_new || (!asked.direct && fits && asked.known.is_new_here(asked));
     asked.todo = match asked.began {
         _ if asked.known.holds => KNOWN,
         Began::Receiver => ANSWERS,
@@ -314,11 +317,13 @@ fn cool<F: Policies>() -> u32 {
     };
     let cooled = has_cooled::<F>(&asked.key, asked.is_turned);
     asked.is_new |= cooled;
+    asked.is_new_here |= cooled;
     asked.todo = cooled.into();
     from_desk(&asked.todo)
 }
 
-/// Keeps that the packet is allowed, and counts it; not zero if it begins a conversation.
+/// Keeps that the packet is allowed, and counts it; not zero if it begins a conversation, or is the first of
+/// one that is asked about here.
 #[inline(never)]
 fn retain<F: Policies>() -> u32 {
     let Some(asked) = question::<F>() else {
@@ -331,11 +336,11 @@ fn retain<F: Policies>() -> u32 {
         F::forget_judged(&asked.key);
     }
     keep_piece::<F>(asked);
-    if asked.is_new {
+    if asked.is_new_here {
         tally_allowed(asked.verdict.rules[0]);
         tally_allowed(asked.verdict.rules[1]);
     }
-    from_desk(&asked.is_new).into()
+    from_desk(&asked.is_new_here).into()
 }
 
 /// Asks the rules about a conversation that the one or the other began; zero if they allow it.

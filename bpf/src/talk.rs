@@ -1,12 +1,13 @@
 //! What is known of conversations that isolated pods have by the network stack: who began, whether both
-//! sides were seen, and that it's allowed as of a generation of the tables.
+//! sides were seen, and whose policies allow it as of a generation of the tables. Two pods of this node are
+//! asked one by one, each where its own link is.
 //!
 //! Those that nobody has answered are kept apart, so that a flood of beginnings makes nothing else be
 //! forgotten.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use bpf_abi::FlowKey;
-use bpf_abi::policy::{COOLING, Judged, judged};
+use bpf_abi::policy::{COOLING, Isolation, Judged, judged};
 
 use crate::policy::{Began, Question};
 use crate::rules::Policies;
@@ -89,8 +90,17 @@ impl<A: Copy + PartialEq> Known<A> {
     /// Whether the packet is allowed without more ado.
     #[inline(always)]
     pub fn is_enough(&self, asked: &Question<A>) -> bool {
+        let ends = Ends::to_ask(asked);
         let holds = self.talk.generation == asked.generation && self.talk.bits & judged::DENIED == 0;
-        holds || self.talk.bits & judged::EXEMPT != 0 || asked.exempt
+        (holds && ends.are_in(self.talk.bits, Ends::ASKED))
+            || self.talk.bits & judged::EXEMPT != 0
+            || asked.exempt
+    }
+
+    /// Whether an end that is asked here has never been.
+    #[inline(always)]
+    pub fn is_new_here(&self, asked: &Question<A>) -> bool {
+        !Ends::to_ask(asked).are_in(self.talk.bits, Ends::KNOWN)
     }
 
     /// Whether the packet is of the side that wasn't heard yet.
@@ -106,6 +116,48 @@ impl<A: Copy + PartialEq> Known<A> {
             F::set_judged(key, &self.talk);
             F::forget_asked(key);
         }
+    }
+}
+
+/// The ends of a conversation that are asked: [`judged`]'s `ASKED` and `KNOWN` bits, less where each begins.
+#[derive(Clone, Copy)]
+struct Ends(u16);
+
+impl Ends {
+    /// Where those bits begin.
+    const ASKED: u32 = judged::ASKED_SOURCE.trailing_zeros();
+    const KNOWN: u32 = judged::KNOWN_SOURCE.trailing_zeros();
+    const SOURCE: u16 = judged::ASKED_SOURCE >> Ends::ASKED;
+    const DESTINATION: u16 = judged::ASKED_DESTINATION >> Ends::ASKED;
+    const BOTH: u16 = Ends::SOURCE | Ends::DESTINATION;
+
+    /// Those that are to be asked about a packet here.
+    #[inline(always)]
+    fn to_ask<A>(asked: &Question<A>) -> Ends {
+        let (source, destination) = match asked.is_turned {
+            false => (Ends::SOURCE, Ends::DESTINATION),
+            true => (Ends::DESTINATION, Ends::SOURCE),
+        };
+        let mut ends = 0;
+        if asked.source != Isolation::FREE {
+            ends |= source;
+        }
+        if asked.destination != Isolation::FREE {
+            ends |= destination;
+        }
+        Ends(ends)
+    }
+
+    /// Whether these are all among those in `bits`.
+    #[inline(always)]
+    fn are_in(self, bits: u16, place: u32) -> bool {
+        (bits >> place) & self.0 == self.0
+    }
+
+    /// These as bits.
+    #[inline(always)]
+    fn bits(self, place: u32) -> u16 {
+        self.0 << place
     }
 }
 
@@ -154,6 +206,14 @@ pub fn keep<F: Policies>(asked: &Question<F::Address>) {
     }
     if asked.has_peer {
         bits |= judged::PEER;
+    }
+    let ends = Ends::to_ask(asked);
+    bits |= ends.bits(Ends::ASKED) | ends.bits(Ends::KNOWN);
+    if known.is && !is_new {
+        bits |= known.talk.bits & (Ends::BOTH << Ends::KNOWN);
+        if known.talk.generation == asked.generation {
+            bits |= known.talk.bits & (Ends::BOTH << Ends::ASKED);
+        }
     }
     let talk = Judged {
         generation: asked.generation,

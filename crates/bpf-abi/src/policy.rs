@@ -107,6 +107,15 @@ pub mod judged {
     pub const DENIED: u16 = 8;
     /// There's a peer behind the address.
     pub const PEER: u16 = 16;
+    /// Whoever has the key's source address was asked, by the same generation. Each end's own link asks it:
+    /// what the one allows says nothing of the other.
+    pub const ASKED_SOURCE: u16 = 32;
+    /// The same, of the key's destination.
+    pub const ASKED_DESTINATION: u16 = 64;
+    /// The same, by this generation or one before.
+    pub const KNOWN_SOURCE: u16 = 128;
+    /// The same, of the key's destination.
+    pub const KNOWN_DESTINATION: u16 = 256;
 }
 
 /// For how many seconds what was begun and isn't allowed any more keeps its answers from being taken

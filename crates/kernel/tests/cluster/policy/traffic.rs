@@ -262,7 +262,15 @@ async fn a_pod_that_is_reached_by_a_queue_is_asked_there() {
     let echo = Echo::start(&cluster.pods[1].netns);
     let to = SocketAddr::new(cluster.at(1, false), echo.port);
     for (allowed, other) in [(0, 2), (2, 0)] {
-        cluster.enforce(&[ingress(1, &[rule(&[from_pod(allowed)], &[])]), egress(1, &[])]);
+        // Whether its sender is isolated, too, and may send it, is no matter.
+        let sends = [egress(0, &[rule(&[], &[])]), ingress(2, &[])];
+        cluster.enforce(
+            &[
+                &[ingress(1, &[rule(&[from_pod(allowed)], &[])]), egress(1, &[])],
+                &sends[..],
+            ]
+            .concat(),
+        );
         reaches(&cluster.pods[allowed].netns, to);
         is_kept_from(
             &cluster,
@@ -272,6 +280,53 @@ async fn a_pod_that_is_reached_by_a_queue_is_asked_there() {
             to,
         );
     }
+}
+
+/// What a sender's own policies allow goes by the network stack at first, and both ends' are asked apart.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_sender_may_send_is_for_its_receiver_to_allow(
+    #[values(false, true)] v6: bool,
+    #[values(true, false)] may_be_sent: bool,
+) {
+    let cluster = Cluster::running(1, 2, Stack::Dual).await;
+    let at = |pod| (cluster.at(pod, v6), 0);
+    let server = cluster.pods[1].netns.within(|| UdpSocket::bind(at(1))).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let to = server.local_addr().unwrap();
+    let everything = rule(&[], &[]);
+    let sender = match may_be_sent {
+        true => egress(0, std::slice::from_ref(&everything)),
+        // Isolated in what comes to it alone.
+        false => ingress(0, &[]),
+    };
+    cluster.enforce(&[
+        ingress(1, &[rule(&[], &[port(Protocol::Tcp, to.port())])]),
+        sender.clone(),
+    ]);
+    let mut buffer = [0; 8];
+    for _ in 0..5 {
+        let client = cluster.pods[0].netns.within(|| UdpSocket::bind(at(0))).unwrap();
+        let before = cluster.count(0, Counter::PolicyIngress);
+        client.send_to(b"hello", to).unwrap();
+        client.send_to(b"again", to).unwrap();
+        eventually(PATIENCE, || {
+            cluster.count(0, Counter::PolicyIngress) == before + 2
+        });
+        assert!(server.recv(&mut buffer).is_err(), "it came through");
+    }
+    // As soon as it's allowed it comes, and is answered.
+    cluster.enforce(&[ingress(1, &[everything]), sender]);
+    let client = cluster.pods[0].netns.within(|| UdpSocket::bind(at(0))).unwrap();
+    client.send_to(b"hello", to).unwrap();
+    let mut from = None;
+    eventually(PATIENCE, || {
+        from = server.recv_from(&mut buffer).ok();
+        from.is_some()
+    });
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.send_to(b"hi", from.unwrap().1).unwrap();
+    assert_eq!(client.recv(&mut buffer).unwrap(), 2, "the answer");
 }
 
 /// Ends what goes on until it's set, also if the test fails.
