@@ -158,7 +158,12 @@ pub(crate) async fn delete(
     Err(Failure::modified(subject))
 }
 
-fn check_preconditions(subject: Subject<'_>, current: &Value, options: &Options) -> Result<(), Failure> {
+/// Whether it is the object that is meant, as it was seen.
+pub(crate) fn check_preconditions(
+    subject: Subject<'_>,
+    current: &Value,
+    options: &Options,
+) -> Result<(), Failure> {
     let found = text(current, "/metadata/uid");
     if let Some(uid) = &options.uid
         && uid != found

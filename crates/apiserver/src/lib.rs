@@ -22,6 +22,7 @@
 
 mod apply;
 mod auth;
+mod budget;
 mod call;
 mod compress;
 mod create;

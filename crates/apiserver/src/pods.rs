@@ -1,8 +1,10 @@
 //! What can be done to pods alone: binding them to a node, and evicting them.
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::auth::restriction;
+use crate::budget::{self, Leave};
 use crate::call::Call;
 use crate::delete;
 use crate::object::{self, list, text};
@@ -72,8 +74,10 @@ fn bound(call: &Call, binding: &Value, node: &str, pod: &Value) -> Result<Value,
     Ok(pod)
 }
 
-/// Evicts a pod: a deletion that asks first whether the pod may be spared. There are no disruption budgets
-/// yet, so it always may.
+/// How often an eviction is tried again when the pod changes meanwhile.
+const TRIES: usize = 32;
+
+/// Evicts a pod: a deletion that asks first whether the pod may be spared.
 pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
     let eviction = resource::read(request, ("policy/v1", "Eviction")).await?;
     update::check_name(call.name()?, call.namespace.as_deref(), &eviction)?;
@@ -83,6 +87,22 @@ pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> 
     let namespace = call.namespace.as_deref();
     let place = namespace.unwrap_or_default();
     restriction::remove_pod(server, &call.identity, call.subject(), place, "evict")?;
-    delete::delete(server, &call.kind, namespace, call.name()?, &options).await?;
-    resource::created(call)
+    let key = object::key(&call.kind, namespace, call.name()?);
+    for _ in 0..TRIES {
+        let entry = server.store.get(&key)?;
+        let entry = entry.ok_or_else(|| Failure::not_found(call.subject()))?;
+        let pod = object::read(&call.kind, &entry.value)?;
+        delete::check_preconditions(call.subject(), &pod, &options)?;
+        let mut options = options.clone();
+        let leave = budget::take(server, &pod, options.dry_run).await?;
+        let held = leave == Leave::AsItIs && options.resource_version.is_none();
+        if held {
+            options.resource_version = Some(text(&pod, "/metadata/resourceVersion").to_owned());
+        }
+        match delete::delete(server, &call.kind, namespace, call.name()?, &options).await {
+            Err(failure) if held && failure.code == StatusCode::CONFLICT => {}
+            other => return other.and_then(|_| resource::created(call)),
+        }
+    }
+    Err(Failure::modified(call.subject()))
 }

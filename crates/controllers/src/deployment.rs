@@ -13,7 +13,7 @@
 
 mod condition;
 pub(crate) mod driver;
-mod numbers;
+pub(crate) mod numbers;
 mod replica_sets;
 mod revision;
 mod rollout;

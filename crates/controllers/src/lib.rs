@@ -21,6 +21,7 @@ mod config;
 mod defaults;
 mod deployment;
 mod discovery;
+mod disruption;
 mod dns;
 mod endpoints;
 mod error;

@@ -5,6 +5,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -17,8 +18,8 @@ use crate::node::{eviction, health, pod_gc, ranges};
 use crate::queue::serve;
 use crate::recorder::Recorder;
 use crate::{
-    Clients, Config, Error, aggregation, balancer, defaults, deployment, dns, endpoints, gc, namespace, node,
-    replicaset, service_cidr,
+    Clients, Config, Error, aggregation, balancer, defaults, deployment, disruption, dns, endpoints, gc,
+    namespace, node, replicaset, service_cidr,
 };
 
 /// Runs all controllers until the shutdown.
@@ -75,6 +76,7 @@ struct Watches {
     /// Those of nodes.
     leases: Informer<Lease>,
     roles: Informer<ClusterRole>,
+    budgets: Informer<PodDisruptionBudget>,
     services: Informer<Service>,
     endpoints: Informer<Endpoints>,
     slices: Informer<EndpointSlice>,
@@ -105,6 +107,7 @@ impl Watches {
             root_cas: named(client, defaults::ROOT_CA),
             leases: Informer::new(leases, watcher::Config::default()),
             roles: all(client),
+            budgets: all(client),
             services: all(client),
             endpoints: all(client),
             slices: all(client),
@@ -129,6 +132,7 @@ impl Watches {
         watch(self.root_cas, tasks, &mut synced, shutdown);
         watch(self.leases, tasks, &mut synced, shutdown);
         watch(self.roles, tasks, &mut synced, shutdown);
+        watch(self.budgets, tasks, &mut synced, shutdown);
         watch(self.services, tasks, &mut synced, shutdown);
         watch(self.endpoints, tasks, &mut synced, shutdown);
         watch(self.slices, tasks, &mut synced, shutdown);
@@ -155,6 +159,7 @@ struct Controllers {
     balancer: balancer::Balancer,
     defaults: defaults::Controller,
     deployments: deployment::driver::Controller,
+    disruptions: disruption::Controller,
     dns: dns::Controller,
     endpoints: endpoints::Controllers,
     eviction: eviction::Controller,
@@ -190,6 +195,14 @@ impl Controllers {
                 &mut w.deployments,
                 &mut w.replica_sets,
                 &mut w.pods,
+            ),
+            disruptions: disruption::Controller::new(
+                client("disruption-controller"),
+                recorder,
+                &mut w.budgets,
+                &mut w.pods,
+                &w.replica_sets,
+                &mut w.deployments,
             ),
             dns: dns::Controller::new(client("endpoint-controller"), &mut w.nodes),
             endpoints: endpoints::Controllers::new(
@@ -235,6 +248,7 @@ impl Controllers {
         tasks.spawn(serve(self.aggregation, shutdown.clone()));
         tasks.spawn(serve(self.defaults, shutdown.clone()));
         tasks.spawn(serve(self.deployments, shutdown.clone()));
+        tasks.spawn(serve(self.disruptions, shutdown.clone()));
         tasks.spawn(serve(self.dns, shutdown.clone()));
         tasks.spawn(serve(self.eviction, shutdown.clone()));
         tasks.spawn(serve(self.health, shutdown.clone()));

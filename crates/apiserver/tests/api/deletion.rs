@@ -65,6 +65,132 @@ async fn an_eviction_deletes() {
     assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 1);
 }
 
+const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+
+/// A budget for all pods as its controller would have counted it.
+async fn budget(raw: &Raw, name: &str, spec: Value, status: Value) {
+    let mut wanted = json!({ "metadata": { "name": name }, "spec": { "selector": {}, "minAvailable": 1 } });
+    let spec = spec.as_object().unwrap().clone();
+    wanted["spec"].as_object_mut().unwrap().extend(spec);
+    assert_eq!(raw.post(BUDGETS, &wanted).await.code, 201);
+    count_budget(raw, name, status).await;
+}
+
+async fn count_budget(raw: &Raw, name: &str, status: Value) {
+    let path = format!("{BUDGETS}/{name}/status");
+    let counted = raw.patch(&path, "merge", &json!({ "status": status })).await;
+    assert_eq!(counted.code, 200, "{}", counted.body);
+}
+
+async fn running(raw: &Raw, name: &str, ready: bool) -> String {
+    let path = bound_pod(raw, name).await;
+    let ready = if ready { "True" } else { "False" };
+    let status =
+        json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": ready }] } });
+    assert_eq!(
+        raw.patch(&format!("{path}/status"), "merge", &status).await.code,
+        200
+    );
+    path
+}
+
+#[tokio::test]
+async fn an_eviction_takes_one_of_the_budgets_disruptions_or_is_refused() {
+    let raw = Running::start().await.raw();
+    let (first, second) = (running(&raw, "a", true).await, running(&raw, "b", true).await);
+    let evict = async |path: &str, dry: &str| {
+        let name = path.rsplit('/').next().unwrap();
+        let eviction = json!({ "metadata": { "name": name } });
+        raw.post(&format!("{path}/eviction{dry}"), &eviction).await
+    };
+    budget(&raw, "all", json!({}), json!({ "observedGeneration": 0 })).await;
+    let uncounted = evict(&first, "").await;
+    assert_eq!(
+        (uncounted.code, &uncounted.body["details"]["retryAfterSeconds"]),
+        (429, &json!(10))
+    );
+    let counted = json!({ "observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2 });
+    count_budget(&raw, "all", counted).await;
+    assert_eq!(evict(&first, "?dryRun=All").await.code, 201);
+    assert_eq!(evict(&first, "").await.code, 201);
+    let taken = raw.get(&format!("{BUDGETS}/all")).await.body;
+    assert_eq!(taken["status"]["disruptionsAllowed"], 0);
+    assert!(taken["status"]["disruptedPods"]["a"].is_string(), "{taken}");
+    assert_eq!(taken["status"]["conditions"][0]["reason"], "InsufficientPods");
+    let refused = evict(&second, "").await;
+    assert_eq!(
+        (refused.code, &refused.body["reason"]),
+        (429, &json!("TooManyRequests"))
+    );
+    assert_eq!(
+        refused.body["message"],
+        "Cannot evict pod as it would violate the pod's disruption budget."
+    );
+    let cause = &refused.body["details"]["causes"][0];
+    assert_eq!(cause["reason"], "DisruptionBudget");
+    assert_eq!(
+        cause["message"],
+        "The disruption budget all needs 1 healthy pods and has 2 currently"
+    );
+    // One that is going already costs nothing more.
+    assert_eq!(evict(&first, "").await.code, 201);
+    budget(&raw, "more", json!({}), json!({})).await;
+    let two = evict(&second, "").await;
+    assert_eq!(two.code, 500);
+    assert!(
+        two.body["message"]
+            .as_str()
+            .unwrap()
+            .contains("more than one PodDisruptionBudget")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evictions_at_the_same_time_take_no_more_than_there_is() {
+    let raw = Running::start().await.raw();
+    let names: Vec<String> = (0..12).map(|number| format!("p-{number}")).collect();
+    for name in &names {
+        running(&raw, name, true).await;
+    }
+    let counted = json!({ "observedGeneration": 1, "disruptionsAllowed": 5, "currentHealthy": 12, "desiredHealthy": 7 });
+    budget(&raw, "all", json!({}), counted).await;
+    let raw = &raw;
+    let evictions = names.iter().map(|name| async move {
+        let eviction = json!({ "metadata": { "name": name } });
+        raw.post(&format!("{PODS}/{name}/eviction"), &eviction).await.code
+    });
+    let mut codes = futures::future::join_all(evictions).await;
+    codes.sort_unstable();
+    assert_eq!(codes, [[201; 5].as_slice(), &[429; 7]].concat());
+}
+
+#[tokio::test]
+async fn pods_that_are_not_ready_may_be_spared_the_budget() {
+    let raw = Running::start().await.raw();
+    let evict = async |path: &str| {
+        let name = path.rsplit('/').next().unwrap();
+        let eviction = json!({ "metadata": { "name": name } });
+        raw.post(&format!("{path}/eviction"), &eviction).await.code
+    };
+    let none = json!({ "observedGeneration": 1, "currentHealthy": 0, "desiredHealthy": 1 });
+    budget(&raw, "all", json!({}), none).await;
+    let pending = bound_pod(&raw, "pending").await;
+    assert_eq!(evict(&pending).await, 201);
+    let ill = running(&raw, "ill", false).await;
+    assert_eq!(evict(&ill).await, 429);
+    count_budget(&raw, "all", json!({ "currentHealthy": 1 })).await;
+    assert_eq!(evict(&ill).await, 201);
+    count_budget(&raw, "all", json!({ "currentHealthy": 0 })).await;
+    let other = running(&raw, "other", false).await;
+    assert_eq!(evict(&other).await, 429);
+    let always = json!({ "spec": { "unhealthyPodEvictionPolicy": "AlwaysAllow" } });
+    assert_eq!(
+        raw.patch(&format!("{BUDGETS}/all"), "merge", &always).await.code,
+        200
+    );
+    assert_eq!(evict(&other).await, 201);
+}
+
 #[tokio::test]
 async fn finalizers_are_waited_for() {
     let raw = Running::start().await.raw();

@@ -72,13 +72,15 @@ fn limits(spec: &DeploymentSpec, replicas: i32) -> (i32, i32) {
     (surge, unavailable)
 }
 
+/// Which way a percentage of few is rounded.
 #[derive(Clone, Copy)]
-enum Rounding {
+pub(crate) enum Rounding {
     Up,
     Down,
 }
 
-fn resolve(value: &IntOrString, total: i32, rounding: Rounding) -> i32 {
+/// What an amount is, of a total.
+pub(crate) fn resolve(value: &IntOrString, total: i32, rounding: Rounding) -> i32 {
     let percent = match value {
         IntOrString::Int(number) => return (*number).max(0),
         IntOrString::String(text) => text.trim_end_matches('%').parse::<i64>().unwrap_or(0).max(0),

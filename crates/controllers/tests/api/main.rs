@@ -4,6 +4,7 @@
 
 mod balancers;
 mod collection;
+mod disruptions;
 mod endpoints;
 mod namespaces;
 mod nodes;
