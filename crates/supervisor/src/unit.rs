@@ -31,7 +31,8 @@ use crate::state::State;
 /// A process that ran for this long didn't fail at start.
 const STEADY: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Shorter than what others wait for: resolvers 5 seconds, a load balancer's address that an agent holds 8.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What to run.
 #[derive(Debug)]
