@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use model::{NamespacedName, Packet, ServiceName};
-use plan::{Denial, PolicyPlan, Trace, Verdict};
+use plan::{Denial, Hop, Passed, PolicyPlan, Question, Trace, Verdict};
 use serde_json::{Value, json};
 
 use crate::args::{self, Output};
@@ -131,6 +131,7 @@ fn json(world: &World, (from, to): (&str, &str), answers: &[Answer], passes: boo
         json!({
             "packet": answer.trace.packet,
             "hops": answer.trace.hops.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "decisions": answer.trace.hops.iter().filter_map(decision_json).collect::<Vec<_>>(),
             "verdict": verdict_json(&answer.trace.verdict),
             "otherEndpoints": others.collect::<Vec<_>>(),
         })
@@ -145,6 +146,30 @@ fn json(world: &World, (from, to): (&str, &str), answers: &[Answer], passes: boo
     })
 }
 
+/// Where policies were asked and let it pass: those that a rule allowed have its name.
+fn decision_json(hop: &Hop) -> Option<Value> {
+    let Hop::Judged { question, passed } = hop else {
+        return None;
+    };
+    let mut value = question_json(question);
+    if let Passed::Rule(rule) = passed {
+        value["policy"] = rule.policy.to_string().into();
+        value["rule"] = rule.index.into();
+    }
+    value["text"] = passed.to_string().into();
+    Some(value)
+}
+
+fn question_json(question: &Question) -> Value {
+    json!({
+        "pod": question.pod,
+        "node": question.node,
+        "direction": question.direction.to_string(),
+        "peer": question.peer,
+        "insteadOf": question.instead_of,
+    })
+}
+
 fn verdict_json(verdict: &Verdict) -> Value {
     let mut value = match verdict {
         Verdict::Delivered { to, source } => {
@@ -155,18 +180,15 @@ fn verdict_json(verdict: &Verdict) -> Value {
         }
         Verdict::Left { node, source } => json!({"kind": "left", "node": node, "source": source}),
         Verdict::Refused { at, reason } => json!({"kind": "refused", "at": at.to_string(), "reason": reason}),
-        Verdict::Denied { question, why } => json!({
-            "kind": "denied",
-            "pod": question.pod,
-            "node": question.node,
-            "direction": question.direction.to_string(),
-            "peer": question.peer,
-            "insteadOf": question.instead_of,
-            "policies": match why {
+        Verdict::Denied { question, why } => {
+            let mut value = question_json(question);
+            value["kind"] = "denied".into();
+            value["policies"] = match why {
                 Denial::Isolated(policies) => policies.iter().map(ToString::to_string).collect(),
-                Denial::Unknown => Vec::new(),
-            },
-        }),
+                Denial::Unknown => Vec::<String>::new().into(),
+            };
+            value
+        }
     };
     value["text"] = verdict.to_string().into();
     value
