@@ -5,6 +5,7 @@ use futures::future::{BoxFuture, join_all};
 use crate::addresses::addresses;
 use crate::ask::{Source, Target, ask, families, family, path};
 use crate::dns::names;
+use crate::isolation::isolation;
 use crate::lab::{Lab, Place, Spot, Transfer};
 use crate::mtu::path_mtu;
 use crate::report::Row;
@@ -37,6 +38,7 @@ const CHECKS: &[Check] = &[
     |lab| Box::pin(pod_to_outside(lab)),
     |lab| Box::pin(names(lab)),
     |lab| Box::pin(services(lab)),
+    |lab| Box::pin(isolation(lab)),
 ];
 
 /// Runs all checks at once.
@@ -239,16 +241,32 @@ pub(crate) mod tests {
     pub(crate) struct Fake {
         dead: Vec<&'static str>,
         exec_works: bool,
+        policies_work: bool,
     }
 
     impl Fake {
-        fn line(&self, client: &str, url: &str) -> String {
+        pub(crate) fn without_policies(self) -> Self {
+            let policies_work = false;
+            Self {
+                policies_work,
+                ..self
+            }
+        }
+
+        /// The pod with the number 8 is isolated, but for these.
+        fn is_denied(&self, pod: &str, url: &str) -> bool {
+            let may = ["neighbour-9", "pod-1", "host-0"].contains(&pod);
+            self.policies_work && (pod == "isolated-8" || url.contains("10.244.0.8:") && !may)
+        }
+
+        fn line(&self, pod: &str, client: &str, url: &str) -> String {
             let client = if url.contains("192.0.2.1") {
                 "172.30.0.10"
             } else {
                 client
             };
-            let line = match self.dead.iter().any(|dead| url.contains(dead)) {
+            let is_dead = self.dead.iter().any(|dead| url.contains(dead));
+            let line = match is_dead || self.is_denied(pod, url) {
                 true => json!({"url": url, "ms": 3000.0, "error": "timed out", "code": 5}),
                 false => {
                     // The port of a node that leads to a pod has the pod's number.
@@ -288,9 +306,9 @@ pub(crate) mod tests {
                     }
                     _ => {
                         let urls = command.iter().filter(|word| word.starts_with("http"));
-                        let mut lines: Vec<_> = urls.map(|url| self.line(&client, url)).collect();
+                        let mut lines: Vec<_> = urls.map(|url| self.line(pod, &client, url)).collect();
                         if command[0] == "sh" {
-                            lines.push(self.line(&client, &command[5]));
+                            lines.push(self.line(pod, &client, &command[5]));
                         }
                         lines
                     }
@@ -328,6 +346,7 @@ pub(crate) mod tests {
             pod_cidrs: vec!["10.244.0.0/24".parse().unwrap()],
             pod: Some(spot(format!("pod-{n}"), n, format!("10.244.0.{n}"), POD_PORTS)),
             neighbour: (n == 0).then(|| spot("neighbour-9".into(), n, "10.244.0.9".into(), POD_PORTS)),
+            isolated: (n == 0).then(|| spot("isolated-8".into(), n, "10.244.0.8".into(), POD_PORTS)),
             host: Some(spot(format!("host-{n}"), n, format!("172.30.0.1{n}"), host_ports)),
         };
         Lab {
@@ -340,6 +359,7 @@ pub(crate) mod tests {
             cluster: Some("local".into()),
             balancers: Default::default(),
             services: Ok(Services::default()),
+            policies: Ok(()),
             patience: std::time::Duration::ZERO,
             rows: Vec::new(),
         }
@@ -349,6 +369,7 @@ pub(crate) mod tests {
         Fake {
             dead: Vec::new(),
             exec_works: true,
+            policies_work: true,
         }
     }
 
@@ -392,6 +413,7 @@ pub(crate) mod tests {
         let fake = Fake {
             dead: vec!["10.244.0.2:"],
             exec_works: true,
+            policies_work: true,
         };
         let rows = run(&lab(3, fake)).await;
         let failed = rows.iter().filter(|row| row.is_failure() && row.check == ACROSS);
@@ -425,6 +447,7 @@ pub(crate) mod tests {
         let fake = Fake {
             dead: Vec::new(),
             exec_works: false,
+            policies_work: true,
         };
         let rows = run(&lab(2, fake)).await;
         // Whether load balancers have addresses is known without asking pods.

@@ -13,11 +13,11 @@ use rand::Rng;
 
 use crate::error::Error;
 use crate::lab::{Lab, Place, Spot};
-use crate::pods::{POD_PORTS, Plan, Ports, trouble};
+use crate::pods::{ISOLATED, POD_PORTS, Plan, Ports, trouble};
 use crate::report::Row;
 use crate::services::Services;
 use crate::shell::{KubeShell, plain};
-use crate::{Options, checks};
+use crate::{Options, checks, isolation};
 
 /// How long pods may take to run, image and all.
 const START: Duration = Duration::from_secs(30);
@@ -49,8 +49,11 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         let found = rows.iter().map(|row| format!("; {} isn't", row.path)).collect();
         return Err(Error::NoNodes(found));
     }
-    // Before the pods, so that they meet a Service that is there.
-    let services = Services::make(client, namespace).await;
+    // Before the pods, so that they meet Services and policies that are there.
+    let (services, policies) = tokio::join!(
+        Services::make(client, namespace),
+        isolation::make(client, namespace)
+    );
     let balancers = balancers(client).await?;
     let begin = Instant::now();
     let plans = plans(&chosen);
@@ -89,6 +92,7 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
                 pod_cidrs: node.pod_cidrs,
                 pod: take(format!("pod-{number}")),
                 neighbour: take(format!("neighbour-{number}")),
+                isolated: take(format!("{ISOLATED}-{number}")),
                 host: take(format!("host-{number}")),
             }
         })
@@ -96,6 +100,7 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
     Ok(Lab {
         balancers,
         services,
+        policies,
         patience: IN_FORCE,
         places,
         shell: Box::new(KubeShell::new(api)),
@@ -168,16 +173,18 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<Chosen>) {
     (rows, chosen)
 }
 
-/// A pod and a pod in the node's own network on each node, a second pod on the
-/// first. On nodes, ports may be taken: chosen at random where few things are.
+/// A pod and a pod in the node's own network on each node, a second pod and an
+/// isolated one on the first. On nodes, ports may be taken: chosen at random where few things are.
 fn plans(nodes: &[Chosen]) -> Vec<Plan> {
     let http = rand::rng().random_range(20_000..28_000);
     let on_nodes = Ports {
         http,
         echo: http + 1000,
     };
-    let plan = |kind: &str, number: usize, node: &str| Plan {
+    let plan = |kind: &'static str, number: usize, node: &str| Plan {
         name: format!("{kind}-{number}"),
+        // Services lead to neighbours as to all pods.
+        kind: if kind == "neighbour" { "pod" } else { kind },
         node: node.to_owned(),
         host_network: kind == "host",
         ports: if kind == "host" { on_nodes } else { POD_PORTS },
@@ -189,6 +196,7 @@ fn plans(nodes: &[Chosen]) -> Vec<Plan> {
         plans.push(plan("host", number, node));
         if number == 0 {
             plans.push(plan("neighbour", number, node));
+            plans.push(plan(ISOLATED, number, node));
         }
     }
     plans
@@ -306,14 +314,17 @@ mod tests {
     }
 
     #[test]
-    fn each_node_has_a_pod_and_a_host_pod_and_the_first_a_neighbour() {
+    fn each_node_has_a_pod_and_a_host_pod_and_the_first_a_neighbour_and_an_isolated_one() {
         let nodes = ["a", "b"].map(|name| Chosen {
             name: name.to_owned(),
             ..Chosen::default()
         });
         let plans = plans(&nodes);
         let names: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
-        assert_eq!(names, ["pod-0", "host-0", "neighbour-0", "pod-1", "host-1"]);
+        assert_eq!(
+            names,
+            ["pod-0", "host-0", "neighbour-0", "isolated-0", "pod-1", "host-1"]
+        );
         let host = plans[1].object("i").spec.unwrap();
         assert_eq!(
             (host.host_network, host.node_name.as_deref()),
@@ -323,7 +334,7 @@ mod tests {
         let container = &plans[0].object("i").spec.unwrap().containers[0];
         let ports = container.ports.as_ref().unwrap();
         let host_port = ports[0].host_port.and_then(|port| u16::try_from(port).ok());
-        assert!(host_port.is_some() && host_port == plans[3].host_port);
+        assert!(host_port.is_some() && host_port == plans[4].host_port);
         assert!(ports[1].host_port.is_none() && plans[2].host_port.is_none());
         assert!(![plans[1].ports.http, plans[1].ports.echo].contains(&host_port.unwrap()));
         assert_ne!(plans[1].ports.http, plans[1].ports.echo);

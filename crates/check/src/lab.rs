@@ -35,6 +35,8 @@ pub(crate) struct Place {
     pub(crate) pod: Option<Spot>,
     /// A second pod, on the first node.
     pub(crate) neighbour: Option<Spot>,
+    /// A pod that policies isolate, on the first node.
+    pub(crate) isolated: Option<Spot>,
     /// A pod in the node's own network.
     pub(crate) host: Option<Spot>,
 }
@@ -49,7 +51,9 @@ pub(crate) struct Lab {
     pub(crate) balancers: BTreeSet<IpAddr>,
     /// The Services that lead to the pods, or why there are none.
     pub(crate) services: Result<Services, String>,
-    /// How soon they must be in force on all nodes.
+    /// Whether there are the policies that isolate a pod, or why not.
+    pub(crate) policies: Result<(), String>,
+    /// How soon Services and policies must be in force on all nodes.
     pub(crate) patience: Duration,
     /// What deploying has found already.
     pub(crate) rows: Vec<Row>,
@@ -99,7 +103,17 @@ impl Answer {
 impl Lab {
     /// Asks for URLs from a spot, all at once; answers come in their order.
     pub(crate) async fn get(&self, from: &Spot, urls: &[String]) -> Result<Vec<Answer>, String> {
-        let words = ["toolbox", "get", "--json", "--parallel", "--timeout", "3s"];
+        self.get_within("3s", from, urls).await
+    }
+
+    /// The same, but each answer is waited for that long.
+    pub(crate) async fn get_within(
+        &self,
+        limit: &str,
+        from: &Spot,
+        urls: &[String],
+    ) -> Result<Vec<Answer>, String> {
+        let words = ["toolbox", "get", "--json", "--parallel", "--timeout", limit];
         let command = words.iter().map(ToString::to_string).chain(urls.iter().cloned());
         self.lines(from, command.collect(), urls.len()).await
     }

@@ -22,6 +22,7 @@ mod checks;
 mod deploy;
 mod dns;
 mod error;
+mod isolation;
 mod lab;
 mod mtu;
 mod namespace;

@@ -266,6 +266,7 @@ mod tests {
             pod_cidrs: Vec::new(),
             pod: Some(spot("pod", n, format!("10.244.{n}.2"))),
             neighbour: None,
+            isolated: None,
             host: Some(spot("host", n, format!("172.30.0.1{n}"))),
         };
         let lab = Lab {
@@ -275,6 +276,7 @@ mod tests {
             cluster: Some("local".into()),
             balancers: Default::default(),
             services: Ok(Default::default()),
+            policies: Ok(()),
             patience: Default::default(),
             rows: Vec::new(),
         };

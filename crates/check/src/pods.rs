@@ -13,6 +13,8 @@ pub(crate) struct Ports {
 /// Labels by which Services choose pods: what kind it is, and which one.
 pub(crate) const KIND: &str = "ripstop.dev/check-kind";
 pub(crate) const NAME: &str = "ripstop.dev/check-pod";
+/// The kind of those that policies isolate, and no Service leads to.
+pub(crate) const ISOLATED: &str = "isolated";
 
 /// In a pod's own network, any port is free.
 pub(crate) const POD_PORTS: Ports = Ports {
@@ -24,6 +26,7 @@ pub(crate) const POD_PORTS: Ports = Ports {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) name: String,
+    pub(crate) kind: &'static str,
     pub(crate) node: String,
     pub(crate) host_network: bool,
     pub(crate) ports: Ports,
@@ -69,8 +72,7 @@ impl Plan {
                 json!({"name": "echo-udp", "containerPort": self.ports.echo, "protocol": "UDP"}),
             ]);
         }
-        let kind = if self.host_network { "host" } else { "pod" };
-        let labels = json!({"app.kubernetes.io/name": "ripstop-check", KIND: kind, NAME: self.name});
+        let labels = json!({"app.kubernetes.io/name": "ripstop-check", KIND: self.kind, NAME: self.name});
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": self.name, "labels": labels},

@@ -55,7 +55,7 @@ pub(crate) async fn services(lab: &Lab) -> Vec<Row> {
 }
 
 /// Asks again until nothing fails, or it has been long enough.
-async fn until_passed<F: Future<Output = Vec<Row>>>(lab: &Lab, ask: impl Fn() -> F) -> Vec<Row> {
+pub(crate) async fn until_passed<F: Future<Output = Vec<Row>>>(lab: &Lab, ask: impl Fn() -> F) -> Vec<Row> {
     let deadline = Instant::now() + lab.patience;
     loop {
         let rows = ask().await;
