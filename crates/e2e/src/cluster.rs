@@ -88,6 +88,13 @@ impl Cluster {
         )
     }
 
+    /// Runs `ripstop ARGS` with this cluster's kubeconfig: a command that explains.
+    pub fn explain(&self, args: &[&str]) -> Outcome {
+        let mut command = Command::new(&self.binary);
+        command.args(args).arg("--kubeconfig");
+        run(command.arg(self.data_dir().join("kubeconfig")), None)
+    }
+
     /// Runs `kubectl ARGS` against this cluster.
     pub fn kubectl(&self, args: &[&str]) -> Outcome {
         run(&mut self.kubectl_command(args), None)

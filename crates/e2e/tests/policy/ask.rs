@@ -1,4 +1,4 @@
-//! Asking from pods, each question by a connection of its own.
+//! Asking from pods, each question by a connection of its own, and `ripstop trace` the same.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,19 +6,21 @@ use std::thread;
 use std::time::Duration;
 
 use e2e::{Cluster, Pod, eventually};
-use serde_json::Value;
+
+use crate::said::{By, Question};
+use crate::server::Server;
 
 /// How long a policy may take to be in force, and a pod to run.
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
-/// Who asks, for what, and whether an answer is to come.
+/// A pod that asks, and whether an answer is to come.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     namespace: String,
     pod: String,
-    /// A command of the toolbox image: it ends with 0 if there was an answer, else with anything.
-    command: String,
-    allowed: bool,
+    /// Commands of the toolbox image: each ends with 0 if there was an answer, else with anything.
+    commands: Vec<String>,
+    question: Question,
 }
 
 /// `NAMESPACE/POD`.
@@ -27,27 +29,42 @@ fn split(name: &str) -> (String, String) {
     (namespace.to_owned(), pod.to_owned())
 }
 
+/// `NAMESPACE/pod/NAME` of `NAMESPACE/NAME`.
+fn traced(name: &str) -> String {
+    name.replace('/', "/pod/")
+}
+
 impl Ask {
-    pub(crate) fn command(from: &str, command: impl Into<String>, allowed: bool) -> Ask {
+    /// Commands in a pod; whom they are for and on which port, as `ripstop trace` has it.
+    fn new(from: &str, commands: Vec<String>, [to, port]: [&str; 2], by: By) -> Ask {
         let (namespace, pod) = split(from);
         Ask {
             namespace,
             pod,
-            command: command.into(),
-            allowed,
+            commands,
+            question: Question::new(&traced(from), to, port, by),
         }
     }
 
     /// A connection to an address.
-    pub(crate) fn address(from: &str, to: IpAddr, port: u16, allowed: bool) -> Ask {
-        Ask::command(from, format!("toolbox tcp --timeout 1s {to} {port}"), allowed)
+    pub(crate) fn address(from: &str, to: IpAddr, port: u16, by: By) -> Ask {
+        Ask::named(from, &to.to_string(), to, port, by)
+    }
+
+    /// A connection to an address that has a name.
+    pub(crate) fn named(from: &str, name: &str, to: IpAddr, port: u16, by: By) -> Ask {
+        Ask::new(from, vec![connect(to, port)], [name, &format!("{port}/tcp")], by)
     }
 
     /// A name of the cluster.
-    pub(crate) fn dns(from: &str, allowed: bool) -> Ask {
-        let name = "kubernetes.default.svc.cluster.local";
-        Ask::command(from, format!("timeout 2 nslookup {name}"), allowed)
+    pub(crate) fn dns(from: &str, by: By) -> Ask {
+        let lookup = "timeout 2 nslookup kubernetes.default.svc.cluster.local".to_owned();
+        Ask::new(from, vec![lookup], ["kube-dns.kube-system", "53/udp"], by)
     }
+}
+
+fn connect(to: IpAddr, port: u16) -> String {
+    format!("toolbox tcp --timeout 1s {to} {port}")
 }
 
 /// A cluster, and the pods that were made in it.
@@ -68,16 +85,9 @@ impl World {
             manifest.push_str(&pod.manifest(namespace));
         }
         self.apply(&manifest);
+        let words = ["wait", "--for=condition=Ready", "--timeout=60s", "pods", "--all"];
         self.cluster
-            .kubectl(&[
-                "-n",
-                namespace,
-                "wait",
-                "--for=condition=Ready",
-                "--timeout=60s",
-                "pods",
-                "--all",
-            ])
+            .kubectl(&[&["-n", namespace], &words[..]].concat())
             .ok();
     }
 
@@ -88,21 +98,23 @@ impl World {
     }
 
     /// Connections to a pod, at each of its addresses.
-    pub(crate) fn tcp(&self, from: &str, to: &str, port: u16, allowed: bool) -> Vec<Ask> {
+    pub(crate) fn tcp(&self, from: &str, to: &str, port: u16, by: By) -> Ask {
         let ips = self.pod(to).ips.into_iter();
-        ips.map(|ip| Ask::address(from, ip, port, allowed)).collect()
+        let commands = ips.map(|ip| connect(ip, port)).collect();
+        Ask::new(from, commands, [&traced(to), &format!("{port}/tcp")], by)
     }
 
     /// Datagrams that are echoed, at each of its addresses.
-    pub(crate) fn udp(&self, from: &str, to: &str, port: u16, allowed: bool) -> Vec<Ask> {
+    pub(crate) fn udp(&self, from: &str, to: &str, port: u16, by: By) -> Ask {
         let ips = self.pod(to).ips.into_iter();
         let command = |ip| format!("toolbox udp --timeout 400ms --tries 3 {ip} {port} hello");
-        ips.map(|ip| Ask::command(from, command(ip), allowed)).collect()
+        let commands = ips.map(command).collect();
+        Ask::new(from, commands, [&traced(to), &format!("{port}/udp")], by)
     }
 
-    /// Asks until everything is as it's to be.
+    /// Asks until everything is as it's to be; then `ripstop trace` has to say the same.
     #[track_caller]
-    pub(crate) fn expect(&self, asks: Vec<Ask>) {
+    pub(crate) fn expect(&self, asks: impl IntoIterator<Item = Ask>) {
         let mut by_pod: BTreeMap<(String, String), Vec<Ask>> = BTreeMap::new();
         for ask in asks {
             by_pod
@@ -110,29 +122,38 @@ impl World {
                 .or_default()
                 .push(ask);
         }
-        eventually(WAIT, || {
+        let of_each = |ask: &(dyn Fn(&[Ask]) -> Vec<String> + Sync)| {
             let wrong = thread::scope(|scope| {
-                let asking: Vec<_> = by_pod
-                    .values()
-                    .map(|asks| scope.spawn(|| self.ask(asks)))
-                    .collect();
+                let asking: Vec<_> = by_pod.values().map(|asks| scope.spawn(|| ask(asks))).collect();
                 let answers = asking
                     .into_iter()
                     .map(|thread| thread.join().expect("it doesn't panic"));
                 answers.collect::<Vec<_>>().concat()
             });
-            if wrong.is_empty() {
-                Ok(())
-            } else {
-                Err(wrong.join("\n"))
+            match wrong.is_empty() {
+                true => Ok(()),
+                false => Err(wrong.join("\n")),
             }
-        });
+        };
+        eventually(WAIT, || of_each(&|asks| self.ask(asks)));
+        let traces = |asks: &[Ask]| {
+            let answers = asks.iter().map(|ask| ask.question.answer(&self.cluster));
+            answers.filter_map(Result::err).collect()
+        };
+        if let Err(wrong) = of_each(&traces) {
+            panic!("connections are as they should be, and traces aren't:\n{wrong}");
+        }
     }
 
     /// All asks of one pod at once; says which of them are wrong.
     fn ask(&self, asks: &[Ask]) -> Vec<String> {
-        let lines = asks.iter().enumerate();
-        let lines = lines.map(|(n, ask)| format!("({} >/dev/null 2>&1; echo {n} $?) &\n", ask.command));
+        let commands = asks.iter().flat_map(|ask| {
+            let allowed = ask.question.by.allows();
+            ask.commands.iter().map(move |command| (command, allowed))
+        });
+        let commands: Vec<_> = commands.collect();
+        let lines = commands.iter().enumerate();
+        let lines = lines.map(|(n, (command, _))| format!("({command} >/dev/null 2>&1; echo {n} $?) &\n"));
         let script = format!("{}wait", lines.collect::<String>());
         let (namespace, pod) = (&asks[0].namespace, &asks[0].pod);
         let out = self
@@ -146,80 +167,16 @@ impl World {
                 Some((n.parse().ok()?, code == "0"))
             })
             .collect();
-        let wrong = asks.iter().enumerate().filter_map(|(n, ask)| {
-            let Ask { command, allowed, .. } = ask;
-            match answered.get(&n) {
-                Some(answered) if answered == allowed => None,
-                Some(_) if *allowed => Some(format!("{namespace}/{pod}: no answer: {command}")),
-                Some(_) => Some(format!("{namespace}/{pod}: an answer: {command}")),
-                None => Some(format!("{namespace}/{pod}: {}: {command}", out.stderr)),
-            }
-        });
+        let wrong =
+            commands
+                .iter()
+                .enumerate()
+                .filter_map(|(n, (command, allowed))| match answered.get(&n) {
+                    Some(answered) if answered == allowed => None,
+                    Some(_) if *allowed => Some(format!("{namespace}/{pod}: no answer: {command}")),
+                    Some(_) => Some(format!("{namespace}/{pod}: an answer: {command}")),
+                    None => Some(format!("{namespace}/{pod}: {}: {command}", out.stderr)),
+                });
         wrong.collect()
     }
-}
-
-/// A pod that answers HTTP and echoes.
-#[derive(Debug, Clone)]
-pub(crate) struct Server {
-    name: &'static str,
-    node: &'static str,
-    labels: &'static str,
-    http: u16,
-    echo: u16,
-    /// More of its spec, as YAML's flow style has it, beginning with a comma.
-    more: String,
-}
-
-impl Server {
-    pub(crate) fn new(name: &'static str, node: &'static str, labels: &'static str) -> Server {
-        Server {
-            name,
-            node,
-            labels,
-            http: 8080,
-            echo: 9000,
-            more: String::new(),
-        }
-    }
-
-    pub(crate) fn http(self, http: u16) -> Server {
-        Server { http, ..self }
-    }
-
-    pub(crate) fn echo(self, echo: u16) -> Server {
-        Server { echo, ..self }
-    }
-
-    pub(crate) fn host_network(self) -> Server {
-        let more = ", hostNetwork: true".to_owned();
-        Server { more, ..self }
-    }
-
-    fn manifest(&self, namespace: &str) -> String {
-        let Server {
-            name,
-            node,
-            labels,
-            http,
-            echo,
-            more,
-        } = self;
-        // The probe is the node's own, and passes whatever policies say.
-        format!(
-            "apiVersion: v1\nkind: Pod\n\
-             metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}\n\
-             spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, containers: [{{name: a, \
-             image: 'localhost/ripstop/toolbox:1', \
-             command: [toolbox, serve, --quiet, --http, '{http}', --echo, '{echo}'], \
-             ports: [{{name: web, containerPort: {http}}}, {{name: echo, containerPort: {echo}}}, \
-             {{name: echo-udp, containerPort: {echo}, protocol: UDP}}], \
-             readinessProbe: {{httpGet: {{path: /readyz, port: {http}}}, periodSeconds: 1}}}}]{more}}}\n"
-        )
-    }
-}
-
-/// A field that is a text.
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,16 +1,22 @@
 //! NetworkPolicies as people write them: what they allow is answered and what they don't isn't, from pods,
-//! nodes and the machine, for what is new and for what was there before.
+//! nodes and the machine, for what is new and for what was there before; and `ripstop trace` says the same.
 
 mod ask;
+mod first;
 mod live;
+mod outside;
+mod said;
+mod server;
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
 
-use ask::{Ask, Server, WAIT, World, text};
-use e2e::{Cluster, Options, eventually};
+use ask::{Ask, WAIT, World};
+use e2e::{Cluster, Options};
 use live::Live;
+use said::By;
+use serde_json::Value;
+use server::Server;
 
 const ONE: &str = "node-1";
 const TWO: &str = "node-2";
@@ -22,23 +28,37 @@ const CASES: &[fn(&World)] = &[
     nothing_but_dns,
     namespaces_by_their_labels,
     blocks_and_ports,
-    nodes_and_outside,
+    outside::nodes_and_outside,
 ];
+
+/// Those that are to show what is another's in another family.
+const SHORT: &[fn(&World)] = &[a_database_for_its_frontends, nothing_but_dns];
 
 #[test]
 fn what_policies_allow_is_answered_and_nothing_else_is() {
+    let world = walk("e2e-policy", "dual", CASES);
+    first::nothing_reaches_a_pod_before_its_policies_do(&world);
+}
+
+#[test]
+fn policies_are_in_force_where_there_is_ipv6_alone() {
+    walk("e2e-policy6", "ipv6", SHORT);
+}
+
+fn walk(name: &str, family: &'static str, cases: &[fn(&World)]) -> World {
     let options = Options {
         nodes: 2,
-        ..Options::of("dual")
+        ..Options::of(family)
     };
-    let cluster = Cluster::up("e2e-policy", &options);
+    let cluster = Cluster::up(name, &options);
     cluster.wait_nodes("condition=Ready", WAIT);
     let world = World { cluster };
     thread::scope(|scope| {
-        for case in CASES {
+        for case in cases {
             scope.spawn(|| case(&world));
         }
     });
+    world
 }
 
 const DATABASE: &str = "
@@ -63,34 +83,82 @@ fn a_database_for_its_frontends(world: &World) {
             Server::new("other", TWO, "role: other"),
         ],
     );
-    let open = [
-        world.tcp("redis/other", "redis/db", 6379, true),
-        world.tcp("redis/near", "redis/db", 8080, true),
-    ];
-    world.expect(open.concat());
+    world.expect([
+        world.tcp("redis/other", "redis/db", 6379, By::Nobody),
+        world.tcp("redis/near", "redis/db", 8080, By::Nobody),
+    ]);
     let live = Live::begin(world, "redis/other", "redis/db", 6379);
     world.apply(DATABASE);
-    let asks = [
-        world.tcp("redis/near", "redis/db", 6379, true),
-        world.tcp("redis/far", "redis/db", 6379, true),
-        world.tcp("redis/other", "redis/db", 6379, false),
-        world.tcp("redis/near", "redis/db", 8080, false),
-        world.udp("redis/near", "redis/db", 6379, false),
-        world.tcp("redis/db", "redis/other", 8080, true),
-        world.tcp("redis/other", "redis/far", 8080, true),
-    ];
-    world.expect(asks.concat());
+    let (allowed, denied) = (By::Allowed(&["redis/database"]), By::Denied(&["redis/database"]));
+    world.expect([
+        world.tcp("redis/near", "redis/db", 6379, allowed),
+        world.tcp("redis/far", "redis/db", 6379, allowed),
+        world.tcp("redis/other", "redis/db", 6379, denied),
+        world.tcp("redis/near", "redis/db", 8080, denied),
+        world.udp("redis/near", "redis/db", 6379, denied),
+        world.tcp("redis/db", "redis/other", 8080, By::Nobody),
+        world.tcp("redis/other", "redis/far", 8080, By::Nobody),
+    ]);
     live.is_cut();
+    database_in_words(world);
     // A pod becomes a frontend, and what it had goes on.
     let kubectl = |words: &[&str]| world.cluster.kubectl(&[&["-n", "redis"], words].concat()).ok();
     kubectl(&["label", "--overwrite", "pod", "other", "role=frontend"]);
-    world.expect(world.tcp("redis/other", "redis/db", 6379, true));
+    world.expect([world.tcp("redis/other", "redis/db", 6379, allowed)]);
     live.goes_on();
     kubectl(&["label", "--overwrite", "pod", "other", "role=other"]);
     live.is_cut();
-    world.expect(world.tcp("redis/other", "redis/db", 6379, false));
+    world.expect([world.tcp("redis/other", "redis/db", 6379, denied)]);
     kubectl(&["delete", "networkpolicy", "database"]);
     live.goes_on();
+}
+
+/// What `ripstop policy show` and `ripstop trace` print for people, and how they end.
+fn database_in_words(world: &World) {
+    let db = world.pod("redis/db").ips[0];
+    let shown = world
+        .cluster
+        .explain(&["policy", "show", "-n", "redis", "db"])
+        .ok();
+    let wanted = [
+        "ingress: isolated, but for",
+        "  policy redis/database",
+        "    rule 0: pods with role=frontend of this namespace: 6379/tcp",
+        "egress: free, as no policy selects it",
+        "  pod redis/far: 6379/tcp (redis/database rule 0)",
+    ];
+    for line in wanted {
+        assert!(shown.lines().any(|one| one == line), "{line:?} isn't in\n{shown}");
+    }
+    assert!(!shown.contains("pod redis/other"), "{shown}");
+    let shown = ["policy", "show", "redis/pod/db", "-o", "json"];
+    let shown = world.cluster.explain(&shown).ok();
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["ingress"]["policies"][0]["policy"], "redis/database");
+    assert_eq!(shown["egress"]["isolated"], false);
+
+    let trace = |from: &str, to: &str| {
+        let words = ["trace", "-n", "redis", from, to, "--port", "6379"];
+        world.cluster.explain(&words)
+    };
+    let denied = trace("pod/other", &db.to_string());
+    let why = "policy redis/database isolates it, and no rule of it allows this";
+    assert!(
+        denied.code == Some(1) && denied.stdout.contains(why),
+        "{denied:?}"
+    );
+    let allowed = trace("near", "pod/db");
+    let why = "allowed by ingress rule 0 of policy redis/database";
+    assert!(
+        allowed.code == Some(0) && allowed.stdout.contains(why),
+        "{allowed:?}"
+    );
+    let unknown = trace("pod/nobody", "pod/db");
+    let why = "there is no pod redis/nobody";
+    assert!(
+        unknown.code == Some(2) && unknown.stderr.contains(why),
+        "{unknown:?}"
+    );
 }
 
 const APP: &str = "
@@ -126,17 +194,25 @@ fn an_app_for_those_that_are_allowed(world: &World) {
         ])
         .ok();
     let service = world.cluster.get(&["-n", "app", "service", "my-app"]);
-    let service: IpAddr = text(&service, "/spec/clusterIP").parse().expect("an address");
-    let mut asks = [
-        world.tcp("app/allowed", "app/my-app", 8080, true),
-        world.tcp("app/refused", "app/my-app", 8080, false),
-        world.tcp("app/allowed", "app/my-app", 9000, false),
-        world.tcp("app/my-app", "app/my-app", 9000, true),
-    ]
-    .concat();
-    asks.push(Ask::address("app/allowed", service, 80, true));
-    asks.push(Ask::address("app/refused", service, 80, false));
-    world.expect(asks);
+    let service: IpAddr = outside::text(&service, "/spec/clusterIP")
+        .parse()
+        .expect("an address");
+    let (allowed, denied) = (By::Allowed(&["app/my-app"]), By::Denied(&["app/my-app"]));
+    world.expect([
+        world.tcp("app/allowed", "app/my-app", 8080, allowed),
+        world.tcp("app/refused", "app/my-app", 8080, denied),
+        world.tcp("app/allowed", "app/my-app", 9000, denied),
+        world.tcp("app/my-app", "app/my-app", 9000, By::Nobody),
+    ]);
+    let names = ["app/svc/my-app", "my-app.app", "my-app.app.svc.cluster.local"];
+    let service_text = service.to_string();
+    let names = names.into_iter().chain([&*service_text]);
+    world.expect(names.flat_map(|name| {
+        [
+            Ask::named("app/allowed", name, service, 80, allowed),
+            Ask::named("app/refused", name, service, 80, denied),
+        ]
+    }));
 }
 
 const NOTHING: &str = "
@@ -167,23 +243,25 @@ fn nothing_but_dns(world: &World) {
     let (a, b) = (Server::new("a", ONE, "app: a"), Server::new("b", ONE, "app: b"));
     world.pods("closed", &[a, b, Server::new("c", TWO, "app: c")]);
     world.pods("open", &[Server::new("d", TWO, "app: d")]);
-    let closed = || {
-        [
-            world.tcp("closed/a", "closed/b", 8080, false),
-            world.tcp("closed/a", "closed/c", 8080, false),
-            world.udp("closed/b", "closed/a", 9000, false),
-            world.tcp("closed/a", "open/d", 8080, false),
-            world.tcp("open/d", "closed/a", 8080, false),
-            world.tcp("closed/a", "closed/a", 8080, true),
+    let closed = |denied: By| {
+        vec![
+            world.tcp("closed/a", "closed/b", 8080, denied),
+            world.tcp("closed/a", "closed/c", 8080, denied),
+            world.udp("closed/b", "closed/a", 9000, denied),
+            world.tcp("closed/a", "open/d", 8080, denied),
+            // What comes to it is another direction's.
+            world.tcp("open/d", "closed/a", 8080, By::Denied(&["closed/nothing"])),
+            world.tcp("closed/a", "closed/a", 8080, By::Nobody),
         ]
-        .concat()
     };
-    let mut asks = closed();
-    asks.extend([Ask::dns("closed/a", false), Ask::dns("open/d", true)]);
+    let denied = By::Denied(&["closed/nothing"]);
+    let mut asks = closed(denied);
+    asks.extend([Ask::dns("closed/a", denied), Ask::dns("open/d", By::Nobody)]);
     world.expect(asks);
     world.apply(DNS);
-    let mut asks = closed();
-    asks.extend([Ask::dns("closed/a", true), Ask::dns("closed/c", true)]);
+    let allowed = By::Allowed(&["closed/dns"]);
+    let mut asks = closed(By::Denied(&["closed/dns", "closed/nothing"]));
+    asks.extend([Ask::dns("closed/a", allowed), Ask::dns("closed/c", allowed)]);
     world.expect(asks);
 }
 
@@ -207,26 +285,21 @@ fn namespaces_by_their_labels(world: &World) {
     );
     world.pods("blue", &[client, other]);
     world.apply(TENANTS);
-    let asks = |client: bool| {
+    let denied = By::Denied(&["shop/from-team"]);
+    let asks = |client: By| {
         [
             world.tcp("blue/client", "shop/web", 8080, client),
-            world.tcp("blue/other", "shop/web", 8080, false),
+            world.tcp("blue/other", "shop/web", 8080, denied),
         ]
-        .concat()
     };
-    world.expect(asks(false));
-    world
-        .cluster
-        .kubectl(&["label", "namespace", "blue", "team=blue"])
-        .ok();
-    world.expect(asks(true));
+    world.expect(asks(denied));
+    let label = |label: &str| world.cluster.kubectl(&["label", "namespace", "blue", label]).ok();
+    label("team=blue");
+    world.expect(asks(By::Allowed(&["shop/from-team"])));
     let live = Live::begin(world, "blue/client", "shop/web", 9000);
-    world
-        .cluster
-        .kubectl(&["label", "namespace", "blue", "team-"])
-        .ok();
+    label("team-");
     live.is_cut();
-    world.expect(asks(false));
+    world.expect(asks(denied));
 }
 
 /// Ports of each pod by its own number; a range; a block with a hole.
@@ -269,97 +342,21 @@ fn blocks_and_ports(world: &World) {
     let hole = world.pod("ports/hole").ips;
     let hole = hole.iter().find(|ip| ip.is_ipv4()).expect("it has both families");
     world.apply(&blocks(&hole.to_string()));
-    let mut asks = [
-        world.tcp("ports/client", "ports/small", 8080, true),
-        world.tcp("ports/client", "ports/large", 8081, true),
-        world.tcp("ports/client", "ports/large", 9000, false),
-        world.udp("ports/client", "ports/small", 9000, true),
-        world.tcp("ports/client", "ports/range", 8080, true),
-        world.tcp("ports/client", "ports/range", 9000, false),
-        world.udp("ports/client", "ports/range", 9000, false),
-    ]
-    .concat();
-    let range = world.pod("ports/range").ips.into_iter();
-    asks.extend(range.map(|ip| Ask::address("ports/hole", ip, 8080, ip.is_ipv6())));
+    let (web, range) = (By::Allowed(&["ports/web"]), By::Allowed(&["ports/range"]));
+    let (no_web, no_range) = (By::Denied(&["ports/web"]), By::Denied(&["ports/range"]));
+    let mut asks = vec![
+        world.tcp("ports/client", "ports/small", 8080, web),
+        world.tcp("ports/client", "ports/large", 8081, web),
+        world.tcp("ports/client", "ports/large", 9000, no_web),
+        world.udp("ports/client", "ports/small", 9000, web),
+        world.tcp("ports/client", "ports/range", 8080, range),
+        world.tcp("ports/client", "ports/range", 9000, no_range),
+        world.udp("ports/client", "ports/range", 9000, no_range),
+    ];
+    let ips = world.pod("ports/range").ips.into_iter();
+    asks.extend(ips.map(|ip| {
+        let by = if ip.is_ipv6() { range } else { no_range };
+        Ask::address("ports/hole", ip, 8080, by)
+    }));
     world.expect(asks);
-}
-
-const FROM_MACHINE: &str = "
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: outside, namespace: outer}
-spec:
-  podSelector: {}
-  ingress: [{from: [{ipBlock: {cidr: MACHINE}}], ports: [{port: 8080}]}]
-";
-
-fn nodes_and_outside(world: &World) {
-    let servers = [
-        Server::new("web", ONE, "app: web"),
-        Server::new("own", ONE, "app: own")
-            .http(18080)
-            .echo(19000)
-            .host_network(),
-        Server::new("strange", TWO, "app: strange")
-            .http(18080)
-            .echo(19000)
-            .host_network(),
-    ];
-    world.pods("outer", &servers);
-    let local = r#"{"spec":{"externalTrafficPolicy":"Local"}}"#;
-    let expose = [
-        "-n",
-        "outer",
-        "expose",
-        "pod",
-        "web",
-        "--port=80",
-        "--target-port=8080",
-    ];
-    let expose = [&expose[..], &["--type=LoadBalancer", "--overrides", local]].concat();
-    world.cluster.kubectl(&expose).ok();
-    let ports = world.cluster.get(&["-n", "outer", "service", "web"]);
-    let port = ports
-        .pointer("/spec/ports/0/nodePort")
-        .and_then(serde_json::Value::as_u64);
-    let port = u16::try_from(port.expect("it has a node port")).expect("a port");
-    let node = world.pod("outer/own").ips[0];
-    let balancer = eventually(WAIT, || {
-        let service = world.cluster.get(&["-n", "outer", "service", "web"]);
-        let address = text(&service, "/status/loadBalancer/ingress/0/ip");
-        address.parse::<IpAddr>().map_err(|_| service.to_string())
-    });
-    let places = [SocketAddr::new(node, port), SocketAddr::new(balancer, 80)];
-    from_machine(places, true);
-    // The machine has the first address of the nodes' network.
-    world.apply(&FROM_MACHINE.replace("MACHINE", "192.0.2.0/24"));
-    from_machine(places, false);
-    let asks = [
-        // What a pod's own node begins passes, as probes do; another node's doesn't.
-        world.tcp("outer/own", "outer/web", 8080, true),
-        world.tcp("outer/strange", "outer/web", 8080, false),
-        // Pods of the node's network are nobody's to select.
-        world.tcp("outer/web", "outer/strange", 18080, true),
-    ];
-    world.expect(asks.concat());
-    let machine = node_network(node);
-    world.apply(&FROM_MACHINE.replace("MACHINE", &machine));
-    from_machine(places, true);
-}
-
-/// The network that nodes and the machine share.
-fn node_network(node: IpAddr) -> String {
-    ipnet::IpNet::new(node, 24).expect("24 bits").trunc().to_string()
-}
-
-/// Whether the machine is answered, by way of the node and of the load balancer.
-fn from_machine(places: [SocketAddr; 2], allowed: bool) {
-    for place in places {
-        eventually(WAIT, || {
-            let answered = TcpStream::connect_timeout(&place, Duration::from_secs(1)).is_ok();
-            (answered == allowed)
-                .then_some(())
-                .ok_or_else(|| format!("{place}: answered: {answered}"))
-        });
-    }
 }
