@@ -1,6 +1,7 @@
 //! NetworkPolicies as people write them, and as they shouldn't.
 
 use model::Direction;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -181,4 +182,139 @@ fn a_direction_that_may_be_meant_is_denied() {
     assert!(problems[0].contains("policy type \"egress\""), "{problems:?}");
     assert_eq!(words(&policy, Direction::Ingress).expect("rules").len(), 1);
     assert_eq!(policy.egress, Some(Vec::new()));
+}
+
+/// A part of a policy, and whether it can be read.
+type Piece = (Value, bool);
+
+fn pieces(all: &[Piece]) -> impl Strategy<Value = Piece> + use<> {
+    prop::sample::select(all.to_vec())
+}
+
+fn selectors() -> impl Strategy<Value = Piece> {
+    let one = |key: &str, operator: &str, values: Value| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
+    pieces(&[
+        (json!({}), true),
+        (json!({"matchLabels": {"app": "web"}}), true),
+        (one("app", "In", json!(["a", "b"])), true),
+        (one("app", "NotIn", json!(["a"])), true),
+        (one("app", "Exists", json!(null)), true),
+        (one("app", "In", json!([])), false),
+        (one("app", "Exists", json!(["a"])), false),
+        (one("app", "Near", json!(["a"])), false),
+        (one("", "Exists", json!([])), false),
+    ])
+}
+
+fn ranges() -> impl Strategy<Value = (String, bool)> {
+    let good = ["0.0.0.0/0", "10.0.0.0/8", "192.0.2.7/24", "2001:db8::/32", "::/0"];
+    let bad = [
+        "",
+        "10.0.0.0",
+        "10.0.0.0/33",
+        "10.0.0/8",
+        "all",
+        "2001:db8::/129",
+        "0.0.0.0/-1",
+    ];
+    let good = prop::sample::select(good.to_vec()).prop_map(|text| (text.to_owned(), true));
+    let bad = prop::sample::select(bad.to_vec()).prop_map(|text| (text.to_owned(), false));
+    prop_oneof![3 => good, 1 => bad, 1 => "[0-9a-f:./]{0,12}".prop_map(|text| {
+        let is_range = text.parse::<IpNet>().is_ok();
+        (text, is_range)
+    })]
+}
+
+fn peers() -> impl Strategy<Value = Piece> {
+    let block = (ranges(), prop::collection::vec(ranges(), 0..3)).prop_map(|((cidr, readable), except)| {
+        let texts: Vec<&String> = except.iter().map(|(text, _)| text).collect();
+        let readable = readable && except.iter().all(|(_, readable)| *readable);
+        (json!({"ipBlock": {"cidr": cidr, "except": texts}}), readable)
+    });
+    let pods = (prop::option::of(selectors()), selectors()).prop_map(|(namespaces, (pods, readable))| {
+        let (namespaces, both) = namespaces.unwrap_or((Value::Null, true));
+        (
+            json!({"namespaceSelector": namespaces, "podSelector": pods}),
+            readable && both,
+        )
+    });
+    let odd = pieces(&[
+        (json!({}), false),
+        (
+            json!({"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}),
+            false,
+        ),
+    ]);
+    prop_oneof![block, pods, odd]
+}
+
+fn ports() -> impl Strategy<Value = Piece> {
+    let odd = pieces(&[
+        (json!({}), true),
+        (json!({"port": "http"}), true),
+        (json!({"port": 80, "protocol": "ICMP"}), false),
+        (json!({"port": "http", "endPort": 90}), false),
+        (json!({"endPort": 90}), false),
+    ]);
+    let numbers = (-70_000..70_000_i32, prop::option::of(-70_000..70_000_i32));
+    let numbers = numbers.prop_map(|(first, last)| {
+        let is_port = |number: i32| (1..=65_535).contains(&number);
+        let readable = is_port(first) && last.is_none_or(|last| is_port(last) && last >= first);
+        (
+            json!({"port": first, "endPort": last, "protocol": "UDP"}),
+            readable,
+        )
+    });
+    prop_oneof![odd, numbers]
+}
+
+/// Rules with their parts, each of which may be nonsense.
+fn rules() -> impl Strategy<Value = Vec<(Vec<Piece>, Vec<Piece>)>> {
+    let rule = (
+        prop::collection::vec(peers(), 0..4),
+        prop::collection::vec(ports(), 0..4),
+    );
+    prop::collection::vec(rule, 0..4)
+}
+
+fn values(pieces: &[Piece], readable_only: bool) -> Vec<Value> {
+    let wanted = pieces.iter().filter(|(_, readable)| *readable || !readable_only);
+    wanted.map(|(value, _)| value.clone()).collect()
+}
+
+proptest! {
+    /// Whatever an object holds, it's read as if it held nothing but what can be read; and a rule of which
+    /// nothing can be is nobody's, never everybody's.
+    #[test]
+    fn nonsense_is_left_out_and_opens_nothing(rules in rules(), (pods, selects) in selectors()) {
+        let spec = |readable_only: bool| {
+            let rules = rules.iter().map(|(from, ports)| {
+                json!({"from": values(from, readable_only), "ports": values(ports, readable_only)})
+            });
+            json!({"podSelector": pods, "ingress": rules.collect::<Vec<_>>()})
+        };
+        let (whole, problems) = read(&spec(false));
+        let (clean, _) = read(&spec(true));
+        let all = rules.iter().flat_map(|(from, ports)| [from, ports]).flatten();
+        let nonsense = all.filter(|(_, readable)| !readable).count();
+        prop_assert_eq!(problems.is_empty(), nonsense == 0 && selects, "{:?}", problems);
+        let (whole, clean) = (whole.ingress.unwrap(), clean.ingress.unwrap());
+        if !selects {
+            prop_assert!(whole.is_empty(), "who it's for isn't clear: nothing is allowed");
+            return Ok(());
+        }
+        prop_assert_eq!(whole.len(), rules.len());
+        for ((whole, clean), (from, ports)) in whole.iter().zip(clean).zip(&rules) {
+            if from.is_empty() {
+                prop_assert_eq!(&whole.peers, &None);
+            } else {
+                prop_assert_eq!(whole.peers.clone().unwrap(), clean.peers.unwrap_or_default());
+            }
+            if ports.is_empty() {
+                prop_assert_eq!(&whole.ports, &None);
+            } else {
+                prop_assert_eq!(whole.ports.clone().unwrap(), clean.ports.unwrap_or_default());
+            }
+        }
+    }
 }
