@@ -8,12 +8,14 @@ use crate::cluster::Cluster;
 use crate::cni::{Plugin, Pod};
 use crate::extent::Extent;
 use crate::figures::{Figures, Unit, quantile};
+use crate::known;
 use crate::paths::Beside;
 use crate::plugins::Plugins;
 
 /// Fewer than a node has addresses: one that was given back rests for a while.
 const COUNT: usize = 120;
 const NODE: &str = "node-1";
+const NAMESPACE: &str = "bench-add";
 
 /// A plugin, and how long its calls took, in milliseconds.
 struct Measured {
@@ -23,8 +25,8 @@ struct Measured {
     dels: Vec<f64>,
 }
 
-/// Attaches and detaches one namespace after the other on a node.
-pub(crate) fn measure(
+/// Attaches and detaches one pod after the other on a node: each of Ripstop's is one that the API has.
+pub(crate) async fn measure(
     cluster: &Cluster,
     extent: &Extent,
     beside: &[Beside],
@@ -38,11 +40,17 @@ pub(crate) fn measure(
         others.push(Measured::new(kind, plugins.on_a_node(kind)?));
         kept.push(plugins);
     }
-    for number in 0..count {
-        for one in std::iter::once(&mut ours).chain(&mut others) {
-            one.call(number).context(one.name)?;
+    let client = cluster.client().await?;
+    known::namespace(&client, NAMESPACE).await?;
+    let names = (0..count).map(|number| format!("pod-{number}"));
+    for (number, known) in known::pods(&client, NAMESPACE, names).await?.iter().enumerate() {
+        ours.call(&Pod::of(known)?).context(ours.name)?;
+        for one in &mut others {
+            let pod = Pod::new(&format!("add-{number}"))?;
+            one.call(&pod).context(one.name)?;
         }
     }
+    known::remove_namespace(&client, NAMESPACE).await?;
     let medians = |times: fn(&Measured) -> &[f64]| {
         let others = others.iter().map(|other| {
             let median = Unit::Millis.write(quantile(times(other), 0.5));
@@ -74,11 +82,10 @@ impl Measured {
         }
     }
 
-    fn call(&mut self, number: usize) -> Result<()> {
-        let pod = Pod::new(&format!("add-{number}"))?;
-        let added = self.plugin.call("ADD", &pod);
+    fn call(&mut self, pod: &Pod) -> Result<()> {
+        let added = self.plugin.call("ADD", pod);
         // Also what went wrong half-way is taken back.
-        let deleted = self.plugin.call("DEL", &pod);
+        let deleted = self.plugin.call("DEL", pod);
         self.adds.push(added?.1.as_secs_f64() * 1e3);
         self.dels.push(deleted?.1.as_secs_f64() * 1e3);
         Ok(())

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use kernel::NetNs;
 use serde_json::Value;
 
+use crate::known::Known;
+
 /// A plugin and its configuration.
 #[derive(Debug)]
 pub(crate) struct Plugin {
@@ -26,6 +28,8 @@ pub(crate) struct Pod {
     pub(crate) netns: Arc<NetNs>,
     /// Also its container id, so it differs from all others'.
     pub(crate) name: String,
+    /// What the API calls it, if the API has it.
+    pub(crate) known: Option<Known>,
 }
 
 /// A pod that was attached, until it is dropped.
@@ -72,8 +76,7 @@ impl Plugin {
             .env("CNI_CONTAINERID", &pod.name)
             .env("CNI_NETNS", netns)
             .env("CNI_IFNAME", "eth0")
-            // No pod of the cluster: none that the API has is named so.
-            .env("CNI_ARGS", "IgnoreUnknown=1")
+            .env("CNI_ARGS", pod.args())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -116,7 +119,22 @@ impl Pod {
         Ok(Self {
             netns: Arc::new(NetNs::anonymous()?),
             name: format!("ripstop-bench-{name}"),
+            known: None,
         })
+    }
+
+    /// A pod that the API has.
+    pub(crate) fn of(known: &Known) -> Result<Self> {
+        let pod = Self::new(&format!("{}-{}", known.namespace, known.name))?;
+        let known = Some(known.clone());
+        Ok(Self { known, ..pod })
+    }
+
+    fn args(&self) -> String {
+        match &self.known {
+            Some(known) => known.args(&self.name),
+            None => "IgnoreUnknown=1".to_owned(),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod crowd;
 mod extent;
 mod figures;
 mod first;
+mod known;
 mod machine;
 mod names;
 mod pair;
@@ -27,6 +28,7 @@ mod peers;
 mod plain;
 mod plugins;
 mod pods;
+mod policed;
 mod policies;
 mod process;
 mod record;
@@ -210,7 +212,7 @@ async fn measure_part(
         Part::Pods => pods::measure(cluster, extent.rounds, figures).await,
         Part::Paths => paths::measure(cluster, toolbox, &extent, &options.beside, figures).await,
         Part::First => first::measure(cluster, &extent, figures),
-        Part::Add => attach::measure(cluster, &extent, &options.beside, figures),
+        Part::Add => attach::measure(cluster, &extent, &options.beside, figures).await,
         Part::Crowd => crowd::measure(cluster, &extent, figures).await,
         Part::Peers => peers::measure(figures).await,
         Part::Services => services::measure(figures).await,

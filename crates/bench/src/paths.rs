@@ -1,5 +1,7 @@
 //! From pod to pod, through Ripstop and without it, in turns.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
@@ -12,6 +14,7 @@ use crate::figures::Figures;
 use crate::pair::{Pair, Toolbox};
 use crate::plain;
 use crate::plugins::Plugins;
+use crate::policed::Policed;
 use crate::traffic::Traffic;
 
 /// What pods are joined by, beside Ripstop.
@@ -38,9 +41,10 @@ impl Beside {
     }
 }
 
-/// Ripstop, from pod to pod and from pod to a Service's address.
+/// Ripstop, from pod to pod, from pod to a Service's address, and the same with policies in force.
 const RIPSTOP: &str = "Ripstop";
 const BY_SERVICE: &str = "by a Service";
+const POLICED: &str = "by a Service, 1,000 policies";
 
 /// Two pods and the name of what joins them.
 type Named = (&'static str, Pair);
@@ -53,45 +57,63 @@ pub(crate) async fn measure(
     beside: &[Beside],
     figures: &mut Figures,
 ) -> Result<()> {
+    let client = cluster.client().await?;
     for path in ["on one node", "across nodes"] {
         let near = path == "on one node";
-        let pairs = pairs(cluster, near, beside).await?;
+        let namespace = if near { "bench-near" } else { "bench-far" };
+        let policed = Policed::make(&client, namespace, extent).await?;
+        let pairs = pairs(cluster, &policed, near, beside).await?;
         for traffic in Traffic::ALL {
             let doing = || format!("pod to pod {path}, {}", traffic.name());
             let mut ways = in_turns(traffic, toolbox, &pairs, extent).with_context(doing)?;
             for way in &mut ways {
-                way.ours = [RIPSTOP, BY_SERVICE].contains(&way.name);
-                way.bar = bar(near, traffic).filter(|_| way.ours);
+                way.ours = [RIPSTOP, BY_SERVICE, POLICED].contains(&way.name);
+                way.bar = bar(near, traffic, way.name).filter(|_| way.ours);
             }
             figures.compare(Comparison { path, traffic, ways });
         }
-        ByService::remove(&cluster.client().await?, service_name(near)).await?;
+        drop(pairs);
+        for service in [BY_SERVICE, POLICED] {
+            ByService::remove(&client, service_name(near, service)).await?;
+        }
+        policed.remove().await?;
     }
     Ok(())
 }
 
 /// What Ripstop may cost beside plain routing, by a Service as well.
-fn bar(near: bool, traffic: Traffic) -> Option<f64> {
+fn bar(near: bool, traffic: Traffic, way: &str) -> Option<f64> {
     match traffic {
+        Traffic::RequestResponse if near && way == POLICED => Some(0.97),
         Traffic::RequestResponse if near => Some(0.95),
+        Traffic::ConnectionPerRequest if near && way == POLICED => Some(1.0),
         Traffic::ConnectionPerRequest if near => Some(0.97),
         _ => None,
     }
 }
 
 /// What is compared: plain routing first, Ripstop second.
-async fn pairs(cluster: &Cluster, near: bool, beside: &[Beside]) -> Result<Vec<Named>> {
+async fn pairs(cluster: &Cluster, policed: &Policed, near: bool, beside: &[Beside]) -> Result<Vec<Named>> {
     let plain = if near {
         plain::one_node().await?
     } else {
         plain::across_nodes().await?
     };
-    let mut service = ours(cluster, near, "service-")?;
-    service.by = Some(ByService::make(cluster, "node-1", service_name(near), service.address).await?);
+    let pod = |name: &str| Pod::new(&format!("{}-{name}", if near { "near" } else { "far" }));
+    let direct = ours(cluster, near, pod("client")?, pod("server")?)?;
+    let mut service = ours(cluster, near, pod("service-client")?, pod("service-server")?)?;
+    let (asks, answers) = (Pod::of(&policed.asks)?, Pod::of(&policed.answers)?);
+    let (mut held, asking) = joined(cluster, near, asks, answers)?;
+    policed.know(asking, held.address).await?;
+    for (pair, name) in [(&mut service, BY_SERVICE), (&mut held, POLICED)] {
+        let name = service_name(near, name);
+        pair.by = Some(ByService::make(cluster, "node-1", name, pair.address).await?);
+    }
     let mut pairs = vec![
         ("plain routing", plain),
-        (RIPSTOP, ours(cluster, near, "")?),
+        (RIPSTOP, direct),
         (BY_SERVICE, service),
+        (POLICED, held),
     ];
     for kind in beside.iter().filter_map(|beside| beside.plugin()) {
         let plugins = Plugins::find()?;
@@ -108,26 +130,34 @@ async fn pairs(cluster: &Cluster, near: bool, beside: &[Beside]) -> Result<Vec<N
     Ok(pairs)
 }
 
-fn service_name(near: bool) -> &'static str {
-    if near { "bench-near" } else { "bench-far" }
+fn service_name(near: bool, way: &str) -> &'static str {
+    match (near, way) {
+        (true, POLICED) => "bench-near-policed",
+        (true, _) => "bench-near",
+        (false, POLICED) => "bench-far-policed",
+        (false, _) => "bench-far",
+    }
 }
 
 /// Two pods of the cluster, as far as its nodes are concerned.
-fn ours(cluster: &Cluster, near: bool, kind: &str) -> Result<Pair> {
-    let (client, server) = (
-        Pod::new(&format!("{kind}client"))?,
-        Pod::new(&format!("{kind}server"))?,
-    );
+fn ours(cluster: &Cluster, near: bool, client: Pod, server: Pod) -> Result<Pair> {
+    Ok(joined(cluster, near, client, server)?.0)
+}
+
+/// The same, and the address of who asks.
+fn joined(cluster: &Cluster, near: bool, client: Pod, server: Pod) -> Result<(Pair, IpAddr)> {
     let attach = |node: &str, pod: &Pod| -> Result<Attached> { Ok(cluster.plugin(node)?.attach(pod)?.0) };
     let one = attach("node-1", &client)?;
     let other = attach(if near { "node-1" } else { "node-2" }, &server)?;
-    Ok(Pair {
+    let asking = one.address()?;
+    let pair = Pair {
         client: client.netns,
         server: server.netns,
         address: other.address()?,
         by: None,
         _keep: vec![Box::new(one), Box::new(other)],
-    })
+    };
+    Ok((pair, asking))
 }
 
 /// Round by round, every pair once a round.

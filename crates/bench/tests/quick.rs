@@ -29,8 +29,8 @@ fn a_quick_run_has_a_figure_of_everything() {
     );
     assert!(output.status.success(), "{table}\n{said}");
     for row in [
-        "| pod to pod on one node | plain routing | Ripstop | bar |  | by a Service | bar |  | veth alone |",
-        "| pod to pod across nodes | plain routing | Ripstop | bar |  | by a Service | bar |  |",
+        "| pod to pod on one node | plain routing | Ripstop | bar |  | by a Service | bar |  | by a Service, 1,000 policies | bar |  | veth alone |",
+        "| pod to pod across nodes | plain routing | Ripstop | bar |  | by a Service | bar |  | by a Service, 1,000 policies | bar |  |",
         "| request and response |",
         "| connection per request |",
         "| one TCP stream |",
