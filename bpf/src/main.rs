@@ -30,6 +30,8 @@
 mod ask;
 mod flow;
 mod maps;
+mod mix;
+mod named;
 mod neighbour;
 mod packet;
 mod pick;

@@ -4,7 +4,9 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key as Prefix;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
-use bpf_abi::{Counter, Endpoint, Flow, FlowKey, Forward, V4, V6, size};
+use bpf_abi::{Counter, Endpoint, Flow, FlowKey, Forward, Opening, V4, V6, size};
+
+use crate::mix::Mix;
 
 // Not set aside beforehand: an entry that is removed stays what it was for whoever reads it.
 #[map(name = "endpoints4")]
@@ -20,9 +22,9 @@ static FLOWS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(
 #[map(name = "flows6")]
 static FLOWS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(size::FLOWS, 0);
 #[map(name = "openings4")]
-static OPENINGS4: LruHashMap<FlowKey<V4>, u16> = LruHashMap::with_max_entries(size::OPENINGS, 0);
+static OPENINGS4: Array<Opening<V4>> = Array::with_max_entries(size::OPENINGS, 0);
 #[map(name = "openings6")]
-static OPENINGS6: LruHashMap<FlowKey<V6>, u16> = LruHashMap::with_max_entries(size::OPENINGS, 0);
+static OPENINGS6: Array<Opening<V6>> = Array::with_max_entries(size::OPENINGS, 0);
 #[map(name = "counters")]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
@@ -35,6 +37,21 @@ static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 #[inline(always)]
 pub fn generation() -> u32 {
     GENERATION.get(0).copied().unwrap_or(0)
+}
+
+/// What decides on slots, so that nobody outside can tell which have the same; the agent writes it when it
+/// loads this.
+#[unsafe(no_mangle)]
+static SEED: u32 = 1;
+
+/// A direction's hash.
+#[inline(always)]
+fn hash<F: Family>(key: &FlowKey<F::Address>) -> u32 {
+    // SAFETY: the loader has written it, and nobody writes it any more.
+    let mix = Mix::new(unsafe { (&raw const SEED).read_volatile() });
+    let mix = F::mix(F::mix(mix, key.source), key.destination);
+    let ports = u32::from(key.source_port) | u32::from(key.destination_port) << 16;
+    mix.word(ports).word(key.protocol.into()).end()
 }
 
 /// Counts one packet.
@@ -75,6 +92,8 @@ pub trait Family {
     fn close(answer: &FlowKey<Self::Address>);
     /// An address, IPv4's in the first word: a next hop, as the kernel takes it.
     fn next_hop(gateway: Self::Address) -> [u32; 4];
+    /// Mixes an address in.
+    fn mix(mix: Mix, address: Self::Address) -> Mix;
 }
 
 /// IPv4.
@@ -83,7 +102,7 @@ pub struct Ipv4;
 pub struct Ipv6;
 
 macro_rules! family {
-    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr, $before:expr,
+    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr, $mix:expr, $before:expr,
      $endpoints:ident, $forwards:ident, $flows:ident, $openings:ident) => {
         impl Family for $family {
             type Address = $address;
@@ -120,23 +139,46 @@ macro_rules! family {
 
             #[inline(always)]
             fn opening(answer: &FlowKey<$address>) -> Option<u16> {
-                // SAFETY: read once and whole; an entry that was just evicted is stale by one packet.
-                unsafe { $openings.get_ptr(answer).map(|way| *way) }
+                let hash = hash::<$family>(answer);
+                let slot = $openings.get(hash & (size::OPENINGS - 1))?;
+                (slot.way != 0 && slot.hash == hash && slot.answer == *answer).then_some(slot.way as u16)
             }
 
             #[inline(always)]
             fn open(answer: &FlowKey<$address>, way: u16) {
-                let _ = $openings.insert(answer, way, 0);
+                let hash = hash::<$family>(answer);
+                if let Some(slot) = $openings.get_ptr_mut(hash & (size::OPENINGS - 1)) {
+                    // SAFETY: the map's value. No lock is held: what two write at the same moment is
+                    // nobody's, as its hash isn't its own.
+                    unsafe {
+                        (*slot).answer = *answer;
+                        (*slot).hash = hash;
+                        (*slot).way = way.into();
+                    }
+                }
             }
 
             #[inline(always)]
             fn close(answer: &FlowKey<$address>) {
-                let _ = $openings.remove(answer);
+                let hash = hash::<$family>(answer);
+                if let Some(slot) = $openings.get_ptr_mut(hash & (size::OPENINGS - 1)) {
+                    // SAFETY: as above.
+                    unsafe {
+                        if (*slot).hash == hash && (*slot).answer == *answer {
+                            (*slot).way = 0;
+                        }
+                    }
+                }
             }
 
             #[inline(always)]
             fn next_hop(gateway: $address) -> [u32; 4] {
                 $hop(gateway)
+            }
+
+            #[inline(always)]
+            fn mix(mix: Mix, address: $address) -> Mix {
+                $mix(mix, address)
             }
         }
     };
@@ -159,6 +201,7 @@ family!(
     20,
     32,
     |v4| [v4, 0, 0, 0],
+    Mix::word,
     |one, other| one < other,
     ENDPOINTS4,
     FORWARDS4,
@@ -172,6 +215,7 @@ family!(
     40,
     128,
     |v6| v6,
+    Mix::words,
     words_before,
     ENDPOINTS6,
     FORWARDS6,

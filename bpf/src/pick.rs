@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
 use bpf_abi::service::{Affinity, AffinityKey, Backend, Choice, Frontend, strategy};
 
+use crate::mix::Mix;
 use crate::service::{self, Services};
 
 /// A backend and its id.
@@ -79,16 +80,5 @@ fn seconds() -> u32 {
 /// A number that a client always gets, spread over all of them.
 #[inline(always)]
 fn hash(client: [u32; 4]) -> u32 {
-    let mut hash: u32 = 0x9e37_79b9;
-    let mut at = 0;
-    while at < 4 {
-        // MurmurHash3's rounds.
-        let word = client[at].wrapping_mul(0xcc9e_2d51).rotate_left(15);
-        hash = (hash ^ word.wrapping_mul(0x1b87_3593)).rotate_left(13);
-        hash = hash.wrapping_mul(5).wrapping_add(0xe654_6b64);
-        at += 1;
-    }
-    hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
-    hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
-    hash ^ hash >> 16
+    Mix::new(0x9e37_79b9).words(client).end()
 }

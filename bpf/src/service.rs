@@ -6,11 +6,12 @@ use aya_ebpf::maps::lpm_trie::Key as Prefix;
 use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap};
 use bpf_abi::service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, Namespace, Peer, PeerKey, SlotKey, SourceKey,
-    TalkKey,
+    TalkKey, used,
 };
 use bpf_abi::{FlowKey, V4, V6, size};
 
 use crate::maps::{Family, Ipv4, Ipv6};
+use crate::named;
 
 // None is set aside beforehand, but for those that forget: what is written to them goes with a socket,
 // a conversation or a client.
@@ -126,6 +127,7 @@ macro_rules! services {
 
             #[inline(always)]
             fn set_peer(key: &PeerKey<$address>, peer: &Peer<$address>) {
+                named::set_used(used::PEERS);
                 // A full table evicts.
                 let _ = $peers.insert(key, peer, 0);
             }
@@ -225,6 +227,7 @@ pub fn load(backend: u32) -> u64 {
 #[inline(always)]
 pub fn count_up(socket: u64, backend: u32) {
     count_down(socket);
+    named::set_used(used::COUNTED);
     if LOADS.get_ptr(backend).is_none() {
         let _ = LOADS.insert(backend, 0, aya_ebpf::bindings::BPF_NOEXIST.into());
     }

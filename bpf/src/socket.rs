@@ -15,9 +15,12 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, 
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use bpf_abi::endpoint;
-use bpf_abi::service::{Frontend, FrontendKey, Peer, PeerKey, TalkKey, frontend, namespace, strategy};
+use bpf_abi::service::{
+    Frontend, FrontendKey, Namespace, Peer, PeerKey, TalkKey, frontend, namespace, strategy, used,
+};
 
 use crate::maps::{Ipv4, Ipv6};
+use crate::named;
 use crate::packet::{TCP, UDP};
 use crate::pick::{Picked, pick};
 use crate::service::{self, Services};
@@ -96,10 +99,27 @@ pub fn rip_release(ctx: SockContext) -> i32 {
     // SAFETY: the context is valid as long as the program runs; so below. Each field by itself, as the
     // verifier wants it.
     let cookie = unsafe { bpf_get_socket_cookie(sock.cast()) };
-    service::count_down(cookie);
+    match named::forget(cookie) {
+        Some(false) => return PASS,
+        Some(true) => {
+            service::count_down(cookie);
+            return PASS;
+        }
+        None if named::is_used(used::COUNTED) => service::count_down(cookie),
+        None => {}
+    }
+    if named::is_used(used::PEERS) {
+        forget_peer(sock, cookie);
+    }
+    PASS
+}
+
+/// Forgets the Service of a socket that is connected.
+#[inline(always)]
+fn forget_peer(sock: *mut bpf_sock, cookie: u64) {
     let port = unsafe { (&raw const (*sock).dst_port).read_volatile() };
     if port == 0 {
-        return PASS;
+        return;
     }
     match unsafe { (&raw const (*sock).family).read_volatile() } {
         AF_INET => {
@@ -115,7 +135,6 @@ pub fn rip_release(ctx: SockContext) -> i32 {
         }
         _ => {}
     }
-    PASS
 }
 
 #[inline(always)]
@@ -212,9 +231,14 @@ fn connect<F: Services>(call: &Call, address: F::Address, set: impl Fn(F::Addres
     match decide::<F>(call, found, |_| None) {
         Fate::To((id, backend)) => {
             let socket = call.socket();
-            keep::<F>(socket, FrontendKey { address, ..key }, (id, backend));
+            let has_slot = key.protocol == TCP
+                && named::keep::<F>(socket, (address, key.port), (backend.address, backend.port));
+            if !has_slot {
+                keep::<F>(socket, FrontendKey { address, ..key }, (id, backend));
+            }
             if found.strategy == strategy::LEAST_CONNECTIONS {
                 service::count_up(socket, id);
+                named::mark_counted(socket);
             }
             set(backend.address);
             call.set_port(backend.port);
@@ -292,19 +316,60 @@ fn frontend<F: Services>(
     None
 }
 
+/// Whose socket it is, as far as a Service wants to know.
+struct Whose {
+    /// The network namespace's cookie; zero if nobody wants to know.
+    cookie: u64,
+    known: Option<&'static Namespace>,
+    /// Its sockets see Services' addresses.
+    left_out: bool,
+}
+
+impl Whose {
+    #[inline(always)]
+    fn of(call: &Call, found: &Frontend) -> Whose {
+        let wanted = found.flags & frontend::RANGES != 0
+            || found.affinity != 0
+            || found.strategy == strategy::SOURCE_HASH
+            || named::is_used(used::LEFT_OUT);
+        let cookie = if wanted { call.namespace() } else { 0 };
+        let known = if wanted { service::namespace(cookie) } else { None };
+        Whose {
+            cookie,
+            known,
+            left_out: known.is_some_and(|known| known.flags & namespace::UNTRANSLATED != 0),
+        }
+    }
+
+    /// Its address, if that is known.
+    #[inline(always)]
+    fn address<F: Services>(&self) -> F::Address {
+        self.known.map_or(F::NONE, F::address_of)
+    }
+
+    /// The client's name: the address, or the namespace where that isn't known.
+    #[inline(always)]
+    fn client<F: Services>(&self) -> [u32; 4] {
+        let own = self.address::<F>();
+        if own == F::NONE {
+            let [low, high] = words(self.cookie);
+            return [low, high, 0, 0];
+        }
+        F::client(own)
+    }
+}
+
 #[inline(always)]
 fn decide<F: Services>(
     call: &Call,
     found: &'static Frontend,
     stays: impl Fn(&Frontend) -> Option<Picked<F>>,
 ) -> Fate<F> {
-    let cookie = call.namespace();
-    let known = service::namespace(cookie);
-    if known.is_some_and(|known| known.flags & namespace::UNTRANSLATED != 0) {
+    let whose = Whose::of(call, found);
+    if whose.left_out {
         return Fate::Pass;
     }
-    let own = known.map_or(F::NONE, F::address_of);
-    if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, own) {
+    if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, whose.address::<F>()) {
         return Fate::Forbid;
     }
     if let Some(picked) = stays(found) {
@@ -317,13 +382,7 @@ fn decide<F: Services>(
             _ => Fate::Pass,
         };
     }
-    let client = if own == F::NONE {
-        let [low, high] = words(cookie);
-        [low, high, 0, 0]
-    } else {
-        F::client(own)
-    };
-    match pick::<F>(found, &found.inside, client) {
+    match pick::<F>(found, &found.inside, whose.client::<F>()) {
         Some(picked) => Fate::To(picked),
         None => Fate::Refuse,
     }
@@ -353,9 +412,9 @@ fn keep<F: Services>(socket: u64, called: FrontendKey<F::Address>, (id, backend)
 /// Says the Service's name in place of the backend's, IPv4.
 #[inline(always)]
 fn name4(call: &Call) -> i32 {
-    if let Some(peer) = Ipv4::peer(&peer_key(call.socket(), call.v4(), call.port())) {
-        call.set_v4(peer.address);
-        call.set_port(peer.port);
+    if let Some(([address, ..], port)) = name::<Ipv4>(call, call.v4()) {
+        call.set_v4(address);
+        call.set_port(port);
     }
     PASS
 }
@@ -365,15 +424,28 @@ fn name4(call: &Call) -> i32 {
 fn name6(call: &Call) -> i32 {
     let address = call.v6();
     if let Some(address) = mapped(address) {
-        if let Some(peer) = Ipv4::peer(&peer_key(call.socket(), address, call.port())) {
-            call.set_last(peer.address);
-            call.set_port(peer.port);
+        if let Some(([address, ..], port)) = name::<Ipv4>(call, address) {
+            call.set_last(address);
+            call.set_port(port);
         }
-    } else if let Some(peer) = Ipv6::peer(&peer_key(call.socket(), address, call.port())) {
-        call.set_v6(peer.address);
-        call.set_port(peer.port);
+    } else if let Some((address, port)) = name::<Ipv6>(call, address) {
+        call.set_v6(address);
+        call.set_port(port);
     }
     PASS
+}
+
+/// The Service's name, if the socket got this peer in its place.
+#[inline(always)]
+fn name<F: Services>(call: &Call, peer: F::Address) -> Option<([u32; 4], u16)> {
+    let (socket, port) = (call.socket(), call.port());
+    if call.protocol() == Some(TCP)
+        && let Some(name) = named::name::<F>(socket, peer, port)
+    {
+        return Some(name);
+    }
+    let kept = F::peer(&peer_key(socket, peer, port))?;
+    Some((F::next_hop(kept.address), kept.port))
 }
 
 #[inline(always)]

@@ -73,8 +73,8 @@ pub mod size {
     /// Conversations, one family. What is evicted takes the network stack until it is learned again. The
     /// kernel sets the memory aside at once: 4 MiB for IPv4, 6 for IPv6.
     pub const FLOWS: u32 = 32_768;
-    /// Conversations that began and weren't answered yet: kept apart, so that a flood of beginnings
-    /// evicts nothing else.
+    /// Slots of conversations that began and weren't answered yet, one family, a power of two: kept apart,
+    /// so that a flood of beginnings evicts nothing else.
     pub const OPENINGS: u32 = 16_384;
     /// Addresses and ports of Services, one family.
     pub const FRONTENDS: u32 = 65_536;
@@ -92,9 +92,11 @@ pub mod size {
     pub const LOADS: u32 = 65_536;
     /// Sockets that are counted for their backends.
     pub const COUNTED: u32 = 65_536;
-    /// Sockets' conversations with Services, one family. The kernel sets the memory aside at once, as
-    /// it does for all that follow: 5 MiB for IPv4, 7 for IPv6.
-    pub const PEERS: u32 = 65_536;
+    /// TCP sockets that are connected to Services, of both families, a power of two. The kernel sets the
+    /// memory aside at once, as it does for all that follow.
+    pub const NAMED: u32 = 16_384;
+    /// Datagrams' sockets that talk to Services, and those of TCP's that are too many, one family.
+    pub const PEERS: u32 = 16_384;
     /// Services that sockets send datagrams to without being connected, one family.
     pub const TALKS: u32 = 16_384;
     /// Datagrams' conversations with Services that come by links, one family.
@@ -176,6 +178,18 @@ pub struct FlowKey<A> {
     pub protocol: u8,
     /// Always zero.
     pub zero: [u8; 3],
+}
+
+/// A conversation that began and wasn't answered yet, in the slot that its hash says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Opening<A> {
+    /// The direction of the answer.
+    pub answer: FlowKey<A>,
+    /// The hash of that.
+    pub hash: u32,
+    /// What becomes of what began: [`flow`]'s; zero if nothing is awaited.
+    pub way: u32,
 }
 
 /// A conversation. Its key is of the direction whose sender has the lower address, as numbers in

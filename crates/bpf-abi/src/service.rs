@@ -144,7 +144,7 @@ pub mod namespace {
     pub const UNTRANSLATED: u32 = 1;
 }
 
-/// A socket and whom it really talks to.
+/// A socket and whom it really talks to: of datagrams, and of TCP what has no slot among [`Named`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct PeerKey<A> {
@@ -172,6 +172,40 @@ pub struct Peer<A> {
     pub zero: u8,
     /// The backend's id.
     pub backend: u32,
+}
+
+/// Which Service a TCP socket connected to, in the slot that the lowest bits of its cookie say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Named {
+    /// The kernel's cookie of the socket; zero if the slot is nobody's.
+    pub socket: u64,
+    /// The Service's address, IPv4's in its first word.
+    pub address: V6,
+    /// What all else gives together, with the backend's address and port.
+    pub sum: u32,
+    /// The Service's port.
+    pub port: u16,
+    /// [`named`]'s bits.
+    pub bits: u16,
+}
+
+/// Bits of [`Named::bits`].
+pub mod named {
+    /// The socket is counted for its backend.
+    pub const COUNTED: u16 = 1;
+}
+
+/// What was ever used, so that what never was needn't be asked: indexes of the map `used`.
+pub mod used {
+    /// The maps of whom sockets believe to talk to.
+    pub const PEERS: u32 = 0;
+    /// The map of sockets that are counted for their backends.
+    pub const COUNTED: u32 = 1;
+    /// Namespaces that are left out: [`namespace::UNTRANSLATED`](super::namespace::UNTRANSLATED).
+    pub const LEFT_OUT: u32 = 2;
+    /// How many there are.
+    pub const COUNT: u32 = 3;
 }
 
 /// A socket that isn't connected, and a Service that it sends to. The value is the id of the backend

@@ -13,6 +13,9 @@ const SOURCES: &str = "bpf";
 const OBJECT: &str = "crates/kernel/src/bpf/ripstop.bpf.o";
 const TARGET: &str = "bpfel-unknown-none";
 const NAME: &str = "ripstop-bpf";
+/// Has what is cleared be cleared by stores. The linker's default are calls of a loop over bytes, which the
+/// kernel follows each time.
+const PLAIN_STORES: &str = "--disable-expand-memcpy-in-order";
 /// Newer ones want a system LLVM.
 const LINKER: &str = "0.10.4";
 
@@ -55,7 +58,10 @@ fn compile(root: &Path) -> Result<Vec<u8>> {
         // No path of this machine is to be in the object.
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            format!("--remap-path-prefix={}=/ripstop", root.display()),
+            format!(
+                "--remap-path-prefix={}=/ripstop\x1f-Clink-arg={PLAIN_STORES}",
+                root.display()
+            ),
         );
     // What cargo sets for us isn't meant for it.
     for name in [

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ const LINKS: [&str; 4] = [
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 49] = [
+const MAPS: [&str; 51] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
@@ -49,6 +50,8 @@ const MAPS: [&str; 49] = [
     "loads",
     "counted",
     "affinity",
+    "named",
+    "used",
     "peers4",
     "peers6",
     "talks4",
@@ -79,6 +82,8 @@ const MAPS: [&str; 49] = [
 ];
 /// What the programs on sockets are told of the kernel: whether they may say what an error is.
 const SAYS_ERRORS: &str = "SAYS_ERRORS";
+/// What decides on slots of conversations that begin: a number that nobody outside knows.
+const SEED: &str = "SEED";
 /// What is being pinned; a crash leaves it.
 const UNFINISHED: &str = "unfinished";
 
@@ -174,6 +179,9 @@ fn load(dir: &Path, object: &[u8]) -> Result<()> {
     }
     let says_errors = u32::from(says_errors()?);
     loader.override_global(SAYS_ERRORS, &says_errors, true);
+    // The standard library's hashes have keys of their own each time.
+    let seed = RandomState::new().build_hasher().finish() as u32;
+    loader.override_global(SEED, &seed, true);
     let mut loaded = loader.load(object).map_err(|error| refused(&error))?;
     for name in LINKS.into_iter().chain(sockets::HOOKS.map(|(name, _)| name)) {
         let program = loaded.program_mut(name).expect("every program is in the object");

@@ -10,11 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
 use aya::Pod;
-use aya::maps::MapData;
 use aya::maps::lpm_trie::{Key as Prefix, LpmTrie};
+use aya::maps::{Array, MapData};
 use bpf_abi::service::{
     self, Affinity, AffinityKey, Frontend, FrontendKey, Namespace, Peer, PeerKey, SlotKey, SourceKey,
-    TalkKey, backend, namespace,
+    TalkKey, backend, namespace, used,
 };
 use bpf_abi::{FlowKey, V4, V6};
 use ipnet::IpNet;
@@ -87,6 +87,7 @@ pub struct Services {
     loads: Table<u32, u64>,
     counted: Table<u64, u32>,
     affinity: Table<AffinityKey, Affinity>,
+    used: Mutex<Array<MapData, u32>>,
 }
 
 impl fmt::Debug for Services {
@@ -98,7 +99,8 @@ impl fmt::Debug for Services {
 impl Services {
     /// Takes them from the loaded or pinned ones.
     pub(super) fn new(maps: &mut Maps) -> Result<Services> {
-        Ok(Services {
+        let services = Services {
+            used: Mutex::new(maps.take("used")?),
             v4: OfFamily {
                 frontends: Table::new(maps.map("frontends4"), "Services")?,
                 backends: Table::new(maps.map("backends4"), "endpoints of Services")?,
@@ -121,7 +123,24 @@ impl Services {
             loads: Table::new(maps.map("loads"), "endpoints' connections")?,
             counted: Table::new(maps.map("counted"), "counted sockets")?,
             affinity: Table::new(maps.map("affinity"), "clients' endpoints")?,
-        })
+        };
+        // An older object's programs, whose tables these may have been, took no note of it.
+        if !services.v4.peers.is_empty()? || !services.v6.peers.is_empty()? {
+            services.ask_for(used::PEERS)?;
+        }
+        if !services.counted.is_empty()? {
+            services.ask_for(used::COUNTED)?;
+        }
+        if services.namespaces()?.iter().any(|(_, _, left_out)| *left_out) {
+            services.ask_for(used::LEFT_OUT)?;
+        }
+        Ok(services)
+    }
+
+    /// Has the programs ask what they needn't ask as long as nobody uses it.
+    fn ask_for(&self, which: u32) -> Result<()> {
+        let put = lock(&self.used).set(which, 1, 0);
+        put.map_err(failed("write what of Services is used"))
     }
 
     /// Writes where Services are reached.
@@ -276,6 +295,9 @@ impl Services {
             v6: key6(v6.unwrap_or(Ipv6Addr::UNSPECIFIED)),
             flags: if untranslated { namespace::UNTRANSLATED } else { 0 },
         };
+        if untranslated {
+            self.ask_for(used::LEFT_OUT)?;
+        }
         self.namespaces.put(&[(cookie.0, namespace)])
     }
 
@@ -452,6 +474,7 @@ mod tests {
         assert_eq!(size_of::<PeerKey<V6>>(), 8 + 16 + 2 + 2);
         assert_eq!(size_of::<Peer<V4>>(), 4 + 2 + 1 + 1 + 4);
         assert_eq!(size_of::<Peer<V6>>(), 16 + 2 + 1 + 1 + 4);
+        assert_eq!(size_of::<service::Named>(), 8 + 16 + 4 + 2 + 2);
         assert_eq!(size_of::<TalkKey<V4>>(), 8 + 8);
         assert_eq!(size_of::<TalkKey<V6>>(), 8 + 20);
         assert_eq!(size_of::<AffinityKey>(), 16 + 4);

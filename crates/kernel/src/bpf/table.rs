@@ -89,6 +89,32 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(removed)
     }
 
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        let (mut key, mut value) = (
+            std::mem::MaybeUninit::<K>::uninit(),
+            std::mem::MaybeUninit::<V>::uninit(),
+        );
+        let (mut at, room) = (None, 1);
+        // SAFETY: there's room for one key and value of the map's.
+        let (count, result) = unsafe {
+            sys::lookup_batch(
+                self.fd(),
+                &mut at,
+                key.as_mut_ptr().cast(),
+                value.as_mut_ptr().cast(),
+                room,
+            )
+        };
+        match result {
+            Ok(()) => Ok(count == 0),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(count == 0),
+            // A bucket has more than one.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(false),
+            Err(error) => Err(self.failed("read", &error)),
+        }
+    }
+
     /// Everything that is in it. What changes meanwhile may be there or not.
     pub(super) fn read(&self) -> Result<Vec<(K, V)>> {
         let (mut entries, mut at, mut room) = (Vec::new(), None, BATCH);

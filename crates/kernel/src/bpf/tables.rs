@@ -30,13 +30,17 @@ unsafe impl Pod for Shared<bpf_abi::FlowKey<V4>> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<bpf_abi::FlowKey<V6>> {}
 // SAFETY: as above.
+unsafe impl Pod for Shared<bpf_abi::Opening<V4>> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<bpf_abi::Opening<V6>> {}
+// SAFETY: as above.
 unsafe impl Pod for Shared<bpf_abi::Flow<V4>> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<bpf_abi::Flow<V6>> {}
 
 type Endpoints<A> = HashMap<MapData, A, Shared<bpf_abi::Endpoint>>;
 type Flows<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, Shared<bpf_abi::Flow<A>>>;
-type Openings<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, u16>;
+type Openings<A> = Array<MapData, Shared<bpf_abi::Opening<A>>>;
 type Forwards<A> = LpmTrie<MapData, A, Shared<bpf_abi::Forward<A>>>;
 
 /// What tells a node's address from a pod's.
@@ -228,8 +232,8 @@ impl Tables {
 
     /// Forgets all conversations; says how many there were.
     pub(super) fn forget_flows(&mut self) -> Result<usize> {
-        forget(&mut self.openings4)?;
-        forget(&mut self.openings6)?;
+        forget_openings(&mut self.openings4)?;
+        forget_openings(&mut self.openings6)?;
         Ok(forget(&mut self.flows4)? + forget(&mut self.flows6)?)
     }
 
@@ -270,6 +274,21 @@ fn forget<K: Pod, V: Pod>(flows: &mut HashMap<MapData, K, V>) -> Result<usize> {
         forgotten += usize::from(removed);
     }
     Ok(forgotten)
+}
+
+fn forget_openings<A>(openings: &mut Openings<A>) -> Result<()>
+where
+    Shared<bpf_abi::Opening<A>>: Pod,
+{
+    for slot in 0..openings.len() {
+        let Shared(mut opening) = openings.get(&slot, 0).map_err(failed("read the beginnings"))?;
+        if opening.way != 0 {
+            opening.way = 0;
+            let set = openings.set(slot, Shared(opening), 0);
+            set.map_err(failed("forget a beginning"))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn was_there(removed: Result<(), MapError>) -> Result<bool, MapError> {
@@ -330,6 +349,8 @@ mod tests {
         assert_eq!(size_of::<bpf_abi::Forward<V6>>(), 4 + 4 + 16);
         assert_eq!(size_of::<bpf_abi::FlowKey<V4>>(), 4 + 4 + 2 + 2 + 1 + 3);
         assert_eq!(size_of::<bpf_abi::FlowKey<V6>>(), 16 + 16 + 2 + 2 + 1 + 3);
+        assert_eq!(size_of::<bpf_abi::Opening<V4>>(), 16 + 4 + 4);
+        assert_eq!(size_of::<bpf_abi::Opening<V6>>(), 40 + 4 + 4);
         let ends = |address: usize| 2 * (address + 4 + 4 + 6 + 2);
         assert_eq!(size_of::<bpf_abi::Flow<V4>>(), 2 + 2 + 4 + ends(4) + 4);
         assert_eq!(size_of::<bpf_abi::Flow<V6>>(), 2 + 2 + 4 + ends(16) + 16);

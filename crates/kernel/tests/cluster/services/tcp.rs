@@ -4,11 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 
+use aya::maps::{Array, Map, MapData};
+use bpf_abi::service::strategy;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 use rstest::rstest;
 use testkit::Echo;
 
 use super::fixture::{Node, PATIENCE, TCP, mapped, plain, put, put_as, vip};
+use crate::upgrade::versions;
 
 /// Connects, and says under which address it was seen.
 pub(super) fn talk(to: SocketAddr) -> io::Result<(TcpStream, String)> {
@@ -54,6 +57,50 @@ async fn a_service_leads_to_its_endpoint_and_keeps_its_name(#[values(false, true
     let direct = SocketAddr::new(node.pod(1, v6), echo.port);
     node.within(0, || {
         assert_eq!(talk(direct).unwrap().0.peer_addr().unwrap(), direct)
+    });
+}
+
+/// Makes all slots of sockets' Services a socket's that doesn't exist.
+fn take_all_slots(node: &Node) {
+    let pins = node.cluster.lan.nodes[0].netns.pins();
+    let pin = versions(&pins)[0].join("named");
+    let map = Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap();
+    let mut slots = Array::<_, [u64; 4]>::try_from(map).unwrap();
+    for slot in 0..slots.len() {
+        slots.set(slot, [u64::MAX, 0, 0, 0], 0).unwrap();
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_whose_slot_is_anothers_keeps_its_services_name(#[values(false, true)] v6: bool) {
+    let node = Node::new(2).await;
+    let echo = Echo::start(&node.cluster.pods[1].netns);
+    let at = vip(v6, 80);
+    let backend = SocketAddr::new(node.pod(1, v6), echo.port);
+    put_as(&node.maps, at, TCP, &[backend], |frontend| {
+        frontend.strategy = strategy::LEAST_CONNECTIONS;
+    });
+    let counted = || {
+        node.maps
+            .loads()
+            .unwrap()
+            .iter()
+            .map(|(_, load)| load)
+            .sum::<u64>()
+    };
+    node.within(0, || {
+        let (with_slot, _) = talk(at).unwrap();
+        assert_eq!(with_slot.peer_addr().unwrap(), at);
+        take_all_slots(&node);
+        assert_eq!(with_slot.peer_addr().unwrap(), backend, "its slot was taken away");
+        let (without, _) = talk(at).unwrap();
+        assert_eq!(without.peer_addr().unwrap(), at);
+        assert_eq!(counted(), 2);
+        drop((with_slot, without));
+        assert_eq!(counted(), 0);
+        let (direct, _) = talk(backend).unwrap();
+        assert_eq!(direct.peer_addr().unwrap(), backend);
     });
 }
 
