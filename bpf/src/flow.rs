@@ -19,7 +19,7 @@
 use bpf_abi::{End, Endpoint, Flow, FlowKey, Forward, end, endpoint, flow};
 
 use crate::maps::{Family, generation};
-use crate::packet::Packet;
+use crate::packet::{Packet, Turned};
 use crate::policy::Began;
 
 /// Where a packet comes from and where it goes.
@@ -67,10 +67,8 @@ pub fn elsewhere<A>(address: A, forward: &Forward<A>) -> End<A> {
 pub fn known<F: Family>(packet: &Packet<F::Address>, own: u16) -> Option<Path<F::Address>> {
     let (key, turned) = packet.conversation::<F>();
     let flow = F::flow(&key)?;
-    let (way, [from, to]) = match turned {
-        false => (flow.ways[0], [&flow.ends[0], &flow.ends[1]]),
-        true => (flow.ways[1], [&flow.ends[1], &flow.ends[0]]),
-    };
+    let [&way, _] = turned.of(&flow.ways);
+    let [from, to] = turned.of(&flow.ends);
     if way & !flow::BEGAN != own || flow.generation != generation() {
         return None;
     }
@@ -122,7 +120,7 @@ pub fn see<F: Family>(packet: &Packet<F::Address>, own: u16) -> Seen {
     let (key, turned) = packet.conversation::<F>();
     if let Some(flow) = F::flow(&key) {
         let ways = flow.ways;
-        let way = if turned { ways[1] } else { ways[0] };
+        let [way, _] = turned.order(ways);
         return Seen {
             ways,
             answers: false,
@@ -210,7 +208,7 @@ pub fn learn<F: Family>(
 #[inline(always)]
 pub fn who_began<F: Family>(
     key: &FlowKey<F::Address>,
-    turned: bool,
+    turned: Turned,
     direction: &FlowKey<F::Address>,
 ) -> Began {
     if let Some(flow) = F::flow(key) {
@@ -224,8 +222,8 @@ pub fn who_began<F: Family>(
 
 /// Who began, by the marks of both directions.
 #[inline(always)]
-fn began(ways: [u16; 2], turned: bool) -> Began {
-    let [own, other] = if turned { [ways[1], ways[0]] } else { ways };
+fn began(ways: [u16; 2], turned: Turned) -> Began {
+    let [own, other] = turned.order(ways);
     if own & flow::BEGAN != 0 {
         Began::Sender
     } else if other & flow::BEGAN != 0 {
@@ -237,9 +235,9 @@ fn began(ways: [u16; 2], turned: bool) -> Began {
 
 /// The ways with marks of who began; if that isn't known they stay as they are.
 #[inline(always)]
-fn begun(ways: [u16; 2], began: Began, turned: bool) -> [u16; 2] {
+fn begun(ways: [u16; 2], began: Began, turned: Turned) -> [u16; 2] {
     let [first, second] = [ways[0] & !flow::BEGAN, ways[1] & !flow::BEGAN];
-    match (began, turned) {
+    match (began, turned.is()) {
         (Began::Unknown, _) => ways,
         (Began::Sender, false) | (Began::Receiver, true) => [first | flow::BEGAN, second],
         (Began::Sender, true) | (Began::Receiver, false) => [first, second | flow::BEGAN],
@@ -247,16 +245,16 @@ fn begun(ways: [u16; 2], began: Began, turned: bool) -> [u16; 2] {
 }
 
 #[inline(always)]
-fn in_order(there: u16, back: u16, turned: bool) -> [u16; 2] {
-    if turned { [back, there] } else { [there, back] }
+fn in_order(there: u16, back: u16, turned: Turned) -> [u16; 2] {
+    turned.order([there, back])
 }
 
 #[inline(always)]
-fn flow_of<A: Copy>(path: &Path<A>, ways: [u16; 2], now: u32, turned: bool) -> Flow<A> {
+fn flow_of<A: Copy>(path: &Path<A>, ways: [u16; 2], now: u32, turned: Turned) -> Flow<A> {
     Flow {
         ways,
         generation: now,
-        ends: match turned {
+        ends: match turned.is() {
             false => [path.from, path.to],
             true => [path.to, path.from],
         },

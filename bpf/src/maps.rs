@@ -77,8 +77,11 @@ pub trait Family {
     fn endpoint(address: Self::Address) -> Option<&'static Endpoint>;
     /// The way to the other node's pod that has the address.
     fn forward(address: Self::Address) -> Option<&'static Forward<Self::Address>>;
-    /// Which of two addresses comes first, in an order that both ends of a conversation agree on.
-    fn is_before(one: Self::Address, other: Self::Address) -> bool;
+    /// One if the one address comes before the other, in an order that both ends of a conversation agree on,
+    /// else zero: by arithmetic, as all that comes after a branch the kernel follows twice.
+    fn before(one: Self::Address, other: Self::Address) -> u64;
+    /// The two addresses, exchanged where the mask has bits.
+    fn exchange(mask: u32, one: Self::Address, other: Self::Address) -> [Self::Address; 2];
     /// What is known of a conversation. It may be another one's by the time it's read: a table that is
     /// full gives its entries away.
     fn flow(key: &FlowKey<Self::Address>) -> Option<&'static Flow<Self::Address>>;
@@ -102,7 +105,7 @@ pub struct Ipv4;
 pub struct Ipv6;
 
 macro_rules! family {
-    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr, $mix:expr, $before:expr,
+    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr, $mix:expr, $before:expr, $exchange:expr,
      $endpoints:ident, $forwards:ident, $flows:ident, $openings:ident) => {
         impl Family for $family {
             type Address = $address;
@@ -121,8 +124,13 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn is_before(one: $address, other: $address) -> bool {
+            fn before(one: $address, other: $address) -> u64 {
                 $before(one, other)
+            }
+
+            #[inline(always)]
+            fn exchange(mask: u32, one: $address, other: $address) -> [$address; 2] {
+                $exchange(mask, one, other)
             }
 
             #[inline(always)]
@@ -184,14 +192,48 @@ macro_rules! family {
     };
 }
 
+/// What a subtraction borrows: one if `one` is less than `other` and what was borrowed before, else zero. In
+/// the kernel's own words, as the compiler would make a branch of it.
 #[inline(always)]
-fn words_before(one: V6, other: V6) -> bool {
-    for word in 0..3 {
-        if one[word] != other[word] {
-            return one[word] < other[word];
-        }
+fn borrow(one: u32, other: u32, before: u64) -> u64 {
+    let mut rest = u64::from(one);
+    // SAFETY: it's arithmetic.
+    unsafe {
+        core::arch::asm!(
+            "{rest} -= {other}",
+            "{rest} -= {before}",
+            "{rest} >>= 63",
+            rest = inout(reg) rest,
+            other = in(reg) u64::from(other),
+            before = in(reg) before,
+            options(pure, nomem, nostack)
+        );
     }
-    one[3] < other[3]
+    rest
+}
+
+#[inline(always)]
+fn words_before(one: V6, other: V6) -> u64 {
+    let mut borrowed = borrow(one[3], other[3], 0);
+    borrowed = borrow(one[2], other[2], borrowed);
+    borrowed = borrow(one[1], other[1], borrowed);
+    borrow(one[0], other[0], borrowed)
+}
+
+/// Two numbers, exchanged where the mask has bits.
+#[inline(always)]
+pub fn exchange(mask: u32, one: u32, other: u32) -> [u32; 2] {
+    let differs = (one ^ other) & mask;
+    [one ^ differs, other ^ differs]
+}
+
+#[inline(always)]
+fn exchange_words(mask: u32, [a, b, c, d]: V6, [e, f, g, h]: V6) -> [V6; 2] {
+    let [a, e] = exchange(mask, a, e);
+    let [b, f] = exchange(mask, b, f);
+    let [c, g] = exchange(mask, c, g);
+    let [d, h] = exchange(mask, d, h);
+    [[a, b, c, d], [e, f, g, h]]
 }
 
 family!(
@@ -202,7 +244,8 @@ family!(
     32,
     |v4| [v4, 0, 0, 0],
     Mix::word,
-    |one, other| one < other,
+    |one, other| borrow(one, other, 0),
+    exchange,
     ENDPOINTS4,
     FORWARDS4,
     FLOWS4,
@@ -217,6 +260,7 @@ family!(
     |v6| v6,
     Mix::words,
     words_before,
+    exchange_words,
     ENDPOINTS6,
     FORWARDS6,
     FLOWS6,

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::TcContext;
 use bpf_abi::FlowKey;
 
-use crate::maps::{Family, Ipv4, Ipv6};
+use crate::maps::{Family, Ipv4, Ipv6, exchange};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -114,12 +114,8 @@ pub struct Packet<A> {
 impl<A: Copy> Packet<A> {
     /// The conversation's key, and whether it's of the other direction.
     #[inline(always)]
-    pub fn conversation<F: Family<Address = A>>(&self) -> (FlowKey<A>, bool) {
-        if F::is_before(self.key.destination, self.key.source) {
-            (self.answer(), true)
-        } else {
-            (self.key, false)
-        }
+    pub fn conversation<F: Family<Address = A>>(&self) -> (FlowKey<A>, Turned) {
+        conversation::<F>(&self.key)
     }
 
     /// The direction of what comes back.
@@ -133,6 +129,56 @@ impl<A: Copy> Packet<A> {
             ..self.key
         }
     }
+}
+
+/// Whether a direction is the other than its conversation's key: one, or else zero.
+#[derive(Clone, Copy)]
+pub struct Turned(u64);
+
+impl Turned {
+    #[inline(always)]
+    pub fn is(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Two numbers of a conversation's directions as the direction's own and the other's, and back.
+    #[inline(always)]
+    pub fn order(self, [one, other]: [u16; 2]) -> [u16; 2] {
+        exchange(self.mask(), one.into(), other.into()).map(|number| number as u16)
+    }
+
+    #[inline(always)]
+    fn mask(self) -> u32 {
+        0_u32.wrapping_sub(self.0 as u32)
+    }
+
+    /// The direction's own of two that are in a map, and the other.
+    #[inline(always)]
+    pub fn of<T>(self, two: &[T; 2]) -> [&T; 2] {
+        // SAFETY: it's one or zero.
+        unsafe {
+            [
+                two.get_unchecked(self.0 as usize),
+                two.get_unchecked((1 - self.0) as usize),
+            ]
+        }
+    }
+}
+
+/// The key of a direction's conversation, and whether that is the other direction.
+#[inline(always)]
+pub fn conversation<F: Family>(key: &FlowKey<F::Address>) -> (FlowKey<F::Address>, Turned) {
+    let turned = Turned(F::before(key.destination, key.source));
+    let [source, destination] = F::exchange(turned.mask(), key.source, key.destination);
+    let [source_port, destination_port] = turned.order([key.source_port, key.destination_port]);
+    let key = FlowKey {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        ..*key
+    };
+    (key, turned)
 }
 
 /// A family whose packets can be read.

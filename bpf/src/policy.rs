@@ -25,7 +25,7 @@ use crate::ask::What;
 use crate::flow;
 use crate::maps::{Family, Ipv6, count};
 use crate::neighbour::link;
-use crate::packet::{Packet, UDP};
+use crate::packet::{Packet, UDP, conversation};
 use crate::rules::{Policies, allowing, is_set, number};
 use crate::slow::{Desk, desk, next};
 use crate::subject::{Dig, Kind, Looks, Subject, study};
@@ -161,28 +161,24 @@ pub fn judge<F: Dig + Policies>(skb: *mut __sk_buff) -> i32 {
     if kind == Kind::Later as u32 {
         return said::<F>(skb, judge_piece::<F>());
     }
-    if kind == Kind::Alone as u32 {
-        return said::<F>(skb, ask::<F>(Began::Sender as u32));
-    }
-    let known = recall::<F>();
+    let known = match kind == Kind::Alone as u32 {
+        true => BEGINS,
+        false => recall::<F>(),
+    };
     if known == KNOWN {
         return end::<F>(skb);
     }
-    let mut denied = ask::<F>(if known == ANSWERS {
-        Began::Receiver
-    } else {
-        Began::Sender
-    } as u32);
-    if denied != 0 && known == EITHER {
-        denied = ask::<F>(Began::Receiver as u32);
-        if denied != 0 {
-            // What is told is about the packet's own direction.
-            denied = ask::<F>(Began::Sender as u32);
-        }
-    } else if denied != 0 && known == ANSWERS && kind == Kind::Datagram as u32 && cool::<F>() != 0 {
-        denied = ask::<F>(Began::Sender as u32);
+    let mut denied = ask::<F>();
+    if denied != 0 && known == ANSWERS && kind == Kind::Datagram as u32 && cool::<F>() != 0 {
+        denied = AGAIN;
     }
-    if denied != 0 || kind == Kind::Error as u32 {
+    if denied == AGAIN {
+        denied = ask::<F>();
+    }
+    if denied == AGAIN {
+        denied = ask::<F>();
+    }
+    if denied != 0 || kind == Kind::Error as u32 || kind == Kind::Alone as u32 {
         return said::<F>(skb, denied);
     }
     if retain::<F>() != 0 && is_followed() {
@@ -191,11 +187,16 @@ pub fn judge<F: Dig + Policies>(skb: *mut __sk_buff) -> i32 {
     end::<F>(skb)
 }
 
-/// What is to be asked: nothing; by whom the packet answers; by its sender; by either.
+/// What is to be asked: nothing; by whom the packet answers; by its sender; by either, the sender first.
 const KNOWN: u32 = 0;
 const ANSWERS: u32 = 1;
 const BEGINS: u32 = 2;
 const EITHER: u32 = 3;
+/// What is left of either: the receiver; the sender once more, as what is told is about the packet's own direction.
+const OTHER: u32 = 4;
+const TOLD: u32 = 5;
+/// There's more to ask.
+const AGAIN: u32 = u32::MAX;
 
 /// Reads what was written, as if it could have changed: a step's answer is to be no more to the kernel
 /// than a number, nor to be left out by the compiler.
@@ -265,6 +266,7 @@ fn understand<F: Dig + Policies>(skb: *mut __sk_buff) -> u32 {
     if asked.subject.kind == Kind::Begins {
         asked.began = Began::Sender;
     }
+    asked.todo = BEGINS;
     from_desk(&asked.subject.kind) as u32
 }
 
@@ -275,7 +277,8 @@ fn recall<F: Dig + Policies>() -> u32 {
         return BEGINS;
     };
     let kind = asked.subject.kind;
-    (asked.key, asked.is_turned) = conversation::<F>(&asked.subject.key);
+    let (key, turned) = conversation::<F>(&asked.subject.key);
+    (asked.key, asked.is_turned) = (key, turned.is());
     asked.known = Known::nothing(asked.key.source);
     if !asked.direct || asked.began == Began::Unknown {
         asked.known = look::<F>(&asked.key);
@@ -295,7 +298,7 @@ fn recall<F: Dig + Policies>() -> u32 {
         }
     }
     if asked.began == Began::Unknown && !asked.direct {
-        asked.began = flow::who_began::<F>(&asked.key, asked.is_turned, &asked.subject.key);
+        asked.began = flow::who_began::<F>(&asked.key, turned, &asked.subject.key);
     }
     asked.is_new = asked.began == Began::Unknown || (kind == Kind::Begins && !fits);
     asked.is_new_here = asked.is_new || (!asked.direct && fits && asked.known.is_new_here(asked));
@@ -318,7 +321,10 @@ fn cool<F: Policies>() -> u32 {
     let cooled = has_cooled::<F>(&asked.key, asked.is_turned);
     asked.is_new |= cooled;
     asked.is_new_here |= cooled;
-    asked.todo = cooled.into();
+    if !cooled {
+        return 0;
+    }
+    asked.todo = BEGINS;
     from_desk(&asked.todo)
 }
 
@@ -343,15 +349,15 @@ fn retain<F: Policies>() -> u32 {
     from_desk(&asked.is_new_here).into()
 }
 
-/// Asks the rules about a conversation that the one or the other began; zero if they allow it.
+/// Asks the rules about a conversation that the one or the other began, as is to be done; zero if they allow it.
 #[inline(never)]
-fn ask<F: Policies>(began: u32) -> u32 {
+fn ask<F: Policies>() -> u32 {
     let Some(asked) = question::<F>() else {
         return event::INGRESS.into();
     };
-    asked.began = match began == Began::Receiver as u32 {
-        true => Began::Receiver,
-        false => Began::Sender,
+    asked.began = match asked.todo {
+        ANSWERS | OTHER => Began::Receiver,
+        _ => Began::Sender,
     };
     let key = &asked.subject.key;
     let (from, mut to, mut to_port, egress, ingress) = match asked.began {
@@ -391,7 +397,15 @@ fn ask<F: Policies>(began: u32) -> u32 {
             said.denied = event::INGRESS.into();
         }
     }
-    from_desk(&asked.verdict.denied)
+    asked.todo = match asked.todo {
+        EITHER => OTHER,
+        OTHER => TOLD,
+        _ => return from_desk(&asked.verdict.denied),
+    };
+    match asked.verdict.denied {
+        0 => 0,
+        _ => AGAIN,
+    }
 }
 
 /// Whether the node itself sends it, or the pod that it's for, by a Service of its own: neither has come by
@@ -405,22 +419,6 @@ fn is_nodes_own<F: Family>(ctx: &TcContext, subject: &Subject<F::Address>) -> bo
         return unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } != 0;
     }
     from == 0 || from == link(ctx)
-}
-
-/// The conversation's key, and whether it's of the other direction.
-#[inline(always)]
-fn conversation<F: Policies>(key: &FlowKey<F::Address>) -> (FlowKey<F::Address>, bool) {
-    if !F::is_before(key.destination, key.source) {
-        return (*key, false);
-    }
-    let turned = FlowKey {
-        source: key.destination,
-        destination: key.source,
-        source_port: key.destination_port,
-        destination_port: key.source_port,
-        ..*key
-    };
-    (turned, true)
 }
 
 /// The later pieces of an allowed packet are allowed, too.
@@ -490,10 +488,10 @@ fn known_to_stack<F: Policies>() -> u32 {
     let Some(desk) = desk::<F>() else {
         return 0;
     };
-    let (key, is_turned) = desk.packet.conversation::<F>();
+    let (key, turned) = desk.packet.conversation::<F>();
     let known = look::<F>(&key);
     desk.question.began = match known.is {
-        true => known.began(is_turned),
+        true => known.began(turned.is()),
         false => Began::Unknown,
     };
     from_desk(&desk.question.began) as u32
