@@ -1,17 +1,13 @@
 //! A Service's address in place of a pod's: what a Service costs beside the pod that it leads to.
 //!
-//! The Service and its endpoint are objects like anybody's. Who asks has to be in the control group of
-//! its node, as all that runs on a node is: the programs that translate at sockets hang there.
+//! The Service and its endpoint are objects like anybody's.
 
-use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kernel::cgroup::Hierarchies;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
@@ -30,23 +26,15 @@ const PORTS: [(&str, &str, u16); 4] = [
 /// How soon an address that was made is known on its node.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A Service that leads to one pod, and where whoever asks for it has to be.
+/// A Service that leads to one pod.
 #[derive(Debug)]
 pub(crate) struct ByService {
     pub(crate) address: IpAddr,
-    /// A group of the node's in cgroup2 alone: groups of version 1 give no real-time scheduling.
-    group: PathBuf,
-}
-
-impl Drop for ByService {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.group);
-    }
 }
 
 impl ByService {
-    /// Makes the Service, for askers on that node.
-    pub(crate) async fn make(cluster: &Cluster, node: &str, name: &str, pod: IpAddr) -> Result<Self> {
+    /// Makes the Service.
+    pub(crate) async fn make(cluster: &Cluster, name: &str, pod: IpAddr) -> Result<Self> {
         let client = cluster.client().await?;
         let services: Api<Service> = Api::default_namespaced(client.clone());
         let object = serde_json::from_value(service(name, pod))?;
@@ -56,18 +44,7 @@ impl ByService {
         let slices: Api<EndpointSlice> = Api::default_namespaced(client);
         let object = serde_json::from_value(slice(name, pod))?;
         slices.create(&PostParams::default(), &object).await?;
-        let hierarchies = Hierarchies::detect()?;
-        let mut unified = hierarchies.iter().filter(|hierarchy| hierarchy.unified);
-        let unified = unified.next().context("there is no cgroup2")?;
-        let node = unified.root.join("ripstop").join(cluster.name()).join(node);
-        let group = node.join(name);
-        fs::create_dir(&group).with_context(|| format!("make the cgroup {}", group.display()))?;
-        Ok(Self { address, group })
-    }
-
-    /// The file by which a process joins, by writing 0.
-    pub(crate) fn door(&self) -> PathBuf {
-        self.group.join("cgroup.procs")
+        Ok(Self { address })
     }
 
     /// Tries until it works.

@@ -19,6 +19,7 @@ mod crowd;
 mod extent;
 mod figures;
 mod first;
+mod group;
 mod known;
 mod machine;
 mod names;

@@ -13,6 +13,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::by_service::ByService;
+use crate::group::Group;
 
 /// Two pods that reach each other.
 pub(crate) struct Pair {
@@ -22,11 +23,30 @@ pub(crate) struct Pair {
     pub(crate) address: IpAddr,
     /// What the client asks in place of it.
     pub(crate) by: Option<ByService>,
+    /// Where the client asks from.
+    pub(crate) group: Group,
     /// What has to live as long: a namespace without processes ends with its last handle.
     pub(crate) _keep: Vec<Box<dyn Any>>,
 }
 
 impl Pair {
+    /// A pair of which the client asks the server's own address, from nobody's control group.
+    pub(crate) fn new(
+        client: Arc<NetNs>,
+        server: Arc<NetNs>,
+        address: IpAddr,
+        keep: Vec<Box<dyn Any>>,
+    ) -> Result<Self> {
+        Ok(Self {
+            client,
+            server,
+            address,
+            by: None,
+            group: Group::of_nobody()?,
+            _keep: keep,
+        })
+    }
+
     /// What the client asks.
     pub(crate) fn asked(&self) -> IpAddr {
         self.by.as_ref().map_or(self.address, |service| service.address)
@@ -112,10 +132,7 @@ impl Toolbox {
 
     /// Runs a client, to its end.
     pub(crate) fn ask(&self, pair: &Pair, cpu: usize, words: &[&str]) -> Result<Output> {
-        let mut command = match &pair.by {
-            Some(service) => self.command_of_node(service, words),
-            None => self.command(words),
-        };
+        let mut command = self.command_of_group(&pair.group, words);
         let output = self.on(cpu, &pair.client, || command.output())?;
         output.with_context(|| format!("run {}", self.program.display()))
     }
@@ -127,11 +144,11 @@ impl Toolbox {
         command
     }
 
-    /// The same, by a process of the node's.
-    fn command_of_node(&self, service: &ByService, words: &[&str]) -> Command {
+    /// The same, by a process of a control group.
+    fn command_of_group(&self, group: &Group, words: &[&str]) -> Command {
         let mut command = Command::new("sh");
         let join = r#"door=$1; shift; echo 0 > "$door" && exec "$@""#;
-        command.args(["-c", join, "sh"]).arg(service.door());
+        command.args(["-c", join, "sh"]).arg(group.door());
         command.args(self.first).arg(&self.program).args(words);
         command
     }

@@ -11,6 +11,7 @@ use crate::cni::{Attached, Pod};
 use crate::compare::{Comparison, Way};
 use crate::extent::Extent;
 use crate::figures::Figures;
+use crate::group::Group;
 use crate::pair::{Pair, Toolbox};
 use crate::plain;
 use crate::plugins::Plugins;
@@ -107,7 +108,7 @@ async fn pairs(cluster: &Cluster, policed: &Policed, near: bool, beside: &[Besid
     policed.know(asking, held.address).await?;
     for (pair, name) in [(&mut service, BY_SERVICE), (&mut held, POLICED)] {
         let name = service_name(near, name);
-        pair.by = Some(ByService::make(cluster, "node-1", name, pair.address).await?);
+        pair.by = Some(ByService::make(cluster, name, pair.address).await?);
     }
     let mut pairs = vec![
         ("plain routing", plain),
@@ -149,14 +150,10 @@ fn joined(cluster: &Cluster, near: bool, client: Pod, server: Pod) -> Result<(Pa
     let attach = |node: &str, pod: &Pod| -> Result<Attached> { Ok(cluster.plugin(node)?.attach(pod)?.0) };
     let one = attach("node-1", &client)?;
     let other = attach(if near { "node-1" } else { "node-2" }, &server)?;
-    let asking = one.address()?;
-    let pair = Pair {
-        client: client.netns,
-        server: server.netns,
-        address: other.address()?,
-        by: None,
-        _keep: vec![Box::new(one), Box::new(other)],
-    };
+    let (asking, address) = (one.address()?, other.address()?);
+    let keep: Vec<Box<dyn std::any::Any>> = vec![Box::new(one), Box::new(other)];
+    let mut pair = Pair::new(client.netns, server.netns, address, keep)?;
+    pair.group = Group::of_node(cluster, "node-1")?;
     Ok((pair, asking))
 }
 

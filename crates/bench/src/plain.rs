@@ -22,13 +22,7 @@ pub(crate) async fn one_node() -> Result<Pair> {
     let node = node()?;
     let (client, _) = pod(&node, 1).await?;
     let (server, address) = pod(&node, 2).await?;
-    Ok(Pair {
-        client,
-        server,
-        address: address.into(),
-        by: None,
-        _keep: vec![Box::new(node)],
-    })
+    Pair::new(client, server, address.into(), vec![Box::new(node)])
 }
 
 /// Two pods on two nodes.
@@ -36,13 +30,12 @@ pub(crate) async fn across_nodes() -> Result<Pair> {
     let (nodes, switch) = two_nodes(|number| Ipv4Addr::new(10, 250, number, 0)).await?;
     let (client, _) = pod(&nodes[0], 1).await?;
     let (server, address) = pod(&nodes[1], 2).await?;
-    Ok(Pair {
+    Pair::new(
         client,
         server,
-        address: address.into(),
-        by: None,
-        _keep: vec![Box::new(nodes), Box::new(switch)],
-    })
+        address.into(),
+        vec![Box::new(nodes), Box::new(switch)],
+    )
 }
 
 /// Two pods with nothing between them.
@@ -60,13 +53,7 @@ pub(crate) async fn alone() -> Result<Pair> {
     let own = whole(Ipv4Addr::new(10, 250, 0, 1));
     links.add_address(link, own).await?;
     links.set_up("lo").await?;
-    Ok(Pair {
-        client: Arc::new(client),
-        server: Arc::new(server),
-        address: address.into(),
-        by: None,
-        _keep: Vec::new(),
-    })
+    Pair::new(Arc::new(client), Arc::new(server), address.into(), Vec::new())
 }
 
 /// A pod with a /24 of its own, so that its node routes.

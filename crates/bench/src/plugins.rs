@@ -65,18 +65,14 @@ impl Plugins {
         let (client, server) = (Pod::new("other-client")?, Pod::new("other-server")?);
         let (near, _) = plugins[0].attach(&client)?;
         let (far, _) = plugins[1].attach(&server)?;
-        Ok(Pair {
-            client: client.netns,
-            server: server.netns,
-            address: far.address()?,
-            by: None,
-            _keep: vec![
-                Box::new(near),
-                Box::new(far),
-                nodes,
-                Box::new(Arc::clone(&self.data)),
-            ],
-        })
+        let address = far.address()?;
+        let keep: Vec<Box<dyn std::any::Any>> = vec![
+            Box::new(near),
+            Box::new(far),
+            nodes,
+            Box::new(Arc::clone(&self.data)),
+        ];
+        Pair::new(client.netns, server.netns, address, keep)
     }
 
     fn plugin(&self, kind: &str, node: &Arc<NetNs>, number: u8) -> Arc<Plugin> {
