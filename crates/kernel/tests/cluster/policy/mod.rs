@@ -1,6 +1,8 @@
 //! What policies allow and what they don't, in real kernels.
 
+mod flood;
 mod links;
+mod ranges;
 mod traffic;
 mod verdicts;
 

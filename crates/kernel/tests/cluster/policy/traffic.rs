@@ -19,12 +19,12 @@ use crate::fixture::{Cluster, Stack, alike, ip};
 use crate::shortcut::UdpEcho;
 use crate::upgrade::age;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// What isn't allowed is waited for no longer.
-const SHORT: Duration = Duration::from_millis(300);
+pub(super) const SHORT: Duration = Duration::from_millis(300);
 
 /// Tries to connect while nothing is to come of it, until the programs of a node have dropped more.
-fn is_kept_from(cluster: &Cluster, node: usize, why: Counter, client: &NetNs, to: SocketAddr) {
+pub(super) fn is_kept_from(cluster: &Cluster, node: usize, why: Counter, client: &NetNs, to: SocketAddr) {
     let before = cluster.count(node, why);
     let connected = client.run(|| TcpStream::connect_timeout(&to, SHORT)).unwrap();
     assert!(connected.is_err(), "{to}");
@@ -35,7 +35,7 @@ fn is_answered(client: &NetNs, by: IpAddr) {
     eventually(PATIENCE, || ping(client, by, 8).unwrap() == Pong::Reply);
 }
 
-fn reaches(client: &NetNs, to: SocketAddr) -> IpAddr {
+pub(super) fn reaches(client: &NetNs, to: SocketAddr) -> IpAddr {
     ask(client, to).unwrap_or_else(|error| panic!("{to}: {error}"))
 }
 
