@@ -1,6 +1,8 @@
-//! Pods that start under a default deny while another hammers every address that they may get: not one packet
-//! reaches any of them, whatever happens to the agent meanwhile.
+//! Pods that start under a default deny while others, one of them isolated itself, hammer every address that
+//! they may get: not one packet reaches any of them, whatever happens to the agent meanwhile.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -108,7 +110,13 @@ impl Listener {
     }
 
     fn heard(&self) -> bool {
-        self.socket.recv(&mut [0; 16]).is_ok()
+        self.who().is_some()
+    }
+
+    /// Who is heard next, if anybody.
+    fn who(&self) -> Option<IpAddr> {
+        let heard = self.socket.recv_from(&mut [0; 16]).ok();
+        heard.map(|(_, from)| from.ip())
     }
 }
 
@@ -132,12 +140,27 @@ async fn attach(node: &TestNode, pod: &Pod, listener: &Listener) -> IpAddr {
     }
 }
 
+async fn isolate(cluster: &Cluster, namespace: &str, spec: Value) {
+    let object = json!({"metadata": {"name": "policy"}, "spec": spec});
+    create::<NetworkPolicy>(Api::namespaced(cluster.client(), namespace), object).await;
+}
+
+/// Waits until a pod that nothing isolates has heard so many others.
+async fn hears_everybody(pod: &Listener, others: usize) {
+    let heard = RefCell::new(BTreeSet::new());
+    eventually_async(PATIENCE, async || {
+        heard.borrow_mut().extend(pod.who());
+        heard.borrow().len() == others
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn not_one_packet_reaches_a_pod_before_its_policies_do() {
     let count = pods();
     let node = TestNode::new(&[BLOCK]).await;
     let cluster = Cluster::new();
-    for namespace in ["open", "closed"] {
+    for namespace in ["open", "bound", "closed"] {
         create::<Namespace>(
             Api::all(cluster.client()),
             json!({"metadata": {"name": namespace}}),
@@ -147,16 +170,22 @@ async fn not_one_packet_reaches_a_pod_before_its_policies_do() {
     let mut agent = Agent::with_api(&node.spec, cluster.client()).await;
     agent.until(Result::is_ok).await.expect("ready");
 
-    let (hammering, hammered) = (Listener::new().await, Listener::new().await);
-    attach(&node, &pod(&cluster, "open", "hammer").await, &hammering).await;
-    let hammer = Hammer::begin(&hammering.netns, count + 10);
+    // What an isolated pod sends is asked for twice, on its way out and on the way in.
+    let everything = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": [{}]});
+    isolate(&cluster, "bound", everything).await;
+    let hammered = Listener::new().await;
+    let mut hammers = Vec::new();
+    for namespace in ["open", "bound"] {
+        let hammering = Listener::new().await;
+        attach(&node, &pod(&cluster, namespace, "hammer").await, &hammering).await;
+        hammers.push((Hammer::begin(&hammering.netns, count + 10), hammering));
+    }
     attach(&node, &pod(&cluster, "open", "control").await, &hammered).await;
-    eventually_async(PATIENCE, async || hammered.heard()).await;
+    hears_everybody(&hammered, hammers.len()).await;
 
     // The policy is there before the first of them; nobody waits for the agent to hear of it.
-    let nothing =
-        json!({"metadata": {"name": "nothing"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
-    create::<NetworkPolicy>(Api::namespaced(cluster.client(), "closed"), nothing).await;
+    let nothing = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+    isolate(&cluster, "closed", nothing).await;
     let mut listeners = Vec::new();
     for number in 0..count {
         let (listener, pod) = (
@@ -172,11 +201,13 @@ async fn not_one_packet_reaches_a_pod_before_its_policies_do() {
             agent = Agent::with_api(&node.spec, cluster.client()).await;
         }
     }
-    hammer.go_round().await;
+    for (hammer, _) in &hammers {
+        hammer.go_round().await;
+    }
     let reached = listeners.iter().filter(|listener| listener.heard()).count();
     assert_eq!(reached, 0, "of {count} pods");
     while hammered.heard() {}
-    eventually_async(PATIENCE, async || hammered.heard()).await;
-    drop(hammer);
+    hears_everybody(&hammered, hammers.len()).await;
+    drop(hammers);
     agent.stop().await;
 }
