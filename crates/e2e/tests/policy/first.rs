@@ -25,8 +25,8 @@ const PORT: u16 = 9;
 const AT_ONCE: usize = 100;
 /// How many addresses of a block are knocked at: those that are given first.
 const BLOCK: usize = 400;
-/// How much larger than before an agent may become, in KiB. What it keeps of conversations is less.
-const ROOM: u64 = 24 * 1024;
+/// How much larger than before an agent may become, in KiB: what it keeps of conversations and of pods is less.
+const ROOM: u64 = 40 * 1024;
 
 /// How many pods start: `RIPSTOP_FIRST_PACKETS`, or some.
 fn count() -> usize {
