@@ -209,6 +209,11 @@ impl AgentConfig {
         Ok(())
     }
 
+    /// Where the node's own processes are told of conversations.
+    pub fn flows_socket(&self) -> PathBuf {
+        self.run_dir.join("flows.sock")
+    }
+
     /// Where the plugin reaches the agent.
     pub fn socket(&self) -> PathBuf {
         self.cni

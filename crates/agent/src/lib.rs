@@ -30,6 +30,7 @@ pub mod opt_out;
 pub mod policies;
 mod run;
 pub mod services;
+mod socket;
 mod watching;
 
 pub use config::{AgentConfig, CniConfig, NetworkConfig};

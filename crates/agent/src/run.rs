@@ -20,7 +20,7 @@ use crate::announce::Announcer;
 use crate::cluster::{self, Latest, Memory};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
-use crate::flows::{self, Names};
+use crate::flows::{self, FlowSocket, Names};
 use crate::network::{Network, NodeKernel, Server};
 use crate::opt_out;
 use crate::policies::{self, Policies};
@@ -65,6 +65,9 @@ pub async fn run_with(
     let policies = Arc::new(Policies::new(client.clone(), &config.node_name, node_local));
     let network = Arc::new(Network::start((&config).into(), policies.clone(), kernel).await?);
     let server = Server::bind(&config.socket())?;
+    let socket = config.flows_socket();
+    let listening = FlowSocket::bind(&socket);
+    let listening = listening.with_context(|| format!("cannot listen at {}", socket.display()))?;
 
     let memory = Memory::new(&config.cni_dir(), &config.node_name);
     let remembered = memory.recall();
@@ -113,6 +116,13 @@ pub async fn run_with(
     parts.spawn(async move {
         ("the reader of flows", {
             reader.follow_flows(names, drops, token).await;
+            Ok(())
+        })
+    });
+    let serve = listening.serve(network.told(), all.clone());
+    parts.spawn(async {
+        ("the socket for flows", {
+            serve.await;
             Ok(())
         })
     });

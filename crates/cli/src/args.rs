@@ -194,6 +194,9 @@ pub(crate) struct Check {
 pub(crate) struct Flows {
     #[command(flatten)]
     pub(crate) named: Named,
+    /// Ask the agent of this node alone, by its socket, where the kubelet is another's
+    #[arg(long, value_name = "PATH", conflicts_with = "name")]
+    pub(crate) socket: Option<PathBuf>,
     /// Go on with those that come, conversations that policies allow among them
     ///
     /// Without it there is what was kept: what was dropped, and what others have followed.

@@ -1,13 +1,17 @@
 //! `ripstop flows`: what happens to conversations, from the agents of all nodes.
 //!
 //! Each node's agent answers at `nodes/NAME/proxy/flows` of the API, to those who may ask there.
+//! On its node it also answers by a socket, where the kubelet is another's.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{AsyncBufReadExt, StreamExt};
 use kube::Client;
 use model::{Flow, FlowEvent};
 use supervisor::{Cluster, Error, Paths};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::api;
@@ -21,6 +25,9 @@ const QUEUE: usize = 256;
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: Flows) -> Result<(), Failure> {
+    if let Some(path) = &args.socket {
+        return on_node(&args, path).await;
+    }
     let name = &args.named.name;
     let paths = Paths::of(name);
     Cluster::load(&paths)?.ok_or_else(|| Error::NoCluster(name.to_string()))?;
@@ -52,6 +59,37 @@ pub(crate) async fn run(args: Flows) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(silent.join("; "), cure))
+}
+
+/// What the agent of this node tells by its socket.
+async fn on_node(args: &Flows, path: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(
+            format!("{} doesn't answer: {error}", path.display()),
+            "it's the agent's, flows.sock in its run directory, for root on its node alone",
+        )
+    };
+    if args.output == Output::Table {
+        out!("{}", heading());
+    }
+    let mut stream = UnixStream::connect(path).await.map_err(failed)?;
+    let query = format!("{}\n", query(args, args.last));
+    stream.write_all(query.as_bytes()).await.map_err(failed)?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await.map_err(failed)? {
+        match serde_json::from_str::<Flow>(&line) {
+            Ok(flow) => print(&flow, args.output),
+            // What isn't a flow says how many there was no time for.
+            Err(_) => note!("{line}"),
+        }
+    }
+    match args.follow {
+        true => Err(Failure::new(
+            "the agent ended",
+            "the next one listens at the same place",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// What a node has kept.
@@ -111,12 +149,20 @@ async fn follow_node(client: &Client, args: &Flows, node: &str, sender: &mpsc::S
 }
 
 fn request(args: &Flows, node: &str, last: usize) -> http::Request<Vec<u8>> {
-    let mut path = format!("/api/v1/nodes/{node}/proxy/flows?last={last}");
+    let path = format!("/api/v1/nodes/{node}/proxy/flows?{}", query(args, last));
+    http::Request::get(path)
+        .body(Vec::new())
+        .expect("names of objects are parts of a path")
+}
+
+/// What is asked of an agent.
+fn query(args: &Flows, last: usize) -> String {
+    let mut query = format!("last={last}");
     if args.follow {
-        path.push_str("&follow=true");
+        query.push_str("&follow=true");
     }
     if args.dropped {
-        path.push_str("&dropped=true");
+        query.push_str("&dropped=true");
     }
     for (key, value) in [
         ("namespace", args.namespace.clone()),
@@ -124,12 +170,10 @@ fn request(args: &Flows, node: &str, last: usize) -> http::Request<Vec<u8>> {
         ("port", args.port.map(|port| port.to_string())),
     ] {
         if let Some(value) = value {
-            path.push_str(&format!("&{key}={value}"));
+            query.push_str(&format!("&{key}={value}"));
         }
     }
-    http::Request::get(path)
-        .body(Vec::new())
-        .expect("names of objects are parts of a path")
+    query
 }
 
 fn heading() -> String {

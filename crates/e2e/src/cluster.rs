@@ -88,6 +88,11 @@ impl Cluster {
         )
     }
 
+    /// Runs `ripstop ARGS` with nothing that leads to the cluster, as on one of its nodes.
+    pub fn on_node(&self, args: &[&str]) -> Outcome {
+        run(Command::new(&self.binary).args(args), None)
+    }
+
     /// Runs `ripstop ARGS` with this cluster's kubeconfig: a command that explains.
     pub fn explain(&self, args: &[&str]) -> Outcome {
         let mut command = Command::new(&self.binary);

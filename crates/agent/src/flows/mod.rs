@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kernel ──events──► Reader ──names──► Flows ──► /flows: the last ones, then those that come
+//!                                        │       (asked by the kubelet part, or by a socket of the node's)
 //!                                        ├─────► metrics
 //!                                        └─────► an Event on a pod whose packets are dropped
 //! ```
@@ -11,6 +12,7 @@
 
 mod query;
 mod reader;
+mod socket;
 mod warn;
 
 use std::collections::VecDeque;
@@ -26,6 +28,7 @@ use tokio::sync::{broadcast, watch};
 pub(crate) use query::Query;
 pub(crate) use reader::Clocks;
 pub(crate) use reader::Names;
+pub(crate) use socket::FlowSocket;
 pub(crate) use warn::warn_pods;
 
 /// How many are kept.
@@ -136,14 +139,14 @@ fn text(value: &serde_json::Value) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::Ipv4Addr;
 
     use model::{FlowEnd, FlowEvent};
 
     use super::*;
 
-    fn flow(port: u16) -> Flow {
+    pub(crate) fn flow(port: u16) -> Flow {
         let end = |port| FlowEnd {
             address: Ipv4Addr::LOCALHOST.into(),
             port,

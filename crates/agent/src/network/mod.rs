@@ -202,6 +202,11 @@ impl<D: DataPlane> Network<D> {
         self.ready.subscribe()
     }
 
+    /// What is told of conversations.
+    pub(crate) fn told(&self) -> Arc<Flows> {
+        self.flows.clone()
+    }
+
     /// Sets readiness, and logs it when it changes.
     fn set_ready(&self, state: Result<(), String>) {
         self.ready.send_if_modified(|now| {

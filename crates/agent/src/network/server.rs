@@ -1,8 +1,6 @@
 //! The socket that the plugin calls.
 
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::attach::Answer;
 use super::{DataPlane, Error, Network};
+use crate::socket;
 
 /// How long a plugin may take to say what it wants: it has it all in memory.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,21 +32,7 @@ impl Server {
     /// Listens at `path`, for root alone. A socket that an earlier agent left is replaced in one
     /// step: a plugin never finds none.
     pub fn bind(path: &Path) -> Result<Server, Error> {
-        let bind = || -> io::Result<UnixListener> {
-            if let Some(dir) = path.parent() {
-                fs::create_dir_all(dir)?;
-            }
-            let new = path.with_extension("new");
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(&new)?;
-            fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-            fs::rename(&new, path)?;
-            Ok(listener)
-        };
-        let listener = bind().map_err(|source| Error::Listen {
+        let listener = socket::listen(path).map_err(|source| Error::Listen {
             path: path.to_owned(),
             source,
         })?;

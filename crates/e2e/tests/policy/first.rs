@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -127,24 +128,21 @@ pub(crate) fn nothing_reaches_a_pod_before_its_policies_do(world: &World) {
 
 /// The last drops are kept and named, and the many that weren't told are counted.
 fn flood_is_told(cluster: &Cluster) {
-    let words = [
-        "flows",
-        "--dropped",
-        "--namespace",
-        "first",
-        "--last",
-        "5",
-        "-o",
-        "json",
-    ];
-    let told = cluster.ripstop(&words).ok();
-    let told: Vec<Value> = told
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
-    assert!(!told.is_empty());
-    for flow in &told {
-        assert_eq!(flow["policies"][0]["policy"], "first/nothing", "{flow}");
+    let words = "flows --dropped --namespace first --last 5 -o json";
+    let words: Vec<&str> = words.split(' ').collect();
+    let run_dir = Path::new("/run/ripstop").join(cluster.name());
+    let socket = run_dir.join("nodes").join(ONE).join("flows.sock");
+    let socket = ["--socket", socket.to_str().expect("text")];
+    for told in [
+        cluster.ripstop(&words),
+        cluster.on_node(&[&words[..], &socket].concat()),
+    ] {
+        let told = told.ok();
+        assert!(!told.is_empty());
+        for line in told.lines() {
+            let flow: Value = serde_json::from_str(line).expect("JSON");
+            assert_eq!(flow["policies"][0]["policy"], "first/nothing", "{flow}");
+        }
     }
     for node in [ONE, TWO] {
         let path = format!("/api/v1/nodes/{node}/proxy/metrics");
