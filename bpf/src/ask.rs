@@ -9,13 +9,13 @@ use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_redirect};
 use aya_ebpf::programs::TcContext;
 use bpf_abi::Counter;
-use bpf_abi::service::{Choice, Frontend, FrontendKey, backend, frontend, mark};
+use bpf_abi::service::{Choice, Frontend, FrontendKey, backend, frontend, mark, strategy};
 
 use crate::maps::{Family, Ipv4, Ipv6, count};
 use crate::neighbour::link;
 use crate::packet::{ETHERNET, Ethernet, ICMP, ICMPV6, Ipv4Header, Ipv6Header, Packet, UDP, at};
 use crate::pick::{Picked, pick};
-use crate::service::Services;
+use crate::service::{self, Services};
 
 /// Who asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub fn answer<F: Services + Echo>(
     let picked = if datagram {
         same::<F>(packet, found, choice)
     } else {
-        pick::<F>(found, choice, F::client(packet.key.source))
+        begin::<F>(packet, found, choice)
     };
     let Some((id, to)) = picked else {
         return Answer::done(refuse(ctx), packet.key.source);
@@ -168,9 +168,19 @@ fn same<F: Services>(packet: &Packet<F::Address>, found: &Frontend, choice: &Cho
     {
         return Some((id, to));
     }
-    let (id, to) = pick::<F>(found, choice, F::client(packet.key.source))?;
+    let (id, to) = begin::<F>(packet, found, choice)?;
     F::set_picked(&packet.key, id);
     Some((id, to))
+}
+
+/// A backend for a conversation that begins, which is counted if the strategy wants to know.
+#[inline(always)]
+fn begin<F: Services>(packet: &Packet<F::Address>, found: &Frontend, choice: &Choice) -> Option<Picked<F>> {
+    let picked = pick::<F>(found, choice, F::client(packet.key.source))?;
+    if found.strategy == strategy::LEAST_CONNECTIONS {
+        service::count_translated(picked.0);
+    }
+    Some(picked)
 }
 
 #[inline(always)]

@@ -37,6 +37,8 @@ static NAMESPACES: HashMap<u64, Namespace> = HashMap::with_max_entries(size::NAM
 static TURNS: HashMap<u32, u64> = HashMap::with_max_entries(size::TURNS, BPF_F_NO_PREALLOC);
 #[map(name = "loads")]
 static LOADS: HashMap<u32, u64> = HashMap::with_max_entries(size::LOADS, BPF_F_NO_PREALLOC);
+#[map(name = "translated")]
+static TRANSLATED: HashMap<u32, u64> = HashMap::with_max_entries(size::LOADS, BPF_F_NO_PREALLOC);
 #[map(name = "counted")]
 static COUNTED: HashMap<u64, u32> = HashMap::with_max_entries(size::COUNTED, BPF_F_NO_PREALLOC);
 #[map(name = "affinity")]
@@ -217,10 +219,21 @@ pub fn turn(set: u32) -> u32 {
     turn as u32
 }
 
-/// How many connections of this node's sockets a backend has.
+/// How many connections a backend has: of this node's sockets, and of those that netfilter translates here.
 #[inline(always)]
 pub fn load(backend: u32) -> u64 {
-    unsafe { LOADS.get_ptr(backend).map_or(0, |load| *load) }
+    let sockets = unsafe { LOADS.get_ptr(backend).map_or(0, |load| *load) };
+    sockets.wrapping_add(unsafe { TRANSLATED.get_ptr(backend).map_or(0, |load| *load) })
+}
+
+/// Counts a connection that netfilter is to translate. When it's over conntrack knows, and the agent, which
+/// counts anew.
+#[inline(always)]
+pub fn count_translated(backend: u32) {
+    match TRANSLATED.get_ptr_mut(backend) {
+        Some(load) => add(load, 1),
+        None => drop(TRANSLATED.insert(backend, 1, aya_ebpf::bindings::BPF_NOEXIST.into())),
+    }
 }
 
 /// Counts a connection of a socket's, until it's closed.

@@ -147,6 +147,13 @@ pub async fn run_with(
             Ok(())
         })
     });
+    let (counter, token) = (network.clone(), all.clone());
+    parts.spawn(async move {
+        ("the count of translated connections", {
+            counter.recount_connections(token).await;
+            Ok(())
+        })
+    });
     let watch = opt_out::follow(
         client.clone(),
         config.node_name.clone(),

@@ -88,7 +88,7 @@ pub mod size {
     pub const RANGES: u32 = 65_536;
     /// Network namespaces of a node.
     pub const NAMESPACES: u32 = 4096;
-    /// Endpoints whose connections are counted.
+    /// Endpoints whose connections are counted, of sockets and of those that netfilter translates.
     pub const LOADS: u32 = 65_536;
     /// Sockets that are counted for their backends.
     pub const COUNTED: u32 = 65_536;

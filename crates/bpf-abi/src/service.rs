@@ -79,7 +79,8 @@ pub mod strategy {
     pub const RANDOM: u8 = 0;
     /// One slot after the other.
     pub const ROUND_ROBIN: u8 = 1;
-    /// Of two random slots the one whose backend has fewer connections.
+    /// Of two random slots the one whose backend has fewer connections: of this node's sockets, and of those
+    /// that netfilter translates here.
     pub const LEAST_CONNECTIONS: u8 = 2;
     /// By a hash of the client: the slots are Maglev's table.
     pub const SOURCE_HASH: u8 = 3;

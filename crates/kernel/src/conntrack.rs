@@ -23,6 +23,7 @@ const F_DUMP: u16 = 0x300;
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const PROTOCOL_INFO: u16 = 4;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const STATUS_MASK: u16 = 26;
@@ -49,6 +50,8 @@ pub struct Connection {
     pub original: Direction,
     /// As answers to it come.
     pub reply: Direction,
+    /// Of TCP: both sides have ended it, or one has broken it off, and it's remembered for stragglers.
+    pub is_over: bool,
     /// The tuple, number and zone that it's deleted by, as the kernel wrote them.
     tuple: Vec<u8>,
     id: Vec<u8>,
@@ -166,10 +169,21 @@ fn parse(message: &Message<'_>) -> Option<Connection> {
         protocol,
         original,
         reply,
+        is_over: tcp_state(body).is_some_and(|state| OVER.contains(&state)),
         tuple: tuple.to_vec(),
         id: find(body, ID)?.to_vec(),
         zone: find(body, ZONE).map(<[u8]>::to_vec),
     })
+}
+
+/// `TCP_CONNTRACK_LAST_ACK`, `_TIME_WAIT` and `_CLOSE`.
+const OVER: std::ops::RangeInclusive<u8> = 6..=8;
+
+fn tcp_state(body: &[u8]) -> Option<u8> {
+    const TCP: u16 = 1;
+    const STATE: u16 = 1;
+    let info = find(find(body, PROTOCOL_INFO)?, TCP)?;
+    find(info, STATE)?.first().copied()
 }
 
 fn direction(tuple: &[u8]) -> Option<(u8, Direction)> {

@@ -41,6 +41,9 @@ pub trait DataPlane: Send + Sync + 'static {
     /// that are applied.
     fn apply_services(&self, services: &Services) -> impl Future<Output = Result<Applied, Error>> + Send;
 
+    /// Counts anew the connections that are translated on the way, for who picks by the fewest.
+    fn count_translated(&self) -> impl Future<Output = Result<usize, Error>> + Send;
+
     /// Lets the sockets of these pods, by the node's ends of their links, see Services' addresses as they
     /// are, and translates for all others'. Says how many writes that took.
     fn set_untranslated(&self, links: &BTreeSet<String>)

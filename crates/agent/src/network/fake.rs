@@ -138,6 +138,10 @@ impl DataPlane for Fake {
         Ok(applied)
     }
 
+    async fn count_translated(&self) -> Result<usize, kernel::Error> {
+        Ok(0)
+    }
+
     async fn apply_services(&self, services: &Services) -> Result<Applied, kernel::Error> {
         let mut played = self.attempt()?;
         let of_service = |identity: &Identity, name: Option<&ServiceName>| match identity {

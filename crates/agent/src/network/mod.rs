@@ -26,6 +26,7 @@ mod left_out;
 mod node_kernel;
 mod policies;
 mod reconcile;
+mod recount;
 mod report;
 mod review;
 mod server;

@@ -90,6 +90,10 @@ impl DataPlane for NodeKernel {
         }
     }
 
+    async fn count_translated(&self) -> Result<usize, Error> {
+        self.kernel.read().await.count_translated()
+    }
+
     async fn set_untranslated(&self, links: &BTreeSet<String>) -> Result<usize, Error> {
         self.kernel.read().await.set_untranslated(links)
     }

@@ -27,7 +27,7 @@ const LINKS: [&str; 4] = [
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 51] = [
+const MAPS: [&str; 52] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
@@ -48,6 +48,7 @@ const MAPS: [&str; 51] = [
     "namespaces",
     "turns",
     "loads",
+    "translated",
     "counted",
     "affinity",
     "named",

@@ -85,6 +85,7 @@ pub struct Services {
     namespaces: Table<u64, Namespace>,
     turns: Table<u32, u64>,
     loads: Table<u32, u64>,
+    translated: Table<u32, u64>,
     counted: Table<u64, u32>,
     affinity: Table<AffinityKey, Affinity>,
     used: Mutex<Array<MapData, u32>>,
@@ -121,6 +122,7 @@ impl Services {
             namespaces: Table::new(maps.map("namespaces"), "pods' namespaces")?,
             turns: Table::new(maps.map("turns"), "Services' turns")?,
             loads: Table::new(maps.map("loads"), "endpoints' connections")?,
+            translated: Table::new(maps.map("translated"), "endpoints' translated connections")?,
             counted: Table::new(maps.map("counted"), "counted sockets")?,
             affinity: Table::new(maps.map("affinity"), "clients' endpoints")?,
         };
@@ -337,7 +339,19 @@ impl Services {
     /// Forgets the connections that were counted for endpoints that are gone.
     pub fn forget_loads(&self, gone: impl Fn(u32) -> bool) -> Result<()> {
         weed(&self.counted, |_, id| gone(*id))?;
+        weed(&self.translated, |id, _| gone(*id))?;
         weed(&self.loads, |id, _| gone(*id)).map(drop)
+    }
+
+    /// How many connections that netfilter translates are counted, by endpoint's id: of those that were ever
+    /// picked by the fewest on a link.
+    pub fn translated(&self) -> Result<Vec<(u32, u64)>> {
+        self.translated.read()
+    }
+
+    /// Writes how many connections that netfilter translates there are, by endpoint's id.
+    pub(crate) fn put_translated(&self, counts: &[(u32, u64)]) -> Result<()> {
+        self.translated.put(counts)
     }
 
     /// How many connections of this node's sockets are counted, by endpoint's id.

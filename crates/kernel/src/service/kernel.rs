@@ -1,6 +1,6 @@
 //! Services as part of what a node's kernel holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -9,6 +9,7 @@ use model::ServiceName;
 use plan::{Part, PartId};
 
 use super::{Outcome, Services, Stale};
+use crate::conntrack::Which;
 use crate::{Applied, Kernel, Result};
 
 impl Kernel {
@@ -29,6 +30,37 @@ impl Kernel {
             Ok(services.apply(&*maps, &kernel.nft, changes, Instant::now()))
         })?;
         self.finish(outcome).await
+    }
+
+    /// Counts anew the connections that netfilter translates, for the strategy of the fewest: links' programs see
+    /// them begin, and conntrack knows when they're over. Says how many endpoints' were counted; where
+    /// nobody wants to know that's none, and costs nothing.
+    pub fn count_translated(&self) -> Result<usize> {
+        let held = || self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing was written yet, so nothing was picked.
+        if held().is_none() {
+            return Ok(0);
+        }
+        let maps = self.services()?;
+        let known = maps.translated()?.into_iter();
+        let mut counts: HashMap<u32, u64> = known.map(|(id, _)| (id, 0)).collect();
+        if counts.is_empty() {
+            return Ok(0);
+        }
+        let connections = self.conntrack.connections(Which::Translated)?.into_iter();
+        let open = connections.filter(|connection| connection.is_translated() && !connection.is_over);
+        let open: Vec<_> = open.map(|connection| connection.reply.source).collect();
+        if let Some(services) = held().as_ref() {
+            for socket in &open {
+                let id = services.backends.id(socket);
+                if let Some(count) = id.and_then(|id| counts.get_mut(&id)) {
+                    *count += 1;
+                }
+            }
+        }
+        let counts: Vec<_> = counts.into_iter().collect();
+        maps.put_translated(&counts)?;
+        Ok(counts.len())
     }
 
     /// Our table was made anew, without what it held for Services.

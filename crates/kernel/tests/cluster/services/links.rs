@@ -1,6 +1,7 @@
 //! What sockets' programs don't see is given a backend on the links: packets run by the kernel one at a
 //! time (`BPF_PROG_TEST_RUN`), as if they had come by a link of a real node.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -150,6 +151,41 @@ async fn what_begins_gets_a_backend_and_what_goes_on_gets_none() {
         // A lie stays one.
         let lie = Ends::new(ip(STRANGER[usize::from(v6)]), at.ip()).tcp(NODE_MAC, links.pod.1, SYN, &[]);
         assert_eq!(links.sent(&lie), Fate::Dropped);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_on_a_link_is_counted_where_fewer_are_better() {
+    let links = Links::new().await;
+    for v6 in [false, true] {
+        let at = vip(v6, PORT);
+        let other = links.cluster.pods[1].addresses[usize::from(v6)];
+        let backends = [80, 81].map(|port| SocketAddr::new(other, port));
+        let syn = links.pod_to(at.ip()).tcp(NODE_MAC, links.pod.1, SYN, &[]);
+        let service = put_as(&links.maps, at, TCP, &backends, |frontend| {
+            frontend.strategy = strategy::LEAST_CONNECTIONS;
+        });
+        let picks = |count: usize| {
+            let mut picks = [0; 2];
+            for _ in 0..count {
+                let Fate::Stack(mark) = links.sent(&syn) else {
+                    panic!("it is given a backend")
+                };
+                picks[usize::from(mark & ID == service.ids[1])] += 1;
+            }
+            picks
+        };
+        assert_eq!(picks(20), [10, 10], "two choices among two are all of them");
+        let counts: BTreeMap<u32, u64> = links.maps.translated().unwrap().into_iter().collect();
+        assert_eq!(
+            service.ids.iter().map(|id| counts[id]).collect::<Vec<_>>(),
+            [10, 10]
+        );
+        // The other Services' aren't.
+        put(&links.maps, at, TCP, &backends);
+        picks(5);
+        links.maps.forget_loads(|_| true).unwrap();
+        assert!(links.maps.translated().unwrap().is_empty());
     }
 }
 

@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 
 use kernel::nftables::Nft;
 use model::{
-    Endpoint, Hints, Packet, Protocol, Service, ServiceName, ServicePort, Slice, SlicePort, TrafficPolicy,
+    Endpoint, Hints, Packet, Protocol, Service, ServiceName, ServicePort, Slice, SlicePort, Strategy,
+    TrafficPolicy,
 };
 use nft::{Change, Place};
 use plan::{NodePlan, Part, PartId, ServiceContext, Verdict};
 use rstest::rstest;
-use testkit::{Echo, TestNs, ask};
+use testkit::{Echo, TestNs, ask, eventually};
 
 use super::fixture::{Group, PATIENCE};
 use crate::fixture::{Cluster, Stack, alike, ip, name};
@@ -177,6 +178,75 @@ async fn only_what_differs_is_written_and_a_restart_writes_nothing() {
     cluster.apply(0).await;
     cluster.serve(&[("web", one)]).await;
     compare(&cluster, 80, &vips());
+}
+
+/// How many connections each endpoint has, by the counts of a node's links, in order.
+fn translated(cluster: &Cluster) -> Vec<u64> {
+    let maps = cluster.kernels[0].services().unwrap();
+    let counts = maps.translated().unwrap().into_iter();
+    let mut counts: Vec<u64> = counts.map(|(_, count)| count).collect();
+    counts.sort_unstable();
+    counts
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_by_a_link_gets_the_endpoint_with_fewer_connections_that_are_open(
+    #[values(false, true)] v6: bool,
+) {
+    let mut cluster = Cluster::running(1, 3, Stack::Dual).await;
+    let echoes = [0, 1].map(|pod: usize| {
+        let any: SocketAddr = if v6 { "[::]:8080" } else { "0.0.0.0:8080" }.parse().unwrap();
+        let listener = cluster.pods[pod].netns.run(|| TcpListener::bind(any));
+        listener.unwrap().unwrap()
+    });
+    let mut web = service(&cluster, &[0, 1], Protocol::Tcp, 8080);
+    web.strategy = Strategy::LeastConnections;
+    assert_eq!(
+        cluster.kernels[0].count_translated().unwrap(),
+        0,
+        "nothing is known"
+    );
+    cluster.serve(&[("web", web)]).await;
+    assert_eq!(
+        cluster.kernels[0].count_translated().unwrap(),
+        0,
+        "nothing was picked"
+    );
+    let at = SocketAddr::new(vips()[usize::from(v6)], 80);
+    let connect = |count: usize| -> Vec<TcpStream> {
+        let client = &cluster.pods[2].netns;
+        let connect = || TcpStream::connect_timeout(&at, PATIENCE).unwrap();
+        client.run(|| (0..count).map(|_| connect()).collect()).unwrap()
+    };
+    let accept = |echo: &TcpListener| -> Vec<TcpStream> {
+        echo.set_nonblocking(true).unwrap();
+        std::iter::from_fn(|| echo.accept().ok())
+            .map(|(stream, _)| stream)
+            .collect()
+    };
+    let mut clients = connect(20);
+    let mut served = echoes.each_ref().map(accept);
+    assert_eq!(served.each_ref().map(Vec::len), [10, 10]);
+    assert_eq!(translated(&cluster), [10, 10]);
+    assert_eq!(cluster.kernels[0].count_translated().unwrap(), 2);
+    assert_eq!(translated(&cluster), [10, 10], "conntrack says the same");
+    // One endpoint's end: the next go there.
+    served[0].clear();
+    let has_ended = |client: &TcpStream| {
+        client.set_nonblocking(true).unwrap();
+        matches!(client.peek(&mut [0]), Ok(0))
+    };
+    let ended = |clients: &[TcpStream]| clients.iter().filter(|client| has_ended(client)).count();
+    eventually(PATIENCE, || ended(&clients) == 10);
+    clients.retain(|client| !has_ended(client));
+    eventually(PATIENCE, || {
+        cluster.kernels[0].count_translated().unwrap();
+        translated(&cluster) == [0, 10]
+    });
+    clients.extend(connect(10));
+    let more = echoes.each_ref().map(accept);
+    assert_eq!(more.each_ref().map(Vec::len), [10, 0]);
 }
 
 #[rstest]
