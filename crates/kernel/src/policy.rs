@@ -45,6 +45,16 @@ impl Kernel {
         change_policies(&*self.bpf.get()?, change)
     }
 
+    /// The policies that are in force; none before any are.
+    pub fn policies(&self) -> Result<Option<PolicyTables>> {
+        let bpf = self.bpf.get()?;
+        let policies = bpf.policies();
+        match policies.enforced()? {
+            true => policies.read().map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// What the programs tell. There's one reader at a time: none if there is one.
     pub fn policy_events(&self) -> Result<Option<PolicyEvents>> {
         let bpf = self.bpf.get()?;

@@ -302,11 +302,13 @@ impl<D: DataPlane> Network<D> {
         compare(&attachment, &previous)?;
         let facts = self.facts_if_ready()?;
         let part = listed(plan_attachment(&id, &attachment, &facts), &previous);
-        let missing = self
+        let mut missing = self
             .kernel
             .missing(&part)
             .await
             .map_err(|error| refusal(&error, &id))?;
+        let unenforced = self.unenforced(&attachment).await;
+        missing.extend(unenforced.map_err(|error| refusal(&error, &id))?);
         if !missing.is_empty() {
             return Err(Error::new(
                 Code::CheckFailed,

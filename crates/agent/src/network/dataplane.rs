@@ -55,6 +55,9 @@ pub trait DataPlane: Send + Sync + 'static {
     /// Writes what changes in the policies, so that each step is safe.
     fn change_policies(&self, change: &PolicyChange) -> impl Future<Output = Result<usize, Error>> + Send;
 
+    /// The policies that are in force; none before any are.
+    fn policies(&self) -> impl Future<Output = Result<Option<PolicyTables>, Error>> + Send;
+
     /// What the programs tell of conversations; none if another reads it.
     fn policy_events(&self) -> impl Future<Output = Result<Option<PolicyEvents>, Error>> + Send;
 

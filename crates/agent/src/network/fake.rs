@@ -192,6 +192,10 @@ impl DataPlane for Fake {
         Ok(change.len())
     }
 
+    async fn policies(&self) -> Result<Option<PolicyTables>, kernel::Error> {
+        Ok(Some(self.played().policies.clone()))
+    }
+
     async fn policy_events(&self) -> Result<Option<PolicyEvents>, kernel::Error> {
         Ok(None)
     }

@@ -106,6 +106,10 @@ impl DataPlane for NodeKernel {
         self.kernel.read().await.change_policies(change)
     }
 
+    async fn policies(&self) -> Result<Option<PolicyTables>, Error> {
+        self.kernel.read().await.policies()
+    }
+
     async fn policy_events(&self) -> Result<Option<PolicyEvents>, Error> {
         self.kernel.read().await.policy_events()
     }

@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use model::{Attachment, AttachmentId, PolicyAttachment};
-use plan::{PolicyChange, PolicyTables};
+use plan::{PolicyChange, PolicyIndex, PolicyTables};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -35,6 +35,20 @@ pub(super) struct Told {
 enum Work {
     All(PolicyTables),
     Change(PolicyChange),
+}
+
+impl Work {
+    fn take(index: &mut PolicyIndex, is_first: bool) -> Work {
+        let change = index.take_change();
+        if !is_first {
+            return Work::Change(change);
+        }
+        let plan = index.plan();
+        plan.notes
+            .iter()
+            .for_each(|note| warn!(note, "a pod's policies can't be planned"));
+        Work::All(plan.tables)
+    }
 }
 
 impl<D: DataPlane> Network<D> {
@@ -63,20 +77,14 @@ impl<D: DataPlane> Network<D> {
     /// Writes what has changed; nothing before everything is known.
     pub(super) async fn write_policies(&self) -> Result<(), kernel::Error> {
         let mut told = self.told.lock().await;
+        let is_first = !told.current;
+        let work = self.policies.with_index(|index| Work::take(index, is_first));
+        self.write_work(&mut told, work).await
+    }
+
+    async fn write_work(&self, told: &mut Told, work: Option<Work>) -> Result<(), kernel::Error> {
         let started = Instant::now();
         let is_first = !told.current;
-        let work = self.policies.with_index(|index| {
-            let change = index.take_change();
-            if is_first {
-                let plan = index.plan();
-                plan.notes
-                    .iter()
-                    .for_each(|note| warn!(note, "a pod's policies can't be planned"));
-                Work::All(plan.tables)
-            } else {
-                Work::Change(change)
-            }
-        });
         let written = match work {
             None => return Ok(()),
             Some(Work::Change(change)) if change.is_empty() => return Ok(()),
@@ -118,6 +126,39 @@ impl<D: DataPlane> Network<D> {
     ) -> Result<(), kernel::Error> {
         self.policies.attach(id.clone(), of(attachment));
         self.write_policies().await
+    }
+
+    /// How what is in force for a pod differs from what is to be, for people. What differs is written
+    /// anew soon: a pod isn't to stay open for somebody else's change to the maps.
+    pub(super) async fn unenforced(&self, attachment: &Attachment) -> Result<Vec<String>, kernel::Error> {
+        let addresses = &attachment.addresses;
+        let mut told = self.told.lock().await;
+        let is_first = !told.current;
+        // Both of one moment: what came since is no fault of the kernel's.
+        let taken = self
+            .policies
+            .with_index(|index| (Work::take(index, is_first), index.plan().tables));
+        let (work, wanted) = taken.unzip();
+        self.write_work(&mut told, work).await?;
+        let held = self.kernel.policies().await?;
+        let found = match (held, wanted) {
+            (None, _) => vec!["no policies in force".to_owned()],
+            (Some(held), Some(wanted)) => held.differ_for(&wanted, addresses),
+            // Nobody has told yet what is to hold; what an earlier agent wrote does.
+            (Some(held), None) => {
+                let missing = addresses
+                    .iter()
+                    .filter(|address| !held.isolation.contains_key(address));
+                missing
+                    .map(|address| format!("no isolation of {address}"))
+                    .collect()
+            }
+        };
+        if !found.is_empty() {
+            told.current = false;
+            self.policies.wake();
+        }
+        Ok(found)
     }
 
     /// The pod's addresses are no more; if the kernel can't be told now, it is later.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Agent, TestNode, address};
+use kernel::NetNs;
+use plan::PolicyChange;
 use serde_json::json;
 use testkit::{Pong, TestNs, eventually_async, ping};
 
@@ -110,6 +112,40 @@ async fn a_pod_is_attached_checked_and_detached() {
         .expect("detached");
     assert_eq!(node.kernel_state().await, before);
     assert!(inside.link("eth0").await.expect("asked").is_none());
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_isolation_somebody_took_from_the_kernel_is_not_as_it_was_made() {
+    let node = TestNode::new(DUAL).await;
+    let agent = Agent::start(&node.spec).await;
+    let pod = TestNs::new("pod").await;
+    let add = node.call("ADD", "web", &pod.path()).run();
+    let result = add.await.expect("attached");
+    let check = || {
+        node.call("CHECK", "web", &pod.path())
+            .with("prevResult", result.clone())
+    };
+    check().run().await.expect("as it was made");
+
+    let own = NetNs::open(&node.spec.netns).expect("the node's namespace");
+    let kernel = kernel::Kernel::open(own, node.spec.pins.clone()).expect("its kernel");
+    let mut change = PolicyChange::default();
+    change.isolation.removed.push(address(&result));
+    kernel.change_policies(&change).expect("somebody's change");
+    let error = check()
+        .run()
+        .await
+        .expect_err("nothing says what holds for the pod");
+    let said = format!("no isolation of {}", address(&result));
+    assert_eq!(error["code"], 100, "{error}");
+    assert!(
+        error["details"].as_str().is_some_and(|text| text.contains(&said)),
+        "{error}"
+    );
+
+    // The agent has heard of it, and puts it right.
+    eventually_async(Duration::from_secs(20), async || check().run().await.is_ok()).await;
     agent.stop().await;
 }
 

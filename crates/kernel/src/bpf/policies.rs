@@ -214,6 +214,12 @@ impl Policies {
         self.set(setting::ENFORCED, true)
     }
 
+    /// Whether policies are in force.
+    pub(crate) fn enforced(&self) -> Result<bool> {
+        let held = lock(&self.settings).get(&setting::ENFORCED, 0);
+        held.map(|held| held != 0).map_err(failed("read a setting"))
+    }
+
     /// Whether beginnings and ends of conversations are told.
     pub(crate) fn follow(&self, on: bool) -> Result<()> {
         self.set(setting::FOLLOWED, on).map(drop)

@@ -15,6 +15,7 @@
 //! [`PolicyIndex`] keeps them up; [`PolicyPlan`] is all of it, for people and for the tracer.
 
 mod compile;
+mod differ;
 mod id;
 mod index;
 mod judge;

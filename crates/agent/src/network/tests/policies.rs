@@ -158,3 +158,44 @@ async fn an_add_that_the_kernel_refuses_leaves_no_isolation() {
     assert_eq!(isolation(&kernel), []);
     assert_eq!(kernel.links(), BTreeSet::new());
 }
+
+#[tokio::test]
+async fn a_check_says_that_a_pods_isolation_is_not_in_force_and_it_is_written_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = with_policies(dir.path(), &kernel, &["web", "other"]).await;
+    let _follow = follow(&running);
+    let result = running.add("web").await.expect("attached");
+    running.add("other").await.expect("attached");
+    let check = || running.call(Command::Check, "web", json!({"prevResult": result}));
+    check().await.expect("as it was made");
+
+    let whole = kernel.played().policies.clone();
+    let (web, open) = {
+        let mut played = kernel.played();
+        let isolation = played.policies.isolation.iter_mut().next().expect("two pods");
+        (*isolation.0, std::mem::take(isolation.1))
+    };
+    assert!(!open.ingress.is_free());
+    let error = check().await.expect_err("the pod is open");
+    assert_eq!(error.code, Code::CheckFailed);
+    let said = format!("another isolation of {web} than its policies say");
+    assert_eq!(error.details, said);
+    until(|| kernel.played().policies == whole).await;
+    check().await.expect("as it is to be");
+}
+
+#[tokio::test]
+async fn a_check_writes_what_it_finds_unwritten_and_does_not_complain() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kernel = Fake::default();
+    let running = with_policies(dir.path(), &kernel, &["web"]).await;
+    let result = running.add("web").await.expect("attached");
+    // Nobody follows here: the change is known and not in the kernel.
+    running
+        .policies
+        .list(&[], &[api::namespace("shop")], &[api::pod("shop", "web")]);
+    let check = running.call(Command::Check, "web", json!({"prevResult": result}));
+    check.await.expect("as it is to be");
+    assert!(isolation(&kernel)[0].ingress.is_free());
+}
