@@ -36,7 +36,11 @@ has_cc() {
 
 # The reference plugins, where distributions and Kubernetes' packages put them.
 has_cni_plugins() {
-    [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || [ -x /usr/libexec/cni/bridge ]
+    local folder
+    for folder in /usr/lib/cni /opt/cni/bin /usr/libexec/cni; do
+        if [ -x "$folder/bridge" ] && [ -x "$folder/tuning" ]; then return; fi
+    done
+    false
 }
 
 missing=()
@@ -60,7 +64,7 @@ collect() {
         need iptables iptables
         need openssl openssl
     fi
-    if [ "$bench" = yes ] && ! has_cni_plugins; then
+    if [ "$tests$bench" != nono ] && ! has_cni_plugins; then
         missing+=(containernetworking-plugins)
     fi
     if [ "$tests$bench" != nono ] && ! has dnsmasq; then

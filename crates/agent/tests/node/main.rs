@@ -2,6 +2,7 @@
 
 mod api;
 mod attach;
+mod chain;
 mod first_packet;
 mod kills;
 mod run;
