@@ -132,6 +132,27 @@ impl Lan {
         set_mtu(&netlink, &bridge(subnet), mtu).await;
     }
 
+    /// Keeps netfilter from frames on the switch's bridges, which tells senders of IPv6 packets that are
+    /// too big for a port: what is too big is lost without a word then, as on any switch.
+    pub fn silence(&self) {
+        let keys = ["iptables", "ip6tables"].map(|tables| format!("net/bridge/bridge-nf-call-{tables}"));
+        let silenced = self.switch.within(|| -> kernel::Result<()> {
+            for key in &keys {
+                // There are none without that kernel module.
+                if sysctl::read(key)?.is_some() {
+                    sysctl::write(key, "0")?;
+                }
+            }
+            Ok(())
+        });
+        silenced.expect("writing the switch's sysctls");
+    }
+
+    /// The name of the switch's port that a node is plugged into.
+    pub fn port(&self, number: usize) -> String {
+        port(number)
+    }
+
     /// How large packets may be on a node's link.
     pub async fn set_link_mtu(&self, number: usize, mtu: u32) {
         set_mtu(&self.switch.netlink(), &port(number), mtu).await;

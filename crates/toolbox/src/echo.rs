@@ -32,7 +32,7 @@ pub(crate) fn tcp(mut stream: TcpStream, state: &State) {
     }
 }
 
-/// Sends every datagram back from the address it was sent to, which a machine
+/// Sends every datagram back, or the head of one that asks for no more, from the address it was sent to, which a machine
 /// with several addresses must take care of itself. Never returns.
 pub(crate) fn udp(socket: &UdpSocket) {
     let v6 = socket.local_addr().is_ok_and(|at| at.is_ipv6());
@@ -68,7 +68,7 @@ fn echo_one(socket: &UdpSocket, buffer: &mut [u8]) -> nix::Result<()> {
             ControlMessageOwned::Ipv6PacketInfo(_) | ControlMessageOwned::Ipv4PacketInfo(_)
         )
     });
-    let parts = [IoSlice::new(&buffer[..n])];
+    let parts = [IoSlice::new(path_mtu::answer::head(&buffer[..n]))];
     let send = |control: &[ControlMessage<'_>]| {
         sendmsg(fd, &parts, control, MsgFlags::empty(), from.as_ref()).map(drop)
     };
