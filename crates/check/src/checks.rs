@@ -4,7 +4,7 @@ use futures::future::{BoxFuture, join_all};
 
 use crate::addresses::addresses;
 use crate::ask::{Source, Target, ask, families, family, path};
-use crate::dns::names;
+use crate::dns::{names, outside_names};
 use crate::isolation::isolation;
 use crate::lab::{Lab, Place, Spot, Transfer};
 use crate::mtu::path_mtu;
@@ -37,6 +37,7 @@ const CHECKS: &[Check] = &[
     |lab| Box::pin(host_ports(lab)),
     |lab| Box::pin(pod_to_outside(lab)),
     |lab| Box::pin(names(lab)),
+    |lab| Box::pin(outside_names(lab)),
     |lab| Box::pin(services(lab)),
     |lab| Box::pin(isolation(lab)),
 ];
@@ -361,6 +362,9 @@ pub(crate) mod tests {
             services: Ok(Services::default()),
             policies: Ok(()),
             patience: std::time::Duration::ZERO,
+            paths: Vec::new(),
+            pinged: Vec::new(),
+            outside_name: Err("nobody asks".to_owned()),
             rows: Vec::new(),
         }
     }

@@ -7,20 +7,25 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams, LogParams, PostParams};
 use kube::{Client, ResourceExt};
 use rand::Rng;
 
 use crate::error::Error;
 use crate::lab::{Lab, Place, Spot};
+use crate::paths::{API_SERVER, Path};
 use crate::pods::{ISOLATED, POD_PORTS, Plan, Ports, trouble};
 use crate::report::Row;
 use crate::services::Services;
 use crate::shell::{KubeShell, plain};
-use crate::{Options, checks, isolation};
+use crate::{Options, checks, dns, isolation};
 
 /// How long pods may take to run, image and all.
 const START: Duration = Duration::from_secs(30);
+
+/// The same where large packets are lost: those that start do so soon, and the others never.
+const START_ANYWAY: Duration = Duration::from_secs(10);
 
 /// How soon Services that were made must be in force on all nodes. What works is tried no more.
 const IN_FORCE: Duration = Duration::from_secs(8);
@@ -38,12 +43,36 @@ async fn balancers(client: &Client) -> Result<BTreeSet<IpAddr>, Error> {
     Ok(addresses.collect())
 }
 
-/// Starts the pods, and makes a lab of those that run.
-pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) -> Result<Lab, Error> {
+/// The API servers' own addresses, as the Service `kubernetes` has them; none if nobody tells.
+async fn api_servers(client: &Client) -> Vec<IpAddr> {
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), "default");
+    let of_kubernetes = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let slices = slices.list(&of_kubernetes).await;
+    let endpoints = slices
+        .into_iter()
+        .flatten()
+        .flat_map(|slice| slice.endpoints.unwrap_or_default());
+    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses);
+    addresses.filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Starts the pods, and makes a lab of those that run. `paths` are those between nodes that are
+/// known already.
+pub(crate) async fn deploy(
+    client: &Client,
+    namespace: &str,
+    options: &Options,
+    paths: &[Path],
+) -> Result<Lab, Error> {
     let nodes = Api::<Node>::all(client.clone())
         .list(&ListParams::default())
         .await;
     let nodes = nodes.map_err(Error::api("list the nodes"))?.items;
+    let mut pinged: Vec<(String, Vec<IpAddr>)> = nodes
+        .iter()
+        .map(|node| (node.name_any(), internal_ips(node)))
+        .collect();
+    pinged.push((API_SERVER.to_owned(), api_servers(client).await));
     let (mut rows, chosen) = choose(nodes, options.most_nodes);
     if chosen.is_empty() {
         let found = rows.iter().map(|row| format!("; {} isn't", row.path)).collect();
@@ -58,9 +87,20 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
     let begin = Instant::now();
     let plans = plans(&chosen);
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
-    let tries = plans.iter().map(|plan| start(&api, plan, &options.image));
+    let lossy = |node: &str| paths.iter().any(|path| path.loses() && path.has_end(node));
+    let tries = plans.iter().map(|plan| {
+        let limit = if lossy(&plan.node) { START_ANYWAY } else { START };
+        start(&api, plan, &options.image, limit)
+    });
     let mut running: BTreeMap<&str, Spot> = BTreeMap::new();
-    for (plan, started) in plans.iter().zip(join_all(tries).await) {
+    let outside_name = async {
+        match &options.outside_name {
+            Ok(name) => dns::outside_name(name).await,
+            Err(why) => Err(why.clone()),
+        }
+    };
+    let (tried, outside_name) = tokio::join!(join_all(tries), outside_name);
+    for (plan, started) in plans.iter().zip(tried) {
         match started {
             Ok(spot) => drop(running.insert(&plan.name, spot)),
             Err(why) => {
@@ -106,6 +146,9 @@ pub(crate) async fn deploy(client: &Client, namespace: &str, options: &Options) 
         shell: Box::new(KubeShell::new(api)),
         outside: options.outside.clone(),
         cluster: options.cluster.clone(),
+        paths: paths.to_vec(),
+        pinged,
+        outside_name,
         rows,
     })
 }
@@ -131,6 +174,7 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<Chosen>) {
     let (mut rows, mut chosen) = (Vec::new(), Vec::new());
     for node in nodes {
         let name = node.name_any();
+        let addresses = internal_ips(&node);
         let status = node.status.unwrap_or_default();
         let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");
         if ready.is_none_or(|condition| condition.status != "True") {
@@ -145,11 +189,6 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<Chosen>) {
             ));
             continue;
         }
-        let addresses = status.addresses.iter().flatten();
-        let addresses = addresses
-            .filter(|address| address.type_ == "InternalIP")
-            .filter_map(|address| address.address.parse().ok())
-            .collect();
         let blocks = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
         let pod_cidrs = blocks.iter().filter_map(|text| text.parse().ok()).collect();
         chosen.push(Chosen {
@@ -171,6 +210,17 @@ fn choose(mut nodes: Vec<Node>, most: usize) -> (Vec<Row>, Vec<Chosen>) {
     }
     chosen.truncate(most);
     (rows, chosen)
+}
+
+fn internal_ips(node: &Node) -> Vec<IpAddr> {
+    let addresses = node
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten());
+    let internal = addresses.filter(|address| address.type_ == "InternalIP");
+    internal
+        .filter_map(|address| address.address.parse().ok())
+        .collect()
 }
 
 /// A pod and a pod in the node's own network on each node, a second pod and an
@@ -203,8 +253,8 @@ fn plans(nodes: &[Chosen]) -> Vec<Plan> {
 }
 
 /// Makes a pod and waits until it runs and has addresses.
-async fn start(api: &Api<Pod>, plan: &Plan, image: &str) -> Result<Spot, String> {
-    let deadline = Instant::now() + START;
+async fn start(api: &Api<Pod>, plan: &Plan, image: &str, limit: Duration) -> Result<Spot, String> {
+    let deadline = Instant::now() + limit;
     let object = plan.object(image);
     loop {
         match api.create(&PostParams::default(), &object).await {
@@ -244,7 +294,7 @@ async fn start(api: &Api<Pod>, plan: &Plan, image: &str) -> Result<Spot, String>
             Some("Failed" | "Succeeded") => return Err(ended(api, &pod).await),
             _ if Instant::now() > deadline => {
                 let why = trouble(&pod);
-                return Err(format!("{} doesn't run after {START:?}: {why}", plan.name));
+                return Err(format!("{} doesn't run after {limit:?}: {why}", plan.name));
             }
             _ => {}
         }

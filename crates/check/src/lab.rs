@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use path_mtu::Target;
 use serde::Deserialize;
 
-use crate::mtu::Measured;
 use crate::outside::OutsideProbe;
+use crate::paths::{Measured, Path};
 use crate::pods::Ports;
 use crate::report::Row;
 use crate::services::Services;
@@ -55,6 +56,12 @@ pub(crate) struct Lab {
     pub(crate) policies: Result<(), String>,
     /// How soon Services and policies must be in force on all nodes.
     pub(crate) patience: Duration,
+    /// The paths between nodes, where they are known already.
+    pub(crate) paths: Vec<Path>,
+    /// All nodes and API servers by name, for pings to those that have no pod.
+    pub(crate) pinged: Vec<(String, Vec<IpAddr>)>,
+    /// A name outside the cluster that is to be found in pods, or why none can be asked for.
+    pub(crate) outside_name: Result<String, String>,
     /// What deploying has found already.
     pub(crate) rows: Vec<Row>,
 }
@@ -136,8 +143,8 @@ impl Lab {
         Ok(both.expect("`lines` gives as many as were asked for"))
     }
 
-    /// Measures what the paths to servers that echo carry.
-    pub(crate) async fn mtu(&self, from: &Spot, to: &[SocketAddr]) -> Result<Vec<Measured>, String> {
+    /// Measures what the paths to servers that echo, or to addresses, carry.
+    pub(crate) async fn mtu(&self, from: &Spot, to: &[Target]) -> Result<Vec<Measured>, String> {
         let words = ["toolbox", "mtu", "--json"].map(str::to_owned);
         let command = words.into_iter().chain(to.iter().map(ToString::to_string));
         self.lines(from, command.collect(), to.len()).await

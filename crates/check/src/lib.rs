@@ -1,7 +1,9 @@
 //! `ripstop check`: proves what a cluster's network promises, with real pods.
 //!
 //! ```text
-//! run ─► Namespace ripstop-check-XXXXX, pods on every node (deploy)
+//! run ─► paths between nodes that are namespaces of this machine (vantage)
+//!         │
+//!        Namespace ripstop-check-XXXXX, pods on every node (deploy)
 //!         │
 //!        Lab: places to ask from, addresses to ask for
 //!         │
@@ -11,7 +13,8 @@
 //! ```
 //!
 //! It speaks to the cluster through the public API alone, so it runs against
-//! any Kubernetes. The namespace is deleted whatever happens: errors, time-outs
+//! any Kubernetes; where nodes aren't namespaces of this machine, pods in their
+//! own networks measure the paths between them. The namespace is deleted whatever happens: errors, time-outs
 //! and Ctrl-C included; what a run that was killed left is swept by the next.
 //!
 //! A check is an entry in `checks::CHECKS`; each of them stays a page of code.
@@ -27,11 +30,13 @@ mod lab;
 mod mtu;
 mod namespace;
 mod outside;
+mod paths;
 mod pods;
 mod policies;
 mod report;
 mod services;
 mod shell;
+mod vantage;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +46,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use error::Error;
 pub use outside::{Outside, OutsideProbe};
+pub use paths::API_SERVER;
 pub use report::{Outcome, Report, Row};
+pub use vantage::Vantage;
 
 /// An API that works answers its first question well within this.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -61,6 +68,11 @@ pub struct Options {
     /// each family, for the check that pods reach the outside under their
     /// node's address.
     pub outside: Vec<OutsideProbe>,
+    /// A name outside the cluster that pods are to find if this machine does; or why none is asked for.
+    pub outside_name: Result<String, String>,
+    /// Nodes, and the API server, that are network namespaces of this machine: paths between them are
+    /// measured first, without any pod. Otherwise pods in the nodes' own networks do.
+    pub vantages: Vec<Vantage>,
     /// The name of an embedded cluster, which makes the next steps exact.
     pub cluster: Option<String>,
     /// At most this many nodes take part: pairs grow with the square.
@@ -75,6 +87,9 @@ impl Default for Options {
             image: "localhost/ripstop/toolbox:1".to_owned(),
             timeout: Duration::from_secs(90),
             outside: Vec::new(),
+            // Reserved for uses such as this one (RFC 2606), and there.
+            outside_name: Ok("example.com".to_owned()),
+            vantages: Vec::new(),
             cluster: None,
             most_nodes: 8,
             progress: None,
@@ -100,12 +115,40 @@ impl Options {
 pub async fn run(client: Client, options: Options) -> Result<Report, Error> {
     let begin = Instant::now();
     let mut signals = Signals::listen();
-    let create = namespace::Namespace::create(&client);
+    // Where large packets are lost, much of the rest fails, and none of it says why.
+    if !options.vantages.is_empty() {
+        options.tell("measuring the paths between nodes");
+    }
+    let paths = vantage::measure(options.vantages.clone()).await;
+    let mut rows = paths::rows(&paths, options.cluster.as_deref());
+    match with_pods(&client, &options, &paths, &mut signals).await {
+        Ok(more) => rows.extend(more),
+        Err(error @ (Error::Interrupted | Error::Outside { .. })) => return Err(error),
+        Err(error) if !rows.iter().any(Row::is_failure) => return Err(error),
+        Err(error) => rows.push(Row::failed("everything else", "", error.to_string(), MEND_FIRST)),
+    }
+    Ok(Report {
+        image: options.image,
+        seconds: begin.elapsed().as_secs_f64(),
+        rows: blame(rows),
+    })
+}
+
+const MEND_FIRST: &str = "mend what is ✗ above first: it breaks connections to the API, too";
+
+/// What pods find out, and what there is to say about the cluster's objects.
+async fn with_pods(
+    client: &Client,
+    options: &Options,
+    paths: &[paths::Path],
+    signals: &mut Signals,
+) -> Result<Vec<Row>, Error> {
+    let create = namespace::Namespace::create(client);
     let namespace = tokio::time::timeout(FIRST_ANSWER, create).await;
     let namespace = namespace.map_err(|_| Error::NoAnswer(FIRST_ANSWER))??;
     options.tell("deploying pods");
     let work = async {
-        let lab = deploy::deploy(&client, namespace.name(), &options).await?;
+        let lab = deploy::deploy(client, namespace.name(), options, paths).await?;
         options.tell("asking from every pod to every other");
         Ok(checks::run(&lab).await)
     };
@@ -118,13 +161,28 @@ pub async fn run(client: Client, options: Options) -> Result<Report, Error> {
     options.tell("cleaning up");
     let cleaned = namespace.delete(Duration::from_secs(20)).await;
     let mut rows = outcome?;
-    rows.extend(policies::rows(&client).await);
+    rows.extend(policies::rows(client).await);
     rows.extend(cleaned);
-    Ok(Report {
-        image: options.image,
-        seconds: begin.elapsed().as_secs_f64(),
-        rows,
-    })
+    Ok(rows)
+}
+
+/// Puts the paths between nodes first, and says of pods that don't start that these may be why.
+fn blame(mut rows: Vec<Row>) -> Vec<Row> {
+    let lossy = paths::ends_of_losses(&rows);
+    for row in &mut rows {
+        if let Outcome::Failed { next, .. } = &mut row.outcome
+            && row.check == checks::START
+            && lossy.contains(&row.path)
+        {
+            *next = format!(
+                "mend `{}` first: large packets to or from {} are lost, its agent's own to the API, too; {next}",
+                paths::NODES,
+                row.path
+            );
+        }
+    }
+    rows.sort_by_key(|row| row.check != paths::NODES);
+    rows
 }
 
 /// Ctrl-C and SIGTERM, caught from the moment this is made: before there is
@@ -145,5 +203,26 @@ impl Signals {
             std::future::pending::<()>().await;
         }
         futures::future::select_all(waits).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_do_not_start_are_put_down_to_the_path_that_loses_packets() {
+        let lost = "packets of more than 1300 bytes are lost without a word: eth0 on node-1 sends up to 1500";
+        let rows = blame(vec![
+            Row::failed(checks::START, "node-2", "pod-1 doesn't run", "look there"),
+            Row::failed(checks::START, "node-3", "pod-2 doesn't run", "look there"),
+            Row::failed(paths::NODES, "node-1 → node-2", lost, "set it"),
+        ]);
+        assert_eq!(rows[0].check, paths::NODES, "the cause comes first");
+        let text = rows[1..].iter().map(|row| format!("{row:?}"));
+        let blamed: Vec<bool> = text
+            .map(|text| text.contains("mend `path MTU between nodes` first"))
+            .collect();
+        assert_eq!(blamed, [true, false]);
     }
 }

@@ -1,4 +1,5 @@
-//! What the paths between nodes, and between pods, carry; and whether they say so.
+//! What the paths between pods carry, and whether they say so; and between nodes, where pods in the
+//! nodes' own networks are all there is to measure from.
 //!
 //! ```text
 //!   nodes   P bytes arrive ──┐
@@ -10,140 +11,106 @@
 //! Anything else breaks connections in ways that are hard to see: small packets pass, and large
 //! ones are lost without a word.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use futures::future::join_all;
-use serde::Deserialize;
+use path_mtu::Target;
 
-use crate::ask::{families, path};
+use crate::ask::families;
 use crate::checks::look_at;
-use crate::lab::{Lab, Place, Spot};
+use crate::lab::{Lab, Spot};
+use crate::paths::{self, Path};
 use crate::report::Row;
 
-const NODES: &str = "path MTU between nodes";
 const PODS: &str = "path MTU between pods";
 
 /// What a tunnel adds to a packet, over IPv4 and over IPv6.
 const OVERHEADS: [(u32, &str); 2] = [(50, "VXLAN over IPv4"), (70, "VXLAN over IPv6")];
 
-/// What `toolbox mtu --json` prints about a path.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Measured {
-    #[serde(default)]
-    link: String,
-    #[serde(default)]
-    link_mtu: u32,
-    carries: Option<u32>,
-    #[serde(default)]
-    larger: String,
-    error: Option<String>,
-}
-
-/// A path that was measured.
-struct Path<'a> {
-    from: &'a Spot,
-    to: &'a Spot,
-    address: IpAddr,
-    measured: Result<Measured, String>,
-}
-
-/// Every ordered pair of nodes, and of pods on different nodes.
+/// Every ordered pair of pods on different nodes; and of nodes, unless that is known already.
 pub(crate) async fn path_mtu(lab: &Lab) -> Vec<Row> {
-    let spots = |get: fn(&Place) -> Option<&Spot>| lab.places.iter().filter_map(get).collect::<Vec<_>>();
-    let hosts = spots(|place| place.host.as_ref());
-    let pods = spots(|place| place.pod.as_ref());
-    if pods.len() < 2 {
-        return vec![Row::skipped(PODS, "fewer than two nodes have a pod that started")];
+    let pods: Vec<&Spot> = lab.places.iter().filter_map(|place| place.pod.as_ref()).collect();
+    let (from_hosts, pods) = tokio::join!(between_nodes(lab), between_pods(lab, &pods));
+    let hosts = match lab.paths.is_empty() {
+        true => &from_hosts,
+        false => &lab.paths,
+    };
+    let mut rows = paths::rows(&from_hosts, lab.cluster.as_deref());
+    match pods.is_empty() {
+        true => rows.push(Row::skipped(PODS, "fewer than two nodes have a pod that started")),
+        false => rows.extend(pods.iter().map(|path| pod_row(lab, hosts, path))),
     }
-    let (hosts, pods) = tokio::join!(measure(lab, &hosts), measure(lab, &pods));
-    let links = links(&hosts);
-    let mut rows: Vec<Row> = hosts.iter().map(|path| node_row(lab, &links, path)).collect();
-    rows.extend(pods.iter().map(|path| pod_row(lab, &hosts, path)));
     rows
 }
 
-/// From each spot to all others, over the families that both have.
-async fn measure<'a>(lab: &Lab, spots: &[&'a Spot]) -> Vec<Path<'a>> {
-    let one = async |from: &'a Spot| {
-        let others = spots.iter().copied().filter(|to| to.node != from.node);
-        let ways = others.flat_map(|to| families(from, &to.addresses).map(move |address| (to, address)));
-        let ways: Vec<(&Spot, IpAddr)> = ways.collect();
-        let targets: Vec<SocketAddr> = ways
-            .iter()
-            .map(|(to, address)| SocketAddr::new(*address, to.ports.echo))
-            .collect();
-        let measured = lab.mtu(from, &targets).await;
-        let path = |(number, (to, address)): (usize, (&'a Spot, IpAddr))| Path {
-            from,
-            to,
-            address,
-            measured: measured
-                .as_ref()
-                .map(|all| all[number].clone())
-                .map_err(Clone::clone),
-        };
-        ways.into_iter().enumerate().map(path).collect::<Vec<_>>()
-    };
-    let all = join_all(spots.iter().map(|from| one(from))).await;
-    all.into_iter().flatten().collect()
-}
-
-/// The link of each node that leads to others, and its MTU.
-fn links<'a>(hosts: &'a [Path<'a>]) -> BTreeMap<&'a str, (&'a str, u32)> {
-    let measured = hosts.iter().filter_map(|path| {
-        let measured = path.measured.as_ref().ok()?;
-        Some((
-            path.from.node.as_str(),
-            (measured.link.as_str(), measured.link_mtu),
-        ))
-    });
-    measured.filter(|(_, (_, mtu))| *mtu > 0).collect()
-}
-
-fn node_row(lab: &Lab, links: &BTreeMap<&str, (&str, u32)>, path: &Path<'_>) -> Row {
-    let ends = [path.from.node.as_str(), path.to.node.as_str()];
-    let fail = |cause: String, next: String| Row::failed(NODES, name(path), cause, next);
-    let (measured, carries) = match carried(path) {
-        Ok(measured) => measured,
-        Err(cause) => return fail(cause, look_at(lab.cluster.as_deref(), &ends)),
-    };
-    let (link, mtu) = (&measured.link, measured.link_mtu);
-    if measured.larger != "lost" {
-        return Row::passed(
-            NODES,
-            name(path),
-            said(carries, mtu, "a router on the way takes no more"),
-        );
+/// From pods in nodes' own networks: to each other, and by pings to whatever has none.
+async fn between_nodes(lab: &Lab) -> Vec<Path> {
+    if !lab.paths.is_empty() {
+        return Vec::new();
     }
-    let cause = format!(
-        "packets of more than {carries} bytes are lost without a word: {link} on {} sends up to {mtu}",
-        ends[0]
-    );
-    let next = match links.get(ends[1]) {
-        Some((far, far_mtu)) if *far_mtu < mtu => format!(
-            "{far} on {} takes {far_mtu}: set the MTU of both links to {far_mtu} (`ip link set {link} mtu {far_mtu}` on {}), or raise the smaller one",
-            ends[1], ends[0]
-        ),
-        _ => format!(
-            "a link between {} and {} takes less than {mtu} and a firewall or router keeps it secret: let ICMP \"too big\" pass, or set the MTU of {link} on {} to {carries}",
-            ends[0], ends[1], ends[0]
-        ),
+    let hosts: Vec<&Spot> = lab
+        .places
+        .iter()
+        .filter_map(|place| place.host.as_ref())
+        .collect();
+    let measured_at = |address: &IpAddr| hosts.iter().any(|host| host.addresses.contains(address));
+    let from_one = async |from: &Spot| {
+        let others = hosts.iter().filter(|to| to.node != from.node);
+        let others = others.flat_map(|to| targets(from, to));
+        let pinged = lab.pinged.iter().filter(|(name, _)| *name != from.node);
+        let pinged = pinged.flat_map(|(name, addresses)| {
+            let addresses = families(from, addresses).filter(|address| !measured_at(address));
+            addresses.map(move |address| (name.clone(), Target::Ping(address)))
+        });
+        measure(lab, from, others.chain(pinged).collect()).await
     };
-    fail(cause, next)
+    join_all(hosts.iter().map(|from| from_one(from))).await.concat()
 }
 
-fn pod_row(lab: &Lab, hosts: &[Path<'_>], path: &Path<'_>) -> Row {
-    let ends = [path.from.node.as_str(), path.to.node.as_str()];
+async fn between_pods(lab: &Lab, pods: &[&Spot]) -> Vec<Path> {
+    let from_one = async |from: &Spot| {
+        let others = pods.iter().filter(|to| to.node != from.node);
+        measure(lab, from, others.flat_map(|to| targets(from, to)).collect()).await
+    };
+    join_all(pods.iter().map(|from| from_one(from))).await.concat()
+}
+
+/// The echo server of a spot, at its addresses of the families that `from` has.
+fn targets(from: &Spot, to: &Spot) -> Vec<(String, Target)> {
+    let target = |address| (to.node.clone(), Target::Udp((address, to.ports.echo).into()));
+    families(from, &to.addresses).map(target).collect()
+}
+
+async fn measure(lab: &Lab, from: &Spot, ways: Vec<(String, Target)>) -> Vec<Path> {
+    if ways.is_empty() {
+        return Vec::new();
+    }
+    let targets: Vec<Target> = ways.iter().map(|(_, target)| *target).collect();
+    let measured = lab.mtu(from, &targets).await;
+    let path = |(number, (to, target)): (usize, (String, Target))| Path {
+        from: from.node.clone(),
+        to,
+        address: target.ip(),
+        both_ways: matches!(target, Target::Ping(_)),
+        measured: measured
+            .as_ref()
+            .map(|all| all[number].clone())
+            .map_err(Clone::clone),
+    };
+    ways.into_iter().enumerate().map(path).collect()
+}
+
+fn pod_row(lab: &Lab, hosts: &[Path], path: &Path) -> Row {
+    let ends = [path.from.as_str(), path.to.as_str()];
     let look = look_at(lab.cluster.as_deref(), &ends);
-    let (measured, carries) = match carried(path) {
+    let (measured, carries) = match path.carried() {
         Ok(measured) => measured,
-        Err(cause) => return Row::failed(PODS, name(path), cause, look),
+        Err(cause) => return Row::failed(PODS, path.name(), cause, look),
     };
     // What the nodes' path takes, over either family.
     let outside: Vec<u32> = hosts
         .iter()
-        .filter(|host| host.from.node == ends[0] && host.to.node == ends[1])
+        .filter(|host| host.from == ends[0] && host.to == ends[1])
         .filter_map(|host| host.measured.as_ref().ok()?.carries)
         .collect();
     let ways = outside.iter().flat_map(|outside| {
@@ -160,7 +127,7 @@ fn pod_row(lab: &Lab, hosts: &[Path<'_>], path: &Path<'_>) -> Row {
     match (kind, measured.larger.as_str()) {
         (_, "lost") => Row::failed(
             PODS,
-            name(path),
+            path.name(),
             format!(
                 "packets of more than {carries} bytes are lost without a word, and the pod's {} takes {}",
                 measured.link, measured.link_mtu
@@ -171,13 +138,13 @@ fn pod_row(lab: &Lab, hosts: &[Path<'_>], path: &Path<'_>) -> Row {
         ),
         (Some(kind), _) => Row::passed(
             PODS,
-            name(path),
+            path.name(),
             format!("{carries} bytes, {kind}; larger ones are refused"),
         ),
         // Pods may be given less on purpose; more than a way takes can't get there.
         (None, _) if carries == measured.link_mtu => Row::passed(
             PODS,
-            name(path),
+            path.name(),
             format!(
                 "{carries} bytes, as the pod's {} is set; larger ones are refused",
                 measured.link
@@ -185,7 +152,7 @@ fn pod_row(lab: &Lab, hosts: &[Path<'_>], path: &Path<'_>) -> Row {
         ),
         (None, _) => Row::failed(
             PODS,
-            name(path),
+            path.name(),
             format!(
                 "{carries} bytes arrive where the nodes' path takes {}",
                 outside
@@ -201,34 +168,13 @@ fn pod_row(lab: &Lab, hosts: &[Path<'_>], path: &Path<'_>) -> Row {
     }
 }
 
-/// What was measured and how much arrives, or why that isn't known.
-fn carried<'a>(path: &'a Path<'_>) -> Result<(&'a Measured, u32), String> {
-    let measured = path.measured.as_ref().map_err(Clone::clone)?;
-    if let Some(error) = &measured.error {
-        return Err(error.clone());
-    }
-    let nothing = || "nothing arrives, however small".to_owned();
-    Ok((measured, measured.carries.ok_or_else(nothing)?))
-}
-
-fn said(carries: u32, link: u32, why: &str) -> String {
-    if carries == link {
-        format!("{carries} bytes, the whole link; larger ones are refused")
-    } else {
-        format!("{carries} bytes of the link's {link}, {why}; larger ones are refused")
-    }
-}
-
-fn name(measured: &Path<'_>) -> String {
-    path(measured.from, measured.to, measured.address)
-}
-
 #[cfg(test)]
 mod tests {
     use futures::future::BoxFuture;
     use serde_json::json;
 
     use super::*;
+    use crate::lab::Place;
     use crate::pods::POD_PORTS;
     use crate::shell::{Output, Shell};
 
@@ -238,7 +184,8 @@ mod tests {
     impl Shell for Played {
         fn exec<'a>(&'a self, pod: &'a str, command: Vec<String>) -> BoxFuture<'a, Result<Output, String>> {
             assert_eq!(command[..2], ["toolbox", "mtu"]);
-            let stdout = (self.0)(pod).to_string() + "\n";
+            // A line for each target.
+            let stdout = format!("{}\n", (self.0)(pod)).repeat(command.len() - 3);
             Box::pin(async move {
                 Ok(Output {
                     stdout,
@@ -252,7 +199,7 @@ mod tests {
         }
     }
 
-    async fn rows(played: fn(&str) -> serde_json::Value) -> Vec<String> {
+    fn lab(played: fn(&str) -> serde_json::Value) -> Lab {
         let spot = |kind: &str, n: usize, address: String| Spot {
             pod: format!("{kind}-{n}"),
             node: format!("node-{n}"),
@@ -269,7 +216,7 @@ mod tests {
             isolated: None,
             host: Some(spot("host", n, format!("172.30.0.1{n}"))),
         };
-        let lab = Lab {
+        Lab {
             places: (1..3).map(place).collect(),
             shell: Box::new(Played(played)),
             outside: Vec::new(),
@@ -278,9 +225,15 @@ mod tests {
             services: Ok(Default::default()),
             policies: Ok(()),
             patience: Default::default(),
+            paths: Vec::new(),
+            pinged: Vec::new(),
+            outside_name: Err("nobody asks".to_owned()),
             rows: Vec::new(),
-        };
-        let rows = path_mtu(&lab).await;
+        }
+    }
+
+    async fn rows(played: fn(&str) -> serde_json::Value) -> Vec<String> {
+        let rows = path_mtu(&lab(played)).await;
         assert_eq!(rows.len(), 4, "a row a pair: {rows:#?}");
         rows.iter().map(|row| format!("{row:?}")).collect()
     }
@@ -323,7 +276,8 @@ mod tests {
             rows[0]
         );
         assert!(
-            rows[0].contains("eth0 on node-2 takes 1400: set the MTU of both links to 1400"),
+            rows[0].contains("eth0 on node-2 takes 1400")
+                && rows[0].contains("set the MTU of both links to 1400"),
             "{}",
             rows[0]
         );
@@ -336,13 +290,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_router_is_suspected_where_both_links_are_large() {
-        let rows = rows(|pod| measured(1500, 1400, if pod == "host-1" { "lost" } else { "refused" })).await;
+    async fn nodes_without_a_pod_and_api_servers_are_asked_by_pings() {
+        let mut lab = lab(|pod| measured(1500, if pod == "host-1" { 1300 } else { 1500 }, "lost"));
+        lab.places[1].host = None;
+        lab.places[1].pod = None;
+        lab.pinged = [
+            ("node-1", "172.30.0.11"),
+            ("node-2", "172.30.0.12"),
+            ("API server", "172.30.0.2"),
+        ]
+        .map(|(name, address)| (name.to_owned(), vec![address.parse().unwrap()]))
+        .into();
+        let rows = path_mtu(&lab).await;
+        let rows: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
+        assert_eq!(rows.len(), 3, "{rows:#?}");
+        for (row, path) in rows.iter().zip(["node-1 ⇄ node-2", "node-1 ⇄ API server"]) {
+            let said = "more than 1300 bytes are lost without a word there or on the way back";
+            assert!(row.contains(path) && row.contains(said), "{row}");
+        }
+        assert!(rows[2].contains("Skipped"), "{}", rows[2]);
+    }
+
+    #[tokio::test]
+    async fn paths_that_are_known_are_not_measured_again() {
+        let mut lab = lab(|_| measured(1500, 1450, "refused"));
+        let known = |from: &str, to: &str| Path {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            address: [172, 30, 0, 1].into(),
+            both_ways: false,
+            measured: serde_json::from_value(measured(1500, 1500, "refused")).map_err(|e| e.to_string()),
+        };
+        lab.paths = vec![known("node-1", "node-2"), known("node-2", "node-1")];
+        let rows = path_mtu(&lab).await;
         assert!(
-            rows[0].contains("let ICMP \\\"too big\\\" pass, or set the MTU of eth0 on node-1 to 1400"),
-            "{}",
-            rows[0]
+            rows.len() == 2 && rows.iter().all(|row| row.check == PODS),
+            "{rows:?}"
         );
+        assert!(format!("{rows:?}").contains("1450 bytes, VXLAN over IPv4"));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Asks the cluster's API, as the administrator.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -16,10 +17,13 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// A client with the administrator's credentials.
 pub(crate) async fn client(paths: &Paths) -> Result<Client, Failure> {
-    let path = paths.kubeconfig();
-    let cure = "`ripstop up` writes it anew";
+    client_of(&paths.kubeconfig(), "`ripstop up` writes it anew").await
+}
+
+/// A client with a kubeconfig's credentials; `cure` is what to do if it isn't one.
+pub(crate) async fn client_of(path: &Path, cure: &str) -> Result<Client, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()), cure);
-    let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| failed(&error))?;
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|error| failed(&error))?;

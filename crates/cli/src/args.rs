@@ -185,6 +185,14 @@ pub(crate) struct Status {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) named: Named,
+    /// Check the cluster of this kubeconfig instead, whatever made it
+    ///
+    /// What only the machine of an embedded cluster can tell is left out then.
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The image that pods run; it must hold `toolbox`
+    #[arg(long, default_value = "localhost/ripstop/toolbox:1")]
+    pub(crate) image: String,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Output,

@@ -75,6 +75,11 @@ impl Cluster {
         &self.name
     }
 
+    /// The program, for what isn't about this cluster by name.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Where the cluster keeps what lasts.
     pub fn data_dir(&self) -> PathBuf {
         Path::new("/var/lib/ripstop").join(&self.name)

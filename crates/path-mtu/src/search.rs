@@ -91,10 +91,10 @@ fn send_all(probe: &Probe, sizes: &BTreeSet<u32>, patience: Patience) -> Result<
             if left.is_zero() {
                 break;
             }
-            if let Heard::Arrived(size) = probe.hear(left)? {
-                if sizes.contains(&size) {
-                    arrived.insert(size);
-                }
+            if let Heard::Arrived(size) = probe.hear(left)?
+                && sizes.contains(&size)
+            {
+                arrived.insert(size);
             }
         }
     }
