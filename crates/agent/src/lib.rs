@@ -21,6 +21,7 @@ mod announce;
 mod backoff;
 mod clock;
 pub mod cluster;
+mod complaints;
 mod config;
 pub mod conflist;
 mod flows;

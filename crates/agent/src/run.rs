@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::announce::Announcer;
 use crate::cluster::{self, Latest, Memory};
+use crate::complaints::{self, Complaints};
 use crate::config::AgentConfig;
 use crate::conflist::Conflist;
 use crate::flows::{self, FlowSocket, Names};
@@ -104,7 +105,15 @@ pub async fn run_with(
             Ok(())
         })
     });
-    let catalogue = Arc::new(Catalogue::default());
+    let (complaints, written) = Complaints::with_writer();
+    let catalogue = Arc::new(Catalogue::with(complaints));
+    let write = complaints::write(client.clone(), config.node_name.clone(), written, all.clone());
+    parts.spawn(async {
+        ("Events about Services", {
+            write.await;
+            Ok(())
+        })
+    });
     let names = Names {
         node: config.node_name.clone(),
         policies: policies.clone(),

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::complaints::{Complaints, Source};
 use crate::watching::{self, Follower, Keeps, Key, Watched, key};
 
 /// How many objects are read at once: a slice has 100 endpoints, of some hundred bytes each.
@@ -46,6 +47,7 @@ struct Known {
     /// The Services of slices, by the slices' namespaces and names.
     owners: HashMap<Key, ServiceName>,
     names: Names,
+    complaints: Complaints,
     changed: BTreeSet<ServiceName>,
     services_listed: bool,
     slices_listed: bool,
@@ -61,6 +63,24 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
+    /// One that tells what can't be used.
+    pub(crate) fn with(complaints: Complaints) -> Catalogue {
+        let known = Known {
+            complaints,
+            ..Known::default()
+        };
+        Catalogue {
+            known: Mutex::new(known),
+            ..Catalogue::default()
+        }
+    }
+
+    /// What couldn't be planned of a Service.
+    pub(crate) fn note(&self, service: &ServiceName, notes: &[String]) {
+        let complaints = &mut self.known().complaints;
+        complaints.find(service, Source::Plan, notes.to_vec());
+    }
+
     /// Says when something changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -128,8 +148,9 @@ impl Listed for Service {
         let Some((service, problems)) = kube_objects::service(&self) else {
             return Self::remove(&(name.namespace, name.name), known);
         };
+        // Another mistake may make the same of it.
+        known.complaints.find(&name, Source::Object, texts(&problems));
         if known.services.get(&name) != Some(&service) {
-            tell(&name, &problems);
             known.disclaim(&name);
             let addresses = addresses(&service).map(|address| (address, name.clone()));
             known.at.extend(addresses);
@@ -141,6 +162,7 @@ impl Listed for Service {
     fn remove((namespace, name): &Key, known: &mut Known) {
         let name = ServiceName::new(namespace, name);
         known.disclaim(&name);
+        known.complaints.forget(&name);
         if known.services.remove(&name).is_some() {
             known.changed.insert(name);
         }
@@ -169,7 +191,10 @@ impl Listed for EndpointSlice {
         let (slice, problems) = kube_objects::slice(&self, &mut known.names);
         let all = known.slices.entry(owner.clone()).or_default();
         if all.get(&key.1).map(Arc::as_ref) != Some(&slice) {
-            tell(&owner, &problems);
+            // One of many endpoints is nothing to be said of the Service.
+            for problem in problems {
+                warn!(service = %owner, %problem, "an endpoint can't be used");
+            }
             all.insert(key.1.clone(), Arc::new(slice));
             known.changed.insert(owner.clone());
         }
@@ -220,10 +245,8 @@ fn addresses(service: &model::Service) -> impl Iterator<Item = IpAddr> {
     all.into_iter().flatten().copied()
 }
 
-fn tell(name: &ServiceName, problems: &[ServiceProblem]) {
-    for problem in problems {
-        warn!(service = %name, %problem, "a part of a Service can't be used");
-    }
+fn texts(problems: &[ServiceProblem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
 }
 
 impl<K: Listed> Keeps<K> for Catalogue {
@@ -379,6 +402,28 @@ mod tests {
         slices.step(Event::<EndpointSlice>::Init);
         slices.step(Event::<EndpointSlice>::InitDone);
         assert_eq!(changed(&catalogue), ["web"]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_of_a_service_is_told_although_nothing_else_changes() {
+        let (complaints, mut receiver) = Complaints::with_writer();
+        let catalogue = Catalogue::with(complaints);
+        let (mut services, _) = followers(&catalogue);
+        let mut told = || std::iter::from_fn(|| receiver.try_recv().ok()).count();
+        let strategy = |strategy: &str| {
+            let mut service = service("web", "10.96.0.20");
+            let annotation = (kube_objects::STRATEGY.to_owned(), strategy.to_owned());
+            service.metadata.annotations = Some(BTreeMap::from([annotation]));
+            service
+        };
+        services.step(Event::Apply(strategy("fastest")));
+        assert_eq!(told(), 1);
+        services.step(Event::Apply(strategy("fastest")));
+        assert_eq!(told(), 0, "the same again");
+        services.step(Event::Apply(strategy("nearest")));
+        assert_eq!(told(), 1, "it is random as before");
+        services.step(Event::Apply(strategy("maglev")));
+        assert_eq!(told(), 0);
     }
 
     #[test]

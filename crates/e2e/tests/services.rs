@@ -143,6 +143,41 @@ fn a_services_addresses_ports_and_endpoints_are_kubectls() {
     );
     cluster.kubectl(&["delete", "service", "front"]).ok();
     cluster.kubectl_with(&["create", "-f", "-"], TAKEN).ok();
+    a_mistake_is_told_once(&cluster);
+}
+
+/// By one of the nodes, which all find it.
+fn a_mistake_is_told_once(cluster: &Cluster) {
+    let annotate = |strategy: &str| {
+        let annotation = format!("ripstop.dev/load-balancing={strategy}");
+        cluster
+            .kubectl(&["annotate", "--overwrite", "service", "web", &annotation])
+            .ok();
+    };
+    let told = |strategy: &str| {
+        let events = cluster.get(&[
+            "events",
+            "--field-selector=involvedObject.name=web,reason=CannotBeUsed",
+        ]);
+        let events = events["items"].as_array().expect("a list has items");
+        let message = |event: &Value| {
+            event["message"]
+                .as_str()
+                .is_some_and(|text| text.contains(strategy))
+        };
+        match events.iter().filter(|event| message(event)).count() {
+            1 => Ok(()),
+            count => Err(format!("{count} of {events:?}")),
+        }
+    };
+    for strategy in ["fastest", "nearest"] {
+        annotate(strategy);
+        eventually(WAIT, || told(strategy));
+    }
+    // By now every node has found the first one.
+    told("fastest").expect("once");
+    let described = cluster.kubectl(&["describe", "service", "web"]).ok();
+    assert!(described.contains("CannotBeUsed"), "{described}");
 }
 
 #[test]

@@ -185,7 +185,6 @@ fn what_a_node_serves_itself_is_not_translated() {
     assert!(part.objects.is_empty(), "{part}");
     service.ports[0].node_port = Some(30053);
     insta::assert_snapshot!(plan_service(&name, &service, &context), @r#"
-    note: 10.96.0.20 is the node's own: a server on it answers there
     port 80/tcp IPv4 random
       frontend node:30053 inside cluster outside cluster
       cluster

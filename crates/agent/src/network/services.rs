@@ -110,7 +110,7 @@ impl<D: DataPlane> Network<D> {
             }
             Services::Some(parts)
         };
-        tell_notes(&services);
+        services.tell_notes(catalogue);
         progress.context = Some(context);
         match self.kernel.apply_services(&services).await {
             Ok(applied) => {
@@ -151,6 +151,18 @@ impl Services {
             Services::Some(parts) => parts.len(),
         }
     }
+
+    /// Tells what couldn't be planned.
+    fn tell_notes(&self, catalogue: &Catalogue) {
+        let tell = |name: &ServiceName, part: &Part| catalogue.note(name, &part.notes);
+        match self {
+            Services::All(parts) => parts.iter().for_each(|(name, part)| tell(name, part)),
+            Services::Some(parts) => parts
+                .iter()
+                .filter_map(|(name, part)| Some((name, part.as_ref()?)))
+                .for_each(|(name, part)| tell(name, part)),
+        }
+    }
 }
 
 impl Progress {
@@ -183,20 +195,5 @@ impl Progress {
             warn!(error = text, "Services aren't as planned; trying until they are");
             self.said = text;
         }
-    }
-}
-
-fn tell_notes(services: &Services) {
-    let tell = |name: &ServiceName, part: &Part| {
-        for note in &part.notes {
-            warn!(service = %name, note, "something can't be planned");
-        }
-    };
-    match services {
-        Services::All(parts) => parts.iter().for_each(|(name, part)| tell(name, part)),
-        Services::Some(parts) => parts
-            .iter()
-            .filter_map(|(name, part)| Some((name, part.as_ref()?)))
-            .for_each(|(name, part)| tell(name, part)),
     }
 }

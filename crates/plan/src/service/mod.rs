@@ -123,8 +123,7 @@ fn plan_port(
 ) -> ServicePort {
     if endpoints.cluster.len() > maglev::MOST && service.strategy == Strategy::Maglev {
         notes.push(format!(
-            "{id} has {} endpoints, and maglev picks among the first {}: use another strategy",
-            endpoints.cluster.len(),
+            "{id} has more than {0} endpoints, and maglev picks among the first {0}: use another strategy",
             maglev::MOST
         ));
     }
@@ -167,14 +166,11 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(service: &'a Service, context: &ServiceContext, notes: &mut Vec<String>) -> Places<'a> {
-        let (here, cluster_ips): (Vec<IpAddr>, Vec<IpAddr>) = service
-            .cluster_ips
-            .iter()
-            .partition(|address| context.node_local.contains(address));
-        notes.extend(
-            here.iter()
-                .map(|address| format!("{address} is the node's own: a server on it answers there")),
-        );
+        // At the node's own a server on it answers.
+        let own = service.cluster_ips.iter().copied();
+        let cluster_ips = own
+            .filter(|address| !context.node_local.contains(address))
+            .collect();
         let mut of_its_families = |addresses: &[IpAddr], what: &str| -> Vec<IpAddr> {
             let (fit, odd): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| {
                 let mut own = service.cluster_ips.iter();
