@@ -6,8 +6,11 @@
 
 mod cluster;
 mod command;
+mod load;
+pub mod resolver;
 mod traces;
 
 pub use cluster::{Cluster, Options, Pod};
 pub use command::{Outcome, eventually, run};
+pub use load::{Outside, PATIENCE, PodLoad, Tally, ask};
 pub use traces::Traces;

@@ -1,10 +1,11 @@
 //! What breaks, and what must not notice.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use e2e::{Cluster, Options, Traces, eventually};
+use e2e::{Cluster, Options, Outside, PATIENCE, PodLoad, Tally, Traces, eventually};
 use rstest::rstest;
 
 /// A download of one pod from another that takes some seconds, run by `kubectl exec`-free means: a process
@@ -167,6 +168,66 @@ fn after_a_crash_of_everything_up_brings_the_same_cluster_back() {
     assert!(again.contains("already running"), "{again}");
 }
 
+/// The Deployment `web` behind a Service, asked by its pod on the first node, and at that node's port.
+struct Web {
+    asker: String,
+    url: String,
+    port: SocketAddr,
+}
+
+impl Web {
+    fn expose(cluster: &Cluster, name: &str) -> Web {
+        let name_it = format!("--name={name}");
+        let expose = ["expose", "deployment", "web", "--port=80", "--target-port=8080"];
+        let words = [&expose[..], &["--type=NodePort", &name_it]].concat();
+        cluster.kubectl(&words).ok();
+        let pods = cluster.pods("web").into_iter();
+        let asker = pods
+            .map(|pod| (pod.node, pod.name))
+            .min()
+            .expect("there are pods")
+            .1;
+        let port = cluster.get(&["service", name])["spec"]["ports"][0]["nodePort"].as_u64();
+        let node = cluster.get(&["node", "node-1"]);
+        let address = node["status"]["addresses"][0]["address"]
+            .as_str()
+            .expect("an address");
+        let port = format!("{address}:{}", port.expect("a port"));
+        let port = port.parse().expect("an IPv4 address");
+        eventually(Duration::from_secs(10), || e2e::ask(port));
+        let url = format!("http://{name}/");
+        Web { asker, url, port }
+    }
+
+    fn load(&self, cluster: &Cluster) -> (PodLoad, Outside) {
+        let inside = PodLoad::start(cluster, &self.asker, "web", &self.url, PATIENCE);
+        (inside, Outside::start(self.port))
+    }
+
+    /// Whether all ready endpoints are on that node.
+    fn is_served_by(cluster: &Cluster, service: &str, node: &str) -> Result<(), String> {
+        let owned = format!("kubernetes.io/service-name={service}");
+        let slices = cluster.get(&["endpointslices", "-l", &owned]);
+        let slices = slices["items"].as_array().expect("a list has items");
+        let endpoints = slices
+            .iter()
+            .flat_map(|slice| slice["endpoints"].as_array())
+            .flatten();
+        let nodes: Vec<&str> = endpoints
+            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+            .filter_map(|endpoint| endpoint["nodeName"].as_str())
+            .collect();
+        match nodes.iter().all(|own| *own == node) && !nodes.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{nodes:?}")),
+        }
+    }
+}
+
+fn finish((inside, outside): (PodLoad, Outside), cluster: &Cluster) -> (Tally, Tally) {
+    (inside.finish(cluster), outside.finish())
+}
+
 #[test]
 fn a_stopped_node_is_seen_as_gone_and_comes_back() {
     let cluster = Cluster::up(
@@ -177,6 +238,10 @@ fn a_stopped_node_is_seen_as_gone_and_comes_back() {
         },
     );
     cluster.deployment("web", 2);
+    let web = Web::expose(&cluster, "web");
+    // A client's port that went to the dead pod goes there for two minutes: conntrack remembers.
+    let fresh = Web::expose(&cluster, "fresh");
+    let loads = web.load(&cluster);
     cluster.ripstop(&["node", "stop", "node-2"]).ok();
     cluster
         .kubectl(&[
@@ -186,6 +251,22 @@ fn a_stopped_node_is_seen_as_gone_and_comes_back() {
             "--timeout=70s",
         ])
         .ok();
+    // Until then nothing says that its pods are gone, and who is sent to one of them waits in vain.
+    let (inside, outside) = finish(loads, &cluster);
+    println!("until the API knew: from a pod {inside:?}, from the machine {outside:?}");
+    assert!(
+        inside.answered > 0 && outside.answered > 0,
+        "half of the pods are well"
+    );
+    eventually(Duration::from_secs(10), || {
+        Web::is_served_by(&cluster, "fresh", "node-1")
+    });
+    let loads = fresh.load(&cluster);
+    std::thread::sleep(Duration::from_secs(2));
+    let (inside, outside) = finish(loads, &cluster);
+    println!("after that: from a pod {inside:?}, from the machine {outside:?}");
+    inside.assert_whole("from a pod, when the API knows that the node is gone");
+    outside.assert_whole("from the machine, when the API knows that the node is gone");
     cluster.ripstop(&["node", "start", "node-2"]).ok();
     cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
     cluster
