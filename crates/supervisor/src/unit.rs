@@ -31,8 +31,9 @@ use crate::state::State;
 /// A process that ran for this long didn't fail at start.
 const STEADY: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// Shorter than what others wait for: resolvers 5 seconds, a load balancer's address that an agent holds 8.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Shorter than what others wait for: an announcer's Lease counts for 2 seconds, and may be 0.6 old when its agent
+/// ends.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What to run.
 #[derive(Debug)]
