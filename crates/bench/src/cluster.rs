@@ -58,6 +58,16 @@ impl Cluster {
         self.run(&["down", "--keep-data"]).map(drop)
     }
 
+    /// Cuts a node's power.
+    pub(crate) fn stop_node(&self, node: &str) -> Result<()> {
+        self.run(&["node", "stop", node]).map(drop)
+    }
+
+    /// Gives it back.
+    pub(crate) fn start_node(&self, node: &str) -> Result<()> {
+        self.run(&["node", "start", node]).map(drop)
+    }
+
     /// A client of the cluster's API.
     pub(crate) async fn client(&self) -> Result<Client> {
         let output = self.run(&["kubeconfig"])?;

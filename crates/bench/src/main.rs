@@ -2,8 +2,8 @@
 //! prints each figure beside its bar. docs/bench.md says how to read them.
 //!
 //! ```text
-//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd · api ─┐
-//!           the same without Ripstop: plain, plugins ◄──┘                          peers ─┴► Figures ─► table, chart
+//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd · takeover · api ─┐
+//!           the same without Ripstop: plain, plugins ◄──┘                                     peers ─┴► Figures ─► table, chart
 //! ```
 //!
 //! Whatever happens, the cluster is taken out again.
@@ -35,6 +35,7 @@ mod process;
 mod record;
 mod services;
 mod starting;
+mod takeover;
 mod traffic;
 mod wiring;
 
@@ -114,6 +115,8 @@ enum Part {
     Policies,
     /// Names, beside dnsmasq
     Names,
+    /// A load balancer's announcer dies
+    Takeover,
     /// The API server: writes, watches, lists, memory
     Api,
 }
@@ -219,6 +222,7 @@ async fn measure_part(
         Part::Services => services::measure(figures).await,
         Part::Policies => policies::measure(figures).await,
         Part::Names => names::measure(cluster.ripstop(), &extent, figures),
+        Part::Takeover => takeover::measure(cluster, extent.rounds, figures).await,
         Part::Api => api::measure(cluster, &extent, figures).await,
     }
 }

@@ -17,7 +17,7 @@ fn a_quick_run_has_a_figure_of_everything() {
         .arg(&ripstop)
         .args([
             "--only",
-            "paths,first,add,crowd,peers,names,api",
+            "paths,first,add,crowd,peers,names,takeover,api",
             "--beside",
             "plain,veth",
         ])
@@ -43,6 +43,7 @@ fn a_quick_run_has_a_figure_of_everything() {
         "| 1000 nodes, routes: planned and written, cold |",
         "| 1000 nodes, tunnels: one of them changes |",
         "| DNS, 5000 Services: time an answer at full load, against dnsmasq |",
+        "| a load balancer's announcer dies: without an answer for |",
         "| writes |",
         "| watch events |",
         "| a write seen by 100 watches, 99 of 100 |",
