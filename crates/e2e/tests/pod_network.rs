@@ -197,7 +197,7 @@ fn assert_mismatches_are_named(cluster: &Cluster) {
         .arg(kubeconfig);
     let said = of_path(&failures(run(&mut check, None)), "node-2 → node-1");
     assert!(
-        said.contains("more than 1500 bytes") && said.contains("`ip link set eth0 mtu 1500` on node-2"),
+        said.contains("more than 1504 bytes") && said.contains("`ip link set eth0 mtu 1500` on node-2"),
         "{said}"
     );
     set_mtu(&node, "eth0", "1500");
