@@ -56,10 +56,9 @@ pub(crate) fn assign(object: &mut Value, field: &str, value: Option<&Value>) {
 
 /// Where the objects of a kind are kept, all of them or a namespace's.
 pub(crate) fn prefix(kind: &Kind, namespace: Option<&str>) -> String {
-    let group = if kind.group().is_empty() {
-        "core"
-    } else {
-        kind.group()
+    let group = match kind.kept_group() {
+        "" => "core",
+        group => group,
     };
     match namespace {
         Some(namespace) => format!("/registry/{group}/{}/{namespace}/", kind.plural()),

@@ -58,8 +58,23 @@ pub(crate) struct Entry {
     pub(crate) columns: &'static [Column<'static>],
     /// The cells of one object, one for each column; `now` in seconds since the epoch, for ages.
     pub(crate) row: fn(object: &Value, now: i64) -> Vec<Value>,
-    /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text.
+    /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text, read from
+    /// the object as it is kept.
     pub(crate) fields: &'static [(&'static str, ReadField)],
+    /// How objects are kept, where that isn't as this kind has them.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// Another kind of the table, in whose form and at whose place a kind's objects are kept: both are views of the
+/// same objects.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    /// The other kind's group.
+    pub(crate) group: &'static str,
+    /// From what is kept to what this kind has.
+    pub(crate) read: fn(Value) -> Value,
+    /// From what this kind has to what is kept.
+    pub(crate) write: fn(Value) -> Value,
 }
 
 impl Entry {
@@ -105,6 +120,7 @@ impl Entry {
             columns: &[columns::NAME, columns::AGE],
             row: columns::name_and_age,
             fields: &[],
+            kept: None,
         }
     }
 }

@@ -189,7 +189,8 @@ impl Kind {
         ask!(self, entry => (entry.row)(object, now), custom => custom.row(object, now))
     }
 
-    /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text.
+    /// Field selectors beside `metadata.name` and `metadata.namespace`: label and the field's text, in objects as
+    /// they are kept.
     pub fn fields(&self) -> Vec<(&str, FieldText)> {
         ask!(self,
             entry => entry.fields.iter().map(|(label, read)| (*label, FieldText::Read(*read))).collect(),
@@ -206,19 +207,28 @@ impl Kind {
         ask!(self, _entry => false, custom => custom.is_terminating())
     }
 
+    /// The group at whose place objects are kept: another one's where both show the same objects.
+    pub fn kept_group(&self) -> &str {
+        ask!(self, entry => entry.kept.map_or(entry.group, |kept| kept.group), custom => custom.group())
+    }
+
     /// Whether objects are kept as this kind has them.
     pub fn is_kept_as_is(&self) -> bool {
-        ask!(self, _entry => true, _custom => false)
+        ask!(self, entry => entry.kept.is_none(), _custom => false)
     }
 
     /// From what is kept to what this kind has.
     pub fn read_kept(&self, object: Value) -> Value {
-        ask!(self, _entry => object, custom => custom.read_kept(object))
+        ask!(self,
+            entry => match entry.kept { Some(kept) => (kept.read)(object), None => object },
+            custom => custom.read_kept(object))
     }
 
     /// From what this kind has to what is kept.
     pub fn write_kept(&self, object: Value) -> Value {
-        ask!(self, _entry => object, custom => custom.write_kept(object))
+        ask!(self,
+            entry => match entry.kept { Some(kept) => (kept.write)(object), None => object },
+            custom => custom.write_kept(object))
     }
 }
 

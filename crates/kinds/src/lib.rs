@@ -28,10 +28,12 @@ mod check;
 // A folder an API group, in it a file a kind (or a family): its entry in the table, defaults, rules, columns.
 mod apiextensions;
 mod apps;
+mod autoscaling;
 mod batch;
 mod coordination;
 mod core;
 mod discovery;
+mod events;
 mod networking;
 mod node;
 mod policy;

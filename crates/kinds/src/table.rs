@@ -2,8 +2,8 @@
 
 use crate::kind::Kind;
 use crate::{
-    apiextensions, apps, batch, coordination, core, discovery, networking, node, pod, policy, rbac,
-    scheduling, storage,
+    apiextensions, apps, autoscaling, batch, coordination, core, discovery, events, networking, node, pod,
+    policy, rbac, scheduling, storage,
 };
 
 static KINDS: &[Kind] = &[
@@ -28,10 +28,13 @@ static KINDS: &[Kind] = &[
     Kind::of(&apps::deployment::KIND),
     Kind::of(&apps::replicaset::KIND),
     Kind::of(&apps::statefulset::KIND),
+    Kind::of(&autoscaling::v2::KIND),
+    Kind::of(&autoscaling::v1::KIND),
     Kind::of(&batch::cronjob::KIND),
     Kind::of(&batch::job::KIND),
     Kind::of(&coordination::lease::KIND),
     Kind::of(&discovery::endpointslice::KIND),
+    Kind::of(&events::event::KIND),
     Kind::of(&networking::ingress::KIND),
     Kind::of(&networking::ingressclass::KIND),
     Kind::of(&networking::ipaddress::KIND),

@@ -119,6 +119,12 @@ proptest! {
                 panic!("{version} {}", kind.kind());
             };
             let object = typed(version, of, Maker(choices.iter()).message(of));
+            let timeless = |series: &Value| series.get("lastObservedTime").is_none();
+            if version == "events.k8s.io/v1" && object.get("series").is_some_and(timeless) {
+                // Refused in any form.
+                prop_assert!(kind.decode(&object).is_err());
+                continue;
+            }
             let as_json = kind.decode(&object).unwrap().object;
             let through = decode(&encode(&as_json).unwrap(), None).unwrap();
             prop_assert_eq!(kind.decode(&through).unwrap().object, as_json);

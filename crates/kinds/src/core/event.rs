@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Event;
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
+use crate::check::names;
 use crate::columns::{self, column, wide};
 use crate::entry::Entry;
 use crate::json::{at, int, text};
@@ -46,17 +47,50 @@ pub(crate) const KIND: Entry = Entry {
     ..Entry::namespaced::<Event>("event")
 };
 
-/// Events live where the object they are about does; about a cluster-wide one, in `default`.
-fn rules(errors: &mut Errors, event: &Value, _old: Option<&Value>) {
+/// Kubernetes is as strict with events as it was when their form was new: what has an `eventTime` must say who
+/// reports it and why.
+pub(crate) fn rules(errors: &mut Errors, event: &Value, _old: Option<&Value>) {
     let about = text(event, "/involvedObject/namespace");
     let namespace = text(event, "/metadata/namespace");
-    if about != namespace && !(about.is_empty() && matches!(namespace, "" | "default" | "kube-system")) {
-        let field = Field::root().child("involvedObject").child("namespace");
+    let root = Field::root();
+    let has_time = at(event, "/eventTime").is_some();
+    // Events live where the object they are about does; about a cluster-wide one, in `default`.
+    let misplaced = match (about, has_time) {
+        ("", false) => !matches!(namespace, "" | "default"),
+        ("", true) => !matches!(namespace, "" | "default" | "kube-system"),
+        (about, false) => about != namespace,
+        (_, true) => false,
+    };
+    if misplaced {
+        let field = root.child("involvedObject").child("namespace");
         errors.invalid(&field, about, "does not match event.namespace");
+    }
+    if !has_time {
+        return;
+    }
+    let controller = text(event, "/reportingComponent");
+    let path = root.child("reportingController");
+    if controller.is_empty() {
+        errors.required(&path, "");
+    }
+    errors.invalid_all(&path, controller, names::qualified(controller));
+    for (field, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
+        let found = text(event, &format!("/{field}"));
+        if found.is_empty() {
+            errors.required(&root.child(field), "");
+        }
+        at_most(errors, found, &root.child(field), most);
+    }
+    at_most(errors, text(event, "/message"), &root.child("message"), 1024);
+}
+
+fn at_most(errors: &mut Errors, text: &str, path: &Field, most: usize) {
+    if text.len() > most {
+        errors.invalid(path, "", &format!("can have at most {most} characters"));
     }
 }
 
-const COLUMNS: &[Column] = &[
+pub(crate) const COLUMNS: &[Column] = &[
     column(
         "Last Seen",
         "string",
@@ -92,7 +126,7 @@ const COLUMNS: &[Column] = &[
     },
 ];
 
-fn row(event: &Value, now: i64) -> Vec<Value> {
+pub(crate) fn row(event: &Value, now: i64) -> Vec<Value> {
     let first = columns::since(first_of(event, &["/firstTimestamp", "/eventTime"]), now);
     let last = match first_of(event, &["/series/lastObservedTime", "/lastTimestamp"]) {
         "" => first.clone(),

@@ -85,7 +85,8 @@ fn downward_items(value: &mut Value, pointer: &str, path: &str) -> Result<(), De
     Ok(())
 }
 
-fn field(value: &mut Value, pointer: &str, path: &str) -> Result<(), DecodeError> {
+/// A canonical quantity behind a pointer.
+pub(crate) fn field(value: &mut Value, pointer: &str, path: &str) -> Result<(), DecodeError> {
     match value.pointer_mut(pointer) {
         Some(quantity) => canonical(quantity, path, false),
         None => Ok(()),

@@ -16,6 +16,12 @@ macro_rules! name {
     (apps, $name:ident) => {
         concat!("io.k8s.api.apps.v1.", stringify!($name))
     };
+    (autoscaling, $name:ident) => {
+        concat!("io.k8s.api.autoscaling.v1.", stringify!($name))
+    };
+    (autoscaling_v2, $name:ident) => {
+        concat!("io.k8s.api.autoscaling.v2.", stringify!($name))
+    };
     (batch, $name:ident) => {
         concat!("io.k8s.api.batch.v1.", stringify!($name))
     };
@@ -27,6 +33,9 @@ macro_rules! name {
     };
     (discovery, $name:ident) => {
         concat!("io.k8s.api.discovery.v1.", stringify!($name))
+    };
+    (events, $name:ident) => {
+        concat!("io.k8s.api.events.v1.", stringify!($name))
     };
     (meta, $name:ident) => {
         concat!("io.k8s.apimachinery.pkg.apis.meta.v1.", stringify!($name))
@@ -68,10 +77,13 @@ macro_rules! types {
 
 mod apiextensions;
 mod apps;
+mod autoscaling;
+mod autoscaling_v2;
 mod batch;
 mod coordination;
 mod core;
 mod discovery;
+mod events;
 mod meta;
 mod networking;
 mod node;
@@ -85,10 +97,13 @@ use crate::schema::Type;
 /// The types of every group, groups ordered as well.
 pub(crate) static TYPES: &[&[Type]] = &[
     apps::TYPES,
+    autoscaling::TYPES,
+    autoscaling_v2::TYPES,
     batch::TYPES,
     coordination::TYPES,
     core::TYPES,
     discovery::TYPES,
+    events::TYPES,
     networking::TYPES,
     node::TYPES,
     policy::TYPES,
