@@ -79,6 +79,40 @@ impl Quantity {
         div_up(self.nanos, NANOS / 1000)
     }
 
+    /// A whole number.
+    pub(crate) fn whole(number: i64) -> Quantity {
+        Quantity {
+            nanos: i128::from(number) * NANOS,
+            format: Format::Decimal,
+        }
+    }
+
+    /// The whole number that it is, if it is one.
+    pub(crate) fn as_whole(self) -> Option<i64> {
+        i64::try_from(self.nanos / NANOS).ok().filter(|_| self.is_whole())
+    }
+
+    /// About the same number.
+    pub(crate) fn as_f64(self) -> f64 {
+        self.nanos as f64 / NANOS as f64
+    }
+
+    /// The sum of two, capped.
+    pub(crate) fn plus(self, other: Quantity) -> Quantity {
+        Quantity {
+            nanos: (self.nanos + other.nanos).clamp(-MAX, MAX),
+            ..self
+        }
+    }
+
+    /// The same below zero, or above.
+    pub(crate) fn negated(self) -> Quantity {
+        Quantity {
+            nanos: -self.nanos,
+            ..self
+        }
+    }
+
     /// The same amount without anything finer than a thousandth, rounded up.
     pub(crate) fn round_up_to_millis(self) -> Quantity {
         Quantity {

@@ -64,7 +64,6 @@ fn check(errors: &mut Errors, schema: Schema<'_>, path: &Field, place: Place<'_>
     map_type(errors, schema, path);
     list_type(errors, schema, path);
     unique_elements(errors, schema, path);
-    validations(errors, schema, path);
 }
 
 fn words(errors: &mut Errors, schema: Schema<'_>, path: &Field, place: Place<'_>) {
@@ -243,13 +242,5 @@ fn unique_elements(errors: &mut Errors, schema: Schema<'_>, path: &Field) {
             errors.invalid(&path.child("x-kubernetes-map-type"), found, detail);
         }
         _ => {}
-    }
-}
-
-/// Rules in CEL aren't evaluated here, so that none is taken for one that is.
-fn validations(errors: &mut Errors, schema: Schema<'_>, path: &Field) {
-    if !schema.list("x-kubernetes-validations").is_empty() {
-        let detail = "rules in the Common Expression Language are not evaluated by this server; express them in the schema, or leave them out";
-        errors.forbidden(&path.child("x-kubernetes-validations"), detail);
     }
 }

@@ -7,6 +7,7 @@ use super::{default_values, openapi, structural};
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::custom::path::Path;
+use crate::custom::rules;
 use crate::custom::schema::Schema;
 use crate::json::{at, flag, list, text};
 
@@ -122,6 +123,7 @@ fn schema(errors: &mut Errors, schema: Schema<'_>, path: &Field) {
     openapi::rules(&mut structure, schema, path);
     if structure.is_empty() {
         default_values::rules(&mut structure, schema, path);
+        rules::admit(&mut structure, schema, path);
     }
     errors.extend(structure);
 }

@@ -60,6 +60,21 @@ impl Errors {
         self.0.is_empty()
     }
 
+    /// Whether there is one because of which rules of a schema could misunderstand the object.
+    pub(crate) fn prevent_rules(&self) -> bool {
+        let mut reasons = self.0.iter().map(|error| error.reason);
+        reasons.any(|reason| {
+            matches!(
+                reason,
+                Reason::Required
+                    | Reason::TypeInvalid
+                    | Reason::TooLong
+                    | Reason::TooMany
+                    | Reason::NotSupported
+            )
+        })
+    }
+
     pub(crate) fn extend(&mut self, others: Errors) {
         self.0.extend(others.0);
     }

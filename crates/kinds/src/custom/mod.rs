@@ -15,6 +15,7 @@ mod numbers;
 mod parts;
 pub(crate) mod path;
 mod prune;
+pub(crate) mod rules;
 pub(crate) mod schema;
 pub(crate) mod validate;
 
@@ -70,6 +71,7 @@ struct Version {
     name: String,
     schema: Value,
     patterns: Patterns,
+    programs: rules::Programs,
     has_status: bool,
     /// Pointers to replicas wanted and observed, and to the selector.
     scale: Option<[String; 3]>,
@@ -160,6 +162,8 @@ fn version(definition: &Value, version: &Value) -> Version {
         .unwrap_or_else(|| Value::Object(Map::new()));
     let mut patterns = Patterns::new();
     validate::patterns(&schema, &mut patterns);
+    let mut programs = rules::Programs::new();
+    rules::programs(&schema, &mut programs);
     let pointer = |scale: &Value, field: &str| text(scale, field).replace('.', "/");
     let default_warning = || {
         let group = text(definition, "/spec/group");
@@ -181,6 +185,7 @@ fn version(definition: &Value, version: &Value) -> Version {
         deprecation,
         schema,
         patterns,
+        programs,
         has_status: at(version, "/subresources/status").is_some(),
         scale: at(version, "/subresources/scale").map(|scale| {
             ["/specReplicasPath", "/statusReplicasPath", "/labelSelectorPath"]
@@ -299,6 +304,20 @@ impl Custom {
         if old.is_none_or(|old| unique(old).is_empty()) {
             errors.extend(unique(new));
         }
+        self.rules(errors, new, old);
+    }
+
+    /// Rules aren't run on what they may not understand.
+    fn rules(&self, errors: &mut Errors, new: &Value, old: Option<&Value>) {
+        let programs = &self.own().programs;
+        if programs.is_empty() {
+            return;
+        }
+        if errors.prevent_rules() {
+            let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            return errors.invalid(&Field::nowhere(), Value::Null, detail);
+        }
+        rules::validate(errors, programs, Schema(self.schema()), new, old);
     }
 
     /// Replicas are whole numbers that a Scale can hold.
