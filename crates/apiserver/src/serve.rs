@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::identity::Identity;
+use crate::auth::token_secrets;
 use crate::definitions;
 use crate::error::Error;
 use crate::server::ApiServer;
@@ -42,6 +43,7 @@ impl ApiServer {
         let acceptor = TlsAcceptor::from(Arc::new(tls.config()?));
         let connections = TaskTracker::new();
         connections.spawn(definitions::clean_up(self.clone()));
+        connections.spawn(token_secrets::keep(self.clone()));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,

@@ -45,6 +45,26 @@ pub(super) struct Reference {
     pub(super) uid: String,
 }
 
+/// The claims of a token that is kept in a Secret: it doesn't expire, and says less.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SecretClaims {
+    #[serde(rename = "iss")]
+    pub(super) issuer: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub(super) namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub(super) secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub(super) account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub(super) account_uid: String,
+    #[serde(rename = "sub")]
+    pub(super) subject: String,
+}
+
+/// Who issues the tokens in Secrets, in every cluster.
+pub(super) const SECRETS_ISSUER: &str = "kubernetes/serviceaccount";
+
 /// A claim that may be a text instead of a list of one.
 fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]

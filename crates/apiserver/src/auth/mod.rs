@@ -5,7 +5,7 @@
 //!                          │ tokens (jws, claims)       │          rbac: roles and bindings
 //!                          └ impersonation ─────────────┘
 //! objects to be written ─► accounts (tokens for pods) · restriction (nodes) · rbac::escalation
-//! token_request, review: the same questions, asked over the API
+//! token_request, review: the same questions, asked over the API; token_secrets: tokens that are kept
 //! ```
 //!
 //! Everything is decided from what the store holds at that moment, so a new binding counts for the next request,
@@ -23,5 +23,6 @@ pub(crate) mod rbac;
 pub(crate) mod restriction;
 pub(crate) mod review;
 pub(crate) mod token_request;
+pub(crate) mod token_secrets;
 pub(crate) mod tokens;
 pub(crate) mod view;

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kinds::Kind;
 use serde::Deserialize;
 
-use super::claims::{Bound, Claims, Reference};
+use super::claims::{Bound, Claims, Reference, SECRETS_ISSUER, SecretClaims};
 use super::identity::{self, Identity};
 use super::jws::{Signer, Verifier};
+use super::token_secrets;
 use crate::error::Error;
 use crate::object;
 use crate::server::ApiServer;
@@ -42,7 +43,15 @@ pub(crate) struct Tokens {
     signer: Signer,
     verifier: Verifier,
     /// Claims whose signature was good, by the token's digest.
-    verified: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    verified: Mutex<HashMap<[u8; 32], Arc<Said>>>,
+}
+
+/// What a token says, in one of its two forms.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Bound(Claims),
+    InSecret(SecretClaims),
 }
 
 /// A token that is good.
@@ -113,20 +122,72 @@ impl Tokens {
         token: &str,
         wanted: &[String],
     ) -> Result<Authenticated, &'static str> {
-        let claims = self.claims(token).ok_or("invalid bearer token")?;
+        let said = self.claims(token).ok_or("invalid bearer token")?;
+        let claims = match &*said {
+            Said::Bound(claims) => claims,
+            Said::InSecret(claims) => return self.authenticate_secret(server, token, claims, wanted),
+        };
         let now = jiff::Timestamp::now();
         let audiences = self.check(&claims, wanted, now.as_second())?;
         let look_up =
             |kind: &Kind, namespace: Option<&str>, name: &str| server.tombstone(kind, namespace, name);
         check_objects(&claims.bound, look_up, now)?;
         Ok(Authenticated {
-            identity: identity_of(&claims),
+            identity: identity_of(claims),
             audiences,
         })
     }
 
+    /// A token in a Secret is good for as long as it is there, and its account.
+    fn authenticate_secret(
+        &self,
+        server: &ApiServer,
+        token: &str,
+        claims: &SecretClaims,
+        wanted: &[String],
+    ) -> Result<Authenticated, &'static str> {
+        if claims.issuer != SECRETS_ISSUER {
+            return Err("invalid bearer token");
+        }
+        if !wanted.is_empty() && !wanted.contains(&self.issuer) {
+            return Err("token audiences are invalid for the target audiences");
+        }
+        let secret = token_secrets::find(server, &claims.namespace, &claims.secret);
+        if secret.is_none_or(|secret| token_secrets::token(&secret).as_deref() != Some(token.as_bytes())) {
+            return Err("service account token has been invalidated");
+        }
+        let accounts = kinds::find("", "v1", "serviceaccounts").expect("the table has ServiceAccount");
+        let account = server.tombstone(accounts, Some(&claims.namespace), &claims.account);
+        if account.is_none_or(|account| account.uid != claims.account_uid) {
+            return Err("service account has been deleted");
+        }
+        let mut identity = Identity::service_account(&claims.namespace, &claims.account);
+        identity.uid.clone_from(&claims.account_uid);
+        Ok(Authenticated {
+            identity,
+            audiences: vec![self.issuer.clone()],
+        })
+    }
+
+    /// A token to be kept in a Secret.
+    pub(super) fn issue_for_secret(
+        &self,
+        namespace: &str,
+        secret: &str,
+        account: Reference,
+    ) -> Result<String, String> {
+        self.signer.sign(&SecretClaims {
+            issuer: SECRETS_ISSUER.to_owned(),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            subject: identity::account_user(namespace, &account.name),
+            account: account.name,
+            account_uid: account.uid,
+        })
+    }
+
     /// The claims of a token whose signature is good.
-    fn claims(&self, token: &str) -> Option<Arc<Claims>> {
+    fn claims(&self, token: &str) -> Option<Arc<Said>> {
         let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         let digest: [u8; 32] = digest.as_ref().try_into().ok()?;
         // A map is whole at every point where a panic could leave it.
@@ -135,7 +196,7 @@ impl Tokens {
             return Some(claims.clone());
         }
         let claims = self.verifier.verify(token)?;
-        let claims: Arc<Claims> = Arc::new(serde_json::from_slice(&claims).ok()?);
+        let claims: Arc<Said> = Arc::new(serde_json::from_slice(&claims).ok()?);
         let mut verified = lock();
         if verified.len() >= REMEMBERED {
             verified.clear();
@@ -277,7 +338,7 @@ mod tests {
         }
     }
 
-    fn claims(tokens: &Tokens, at: i64) -> Arc<Claims> {
+    fn claims(tokens: &Tokens, at: i64) -> Claims {
         let grant = Grant {
             bound: bound(),
             audiences: vec!["https://here".into(), "vault".into()],
@@ -287,7 +348,10 @@ mod tests {
             .issue(grant, jiff::Timestamp::from_second(at).unwrap())
             .unwrap();
         assert_eq!(tokens.claims(&token), tokens.claims(&token), "remembered or not");
-        tokens.claims(&token).unwrap()
+        match &*tokens.claims(&token).unwrap() {
+            Said::Bound(claims) => claims.clone(),
+            Said::InSecret(claims) => panic!("{claims:?}"),
+        }
     }
 
     #[test]
@@ -360,7 +424,7 @@ mod tests {
     #[test]
     fn an_identity_tells_where_its_token_comes_from() {
         let tokens = tokens();
-        let mut claims = (*claims(&tokens, 1000)).clone();
+        let mut claims = claims(&tokens, 1000);
         claims.bound.pod = Some(reference("p"));
         let identity = identity_of(&claims);
         assert_eq!(identity.user, "system:serviceaccount:ns:robot");

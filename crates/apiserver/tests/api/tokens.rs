@@ -256,3 +256,82 @@ async fn a_certificate_counts_before_a_token_and_a_bad_token_is_not_nobody() {
     assert_eq!(answer.body["status"]["userInfo"]["username"], "jane");
     assert_eq!(running.with_token("nonsense").get("/healthz").await.code, 401);
 }
+
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+
+fn token_secret(name: &str, account: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": { "name": name, "annotations": { "kubernetes.io/service-account.name": account } } })
+}
+
+/// What a condition holds of, once it does.
+async fn until(raw: &Raw, path: &str, holds: impl Fn(u16, &Value) -> bool) -> Value {
+    for _ in 0..200 {
+        let answer = raw.get(path).await;
+        if holds(answer.code, &answer.body) {
+            return answer.body;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{path} stays as it is: {}", raw.get(path).await.body);
+}
+
+#[tokio::test]
+async fn a_secret_gets_a_token_that_lasts_as_long_as_it_and_its_account() {
+    let running = Running::with_tokens().await;
+    running.account("robot").await;
+    let admin = running.raw();
+    assert_eq!(
+        admin.post(SECRETS, &token_secret("kept", "robot")).await.code,
+        201
+    );
+    let authority = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "kube-root-ca.crt" },
+        "data": { "ca.crt": "PEM" } });
+    // It waits for the namespace's authority.
+    assert_eq!(
+        admin.post(crate::support::CONFIG_MAPS, &authority).await.code,
+        201
+    );
+    let path = format!("{SECRETS}/kept");
+    let filled = |_: u16, secret: &Value| secret["data"]["token"].is_string();
+    let secret = until(&admin, &path, filled).await;
+    let decode = |key: &str| {
+        let text = secret["data"][key].as_str().unwrap();
+        String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()
+    };
+    assert_eq!(
+        (decode("ca.crt"), decode("namespace")),
+        ("PEM".into(), "default".into())
+    );
+    let token = decode("token");
+    let found = claims(&token);
+    assert_eq!(found["iss"], "kubernetes/serviceaccount");
+    assert_eq!(found["kubernetes.io/serviceaccount/secret.name"], "kept");
+    assert_eq!(found.get("exp"), None);
+    let raw = running.with_token(&token);
+    let (code, user) = who(&raw).await;
+    assert_eq!(
+        (code, &user["username"]),
+        (201, &json!("system:serviceaccount:default:robot"))
+    );
+
+    // Another Secret of that name has another token, even if it holds the same text no more.
+    admin.delete(&path, &Value::Null).await;
+    assert_eq!(who(&raw).await.0, 401);
+    assert_eq!(
+        admin.post(SECRETS, &token_secret("kept", "robot")).await.code,
+        201
+    );
+    until(&admin, &path, filled).await;
+    // Tokens of the same Secret and account say the same, but are signed anew.
+    assert_eq!(who(&raw).await.0, 401);
+
+    // It goes with its account, and doesn't stay without one.
+    admin.delete(&format!("{ACCOUNTS}/robot"), &Value::Null).await;
+    until(&admin, &path, |code, _| code == 404).await;
+    assert_eq!(
+        admin.post(SECRETS, &token_secret("lost", "nobody")).await.code,
+        201
+    );
+    until(&admin, &format!("{SECRETS}/lost"), |code, _| code == 404).await;
+}
