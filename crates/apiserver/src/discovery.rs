@@ -15,6 +15,10 @@ const VERBS: [&str; 8] = [
     "update",
     "watch",
 ];
+/// Namespaces go one by one.
+const NAMESPACE_VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
+
+const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// A resource as discovery shows it, stored or not.
 struct Resource<'a> {
@@ -54,7 +58,11 @@ impl<'a> Resource<'a> {
             singular: kind.singular(),
             kind: kind.kind(),
             namespaced: kind.namespaced(),
-            verbs: &VERBS,
+            verbs: if kind.is("", "namespaces") {
+                &NAMESPACE_VERBS
+            } else {
+                &VERBS
+            },
             short_names: kind.short_names(),
             categories: kind.categories(),
             subresources,
@@ -89,6 +97,9 @@ impl<'a> Subresource<'a> {
             ("pods", "attach") => ("", "v1", "PodAttachOptions", &["create", "get"]),
             ("pods", "exec") => ("", "v1", "PodExecOptions", &["create", "get"]),
             ("pods", "portforward") => ("", "v1", "PodPortForwardOptions", &["create", "get"]),
+            ("nodes", "proxy") => ("", "v1", "NodeProxyOptions", PROXY_VERBS),
+            ("pods", "proxy") => ("", "v1", "PodProxyOptions", PROXY_VERBS),
+            ("services", "proxy") => ("", "v1", "ServiceProxyOptions", PROXY_VERBS),
             ("pods", "binding") => ("", "v1", "Binding", &["create"]),
             ("pods", "eviction") => ("policy", "v1", "Eviction", &["create"]),
             ("pods", "log") => ("", "v1", "Pod", &["get"]),

@@ -160,7 +160,7 @@ async fn object_call(
         "update" => put(server, call, Part::Main, request).await,
         "patch" => patch(server, call, Part::Main, request).await,
         "delete" => delete_one(server, call, request).await,
-        "deletecollection" => delete_many(server, call, request).await,
+        "deletecollection" if !call.kind.is("", "namespaces") => delete_many(server, call, request).await,
         _ => Err(Failure::method_not_allowed()),
     }
 }

@@ -174,10 +174,20 @@ fn check_preconditions(
     }
 }
 
-/// Custom objects are replaced only by who says which version of them is meant.
+/// Objects of some kinds are replaced only by who says which version of them is meant: Kubernetes settled that
+/// kind by kind (`AllowUnconditionalUpdate` of its strategies).
 pub(crate) fn check_version(kind: &Kind, wanted: &Value) -> Result<(), Failure> {
     let version = text(wanted, "/metadata/resourceVersion");
-    if kind.custom_schema().is_none() || !version.is_empty() {
+    let insists = kind.custom_schema().is_some()
+        || matches!(
+            (kind.group(), kind.plural()),
+            ("apiextensions.k8s.io", "customresourcedefinitions")
+                | ("coordination.k8s.io", "leases")
+                | ("node.k8s.io", "runtimeclasses")
+                | ("policy", "poddisruptionbudgets")
+                | ("storage.k8s.io", "csidrivers" | "csinodes" | "volumeattachments")
+        );
+    if !insists || !version.is_empty() {
         return Ok(());
     }
     let error = kinds::FieldError {

@@ -190,6 +190,24 @@ async fn objects_are_created_by_typed_commands() {
     assert!(error.contains("lowercase RFC 1123 label"), "{error}");
     assert_eq!(kubectl.run("auth can-i create pods").await.trim(), "yes");
     assert!(kubectl.run("auth whoami").await.contains("system:masters"));
+    kubectl
+        .run("autoscale deployment web --min=2 --max=5 --cpu-percent=70")
+        .await;
+    let shown = kubectl.run("get hpa").await;
+    assert!(
+        shown.contains("Deployment/web   cpu: <unknown>/70%   2         5         0"),
+        "{shown}"
+    );
+    let old = kubectl.run(
+        "get horizontalpodautoscalers.v1.autoscaling web -o jsonpath={.spec.targetCPUUtilizationPercentage}",
+    );
+    assert_eq!(old.await, "70");
+    assert!(
+        kubectl
+            .run("describe hpa web")
+            .await
+            .contains("resource cpu on pods")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,6 +240,8 @@ async fn typed_lists_and_watches_are_read() {
     let (watched, code) = tokio::join!(kubectl.output("events --watch --request-timeout=3s"), others);
     assert_eq!(code, 201);
     assert!(texts(&watched).0.contains("Tested"), "{watched:?}");
+    let shown = kubectl.run("get events.events.k8s.io").await;
+    assert!(shown.contains("Tested   pod/p    seen"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,4 +427,76 @@ async fn custom_objects_are_like_any_other() {
             || error.contains("the server could not find the requested resource"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_is_installed_upgraded_and_taken_out_without_a_warning() {
+    let kubectl = Kubectl::start().await;
+    let dir = kubectl.running.dir.path();
+    std::fs::write(
+        dir.join("first.yaml"),
+        include_str!("../../../e2e/fixtures/chart/first.yaml"),
+    )
+    .unwrap();
+    std::fs::write(
+        dir.join("second.yaml"),
+        include_str!("../../../e2e/fixtures/chart/second.yaml"),
+    )
+    .unwrap();
+    let objects = include_str!("../../../e2e/fixtures/chart/first.yaml")
+        .matches("\nkind: ")
+        .count();
+    // Twice: nothing changes, and nothing is complained of.
+    for done in ["created", "unchanged"] {
+        let output = kubectl.output("apply -f first.yaml").await;
+        let (out, error) = texts(&output);
+        assert!(output.status.success() && error.is_empty(), "{out}{error}");
+        // A Secret is written with texts and read without: kubectl sees a change where there is none.
+        let told = out
+            .lines()
+            .filter(|line| line.ends_with(done) || line.starts_with("secret/"));
+        assert_eq!(told.count(), objects, "{out}");
+    }
+    assert_eq!(kubectl.output("diff -f first.yaml").await.status.code(), Some(0));
+    assert_eq!(kubectl.output("diff -f second.yaml").await.status.code(), Some(1));
+    let selector = "-l app.kubernetes.io/instance=shop";
+    let pruned = "--prune --prune-allowlist=networking.k8s.io/v1/Ingress";
+    let output = kubectl
+        .output(&format!("apply -f second.yaml {selector} {pruned}"))
+        .await;
+    let (out, error) = texts(&output);
+    assert!(output.status.success(), "{out}{error}");
+    assert!(out.contains("ingress.networking.k8s.io/shop-web pruned"), "{out}");
+    assert!(
+        out.contains("horizontalpodautoscaler.autoscaling/shop-web configured"),
+        "{out}"
+    );
+    let shown = kubectl
+        .run(&format!(
+            "get all,cm,secret,sa,role,rolebinding,pdb,netpol,hpa {selector} -o name"
+        ))
+        .await;
+    // `all` has the autoscaler as well.
+    assert_eq!(
+        shown.lines().collect::<std::collections::BTreeSet<_>>().len(),
+        objects - 1,
+        "{shown}"
+    );
+    kubectl
+        .run("apply --server-side --force-conflicts -f second.yaml")
+        .await;
+    kubectl.run("delete -f second.yaml --wait=false").await;
+    for _ in 0..100 {
+        if kubectl
+            .run(&format!(
+                "get all,cm,secret,sa,role,rolebinding,pdb,netpol,hpa {selector} -o name"
+            ))
+            .await
+            .is_empty()
+        {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("some of it is still there");
 }

@@ -9,6 +9,7 @@ mod definitions;
 mod deletion;
 mod disks;
 mod informers;
+mod kept;
 mod kubectl;
 mod kubelet;
 mod limits;

@@ -12,6 +12,7 @@ use crate::{decode, pod};
 
 pub(crate) const KIND: Entry = Entry {
     short_names: &["no"],
+    subresources: &["proxy"],
     status: true,
     decode: |raw| {
         let mut decoded = decode::typed::<Node>(raw)?;

@@ -14,6 +14,7 @@ use crate::labels;
 pub(crate) const KIND: Entry = Entry {
     short_names: &["svc"],
     categories: &["all"],
+    subresources: &["proxy"],
     status: true,
     default,
     // It becomes a host name.
