@@ -164,6 +164,7 @@ fn the_verbs_people_debug_with_work(#[case] family: &'static str) {
     ];
     assert!(cluster.kubectl(&once).ok().contains("deleted"));
 
+    files_go_there_and_back(&cluster, &pod.name);
     cluster.kubectl(&["scale", "deployment/web", "--replicas=5"]).ok();
     cluster
         .kubectl(&["rollout", "status", "--timeout=60s", "deployment/web"])
@@ -173,6 +174,22 @@ fn the_verbs_people_debug_with_work(#[case] family: &'static str) {
     cluster
         .kubectl(&["wait", "--for=delete", "pods", "-l", "app=web", "--timeout=60s"])
         .ok();
+}
+
+/// `kubectl cp` runs `tar` in the container.
+fn files_go_there_and_back(cluster: &Cluster, pod: &str) {
+    let path = |name: &str| std::env::temp_dir().join(format!("{}-{name}", cluster.name()));
+    let (sent, back) = (path("sent"), path("back"));
+    let bytes: Vec<u8> = (0..200_000_u32).map(|i| (i * 31 % 251) as u8).collect();
+    std::fs::write(&sent, &bytes).expect("a file to send");
+    let (sent, back) = (sent.display().to_string(), back.display().to_string());
+    let place = format!("{pod}:/tmp/sent");
+    cluster.kubectl(&["cp", &sent, &place]).ok();
+    cluster.kubectl(&["cp", &place, &back]).ok();
+    assert!(std::fs::read(&back).expect("the file came back") == bytes);
+    for file in [sent, back] {
+        std::fs::remove_file(file).expect("it was there");
+    }
 }
 
 #[test]
@@ -228,6 +245,95 @@ fn rollouts_restart_undo_and_keep_history() {
             .is_none(),
         "{deployment}"
     );
+    deletion_cascades_as_it_is_told(&cluster);
+    a_chart_comes_up_is_upgraded_and_goes(&cluster);
+}
+
+/// Deletes the Deployment `web`, and what it owns step by step.
+fn deletion_cascades_as_it_is_told(cluster: &Cluster) {
+    let sets = ["get", "replicasets", "-l", "app=web", "-o", "name"];
+    let count = |of: &str| of.lines().count();
+    let before = count(&cluster.kubectl(&sets).ok());
+    cluster
+        .kubectl(&["delete", "deployment", "web", "--cascade=orphan"])
+        .ok();
+    let left = cluster.kubectl(&sets).ok();
+    assert_eq!(count(&left), before, "orphans stay: {left}");
+    let owners = "jsonpath={.items[*].metadata.ownerReferences}";
+    assert_eq!(
+        cluster
+            .kubectl(&["get", "replicasets", "-l", "app=web", "-o", owners])
+            .ok(),
+        "",
+        "and belong to nobody"
+    );
+    assert_eq!(cluster.pods("web").len(), 3);
+    // What is gone after a foreground deletion had nothing left that it owned.
+    cluster
+        .kubectl(&["delete", "replicasets", "-l", "app=web", "--cascade=foreground"])
+        .ok();
+    assert_eq!(
+        cluster
+            .kubectl(&["get", "pods", "-l", "app=web", "-o", "name"])
+            .ok(),
+        ""
+    );
+}
+
+/// The manifests of an ordinary chart, installed, upgraded and taken out as people do it.
+fn a_chart_comes_up_is_upgraded_and_goes(cluster: &Cluster) {
+    const FIRST: &str = include_str!("../fixtures/chart/first.yaml");
+    const SECOND: &str = include_str!("../fixtures/chart/second.yaml");
+    for (release, greeting) in [(FIRST, "hello"), (SECOND, "good day")] {
+        let applied = cluster.kubectl_with(&["apply", "-f", "-"], release);
+        assert_eq!(applied.stderr, "", "nothing to warn of");
+        applied.ok();
+        cluster
+            .kubectl(&["rollout", "status", "--timeout=90s", "deployment/shop-web"])
+            .ok();
+        let said = cluster
+            .kubectl(&[
+                "exec",
+                "deployment/shop-web",
+                "--",
+                "sh",
+                "-c",
+                "echo $GREETING, $PASSWORD",
+            ])
+            .ok();
+        assert_eq!(said.trim(), format!("{greeting}, open-sesame"));
+    }
+    let budget = cluster.get(&["pdb", "shop-web"]);
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    let hpa = cluster.kubectl(&["get", "hpa", "shop-web"]).ok();
+    assert!(hpa.contains("Deployment/shop-web"), "{hpa}");
+    let served = cluster
+        .kubectl(&[
+            "get",
+            "endpointslices",
+            "-l",
+            "kubernetes.io/service-name=shop-web",
+            "-o",
+            "jsonpath={.items[*].endpoints[*].addresses}",
+        ])
+        .ok();
+    assert_eq!(served.matches('"').count(), 4, "two endpoints: {served}");
+    cluster.kubectl_with(&["delete", "-f", "-"], FIRST).ok();
+    let labels = "app.kubernetes.io/instance=shop";
+    cluster
+        .kubectl(&["wait", "--for=delete", "pods", "-l", labels, "--timeout=60s"])
+        .ok();
+    let left = cluster
+        .kubectl(&[
+            "get",
+            "all,cm,secret,sa,role,rolebinding,pdb,netpol,hpa,ingress",
+            "-l",
+            labels,
+            "-o",
+            "name",
+        ])
+        .ok();
+    assert_eq!(left, "");
 }
 
 #[test]

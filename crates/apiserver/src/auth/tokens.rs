@@ -128,7 +128,7 @@ impl Tokens {
             Said::InSecret(claims) => return self.authenticate_secret(server, token, claims, wanted),
         };
         let now = jiff::Timestamp::now();
-        let audiences = self.check(&claims, wanted, now.as_second())?;
+        let audiences = self.check(claims, wanted, now.as_second())?;
         let look_up =
             |kind: &Kind, namespace: Option<&str>, name: &str| server.tombstone(kind, namespace, name);
         check_objects(&claims.bound, look_up, now)?;
