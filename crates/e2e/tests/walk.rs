@@ -307,17 +307,23 @@ fn a_chart_comes_up_is_upgraded_and_goes(cluster: &Cluster) {
     assert_eq!(budget["spec"]["maxUnavailable"], 1);
     let hpa = cluster.kubectl(&["get", "hpa", "shop-web"]).ok();
     assert!(hpa.contains("Deployment/shop-web"), "{hpa}");
-    let served = cluster
-        .kubectl(&[
-            "get",
-            "endpointslices",
-            "-l",
-            "kubernetes.io/service-name=shop-web",
-            "-o",
-            "jsonpath={.items[*].endpoints[*].addresses}",
-        ])
-        .ok();
-    assert_eq!(served.matches('"').count(), 4, "two endpoints: {served}");
+    // Those of the release before may still be ending.
+    let ready = "jsonpath={.items[*].endpoints[?(@.conditions.ready==true)].addresses}";
+    let slices = [
+        "get",
+        "endpointslices",
+        "-l",
+        "kubernetes.io/service-name=shop-web",
+        "-o",
+        ready,
+    ];
+    eventually(Duration::from_secs(30), || {
+        let served = cluster.kubectl(&slices).ok();
+        match served.matches('"').count() {
+            4 => Ok(()),
+            _ => Err(format!("two endpoints: {served}")),
+        }
+    });
     cluster.kubectl_with(&["delete", "-f", "-"], FIRST).ok();
     let labels = "app.kubernetes.io/instance=shop";
     cluster
