@@ -81,6 +81,7 @@ impl Writer<'_> {
             scope: match self.part {
                 Part::Status => Scope::Status,
                 Part::Main if self.kind.has_status() => Scope::NotStatus,
+                Part::Ephemeral => Scope::NotStatus,
                 Part::Main | Part::Server => Scope::Whole,
             },
             now: &now,

@@ -1,6 +1,7 @@
-//! What can be done to pods alone: binding them to a node, and evicting them.
+//! What can be done to pods alone: binding them to a node, adding ephemeral containers, and evicting them.
 
 use http::StatusCode;
+use kinds::Kind;
 use serde_json::{Value, json};
 
 use crate::auth::restriction;
@@ -72,6 +73,37 @@ fn bound(call: &Call, binding: &Value, node: &str, pod: &Value) -> Result<Value,
     }));
     object::child(&mut pod, "status").insert("conditions".into(), conditions.into());
     Ok(pod)
+}
+
+const EPHEMERAL: &str = "ephemeralContainers";
+
+/// What comes through `pods/NAME/ephemeralcontainers`: the rest of the pod stays as it is.
+pub(crate) fn keep_but_ephemeral(current: &Value, wanted: &mut Value) {
+    let containers = wanted["spec"].get(EPHEMERAL).cloned();
+    // Which pod is meant was checked before.
+    *wanted = current.clone();
+    object::assign(&mut wanted["spec"], EPHEMERAL, containers.as_ref());
+}
+
+/// Refuses ephemeral containers that don't come through their own subresource, whose rights are others'.
+pub(crate) fn same_ephemeral(
+    subject: Subject<'_>,
+    kind: &Kind,
+    current: &Value,
+    wanted: &Value,
+) -> Result<(), Failure> {
+    let containers = |pod: &Value| list(pod, "/spec/ephemeralContainers").len();
+    if !kind.is("", "pods") || containers(current) >= containers(wanted) {
+        // One that changes or is missing is told by validation.
+        return Ok(());
+    }
+    let error = kinds::FieldError {
+        reason: kinds::Reason::Forbidden,
+        field: "spec.ephemeralContainers".into(),
+        message: "Forbidden: they are added through the pod's ephemeralcontainers subresource, as `kubectl debug` does"
+            .into(),
+    };
+    Err(Failure::invalid("Pod", "", subject.name, &[error]))
 }
 
 /// How often an eviction is tried again when the pod changes meanwhile.

@@ -182,15 +182,16 @@ async fn subresource_call(
         ("serviceaccounts", "token", "create") => token_request::handle(server, call, request).await,
         ("pods", "binding", "create") => pods::bind(server, call, request).await,
         ("pods", "eviction", "create") => pods::evict(server, call, request).await,
+        ("pods", "ephemeralcontainers", "get") => get(server, call).await,
+        ("pods", "ephemeralcontainers", "update") => put(server, call, Part::Ephemeral, request).await,
+        ("pods", "ephemeralcontainers", "patch") => patch(server, call, Part::Ephemeral, request).await,
         ("pods", "log", "get") => kubelet::log(server, call).await,
         ("pods", "exec" | "attach" | "portforward", "get" | "create") => {
             kubelet::stream(server, call, subresource, request).await
         }
         (_, "status", _) if kind.has_status() => Err(Failure::method_not_allowed()),
         ("namespaces", "finalize", _) | ("serviceaccounts", "token", _) => Err(Failure::method_not_allowed()),
-        ("pods", "binding" | "eviction" | "log" | "exec" | "attach" | "portforward", _) => {
-            Err(Failure::method_not_allowed())
-        }
+        ("pods", _, _) if kind.subresources().contains(&subresource) => Err(Failure::method_not_allowed()),
         _ => Err(Failure::no_such_path()),
     }
 }

@@ -12,7 +12,7 @@ use crate::managed::{self, Writer};
 use crate::object::{self, assign, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
-use crate::{definitions, delete, services};
+use crate::{definitions, delete, pods, services};
 
 /// How often a change without a resource version is tried again when others interfere.
 const TRIES: usize = 32;
@@ -24,6 +24,8 @@ pub(crate) enum Part {
     Main,
     /// The status alone.
     Status,
+    /// A pod's ephemeral containers alone; nothing else adds any.
+    Ephemeral,
     /// What the server itself changes: taken as it is, without validation.
     Server,
 }
@@ -224,8 +226,12 @@ fn prepare(
     let owners = managed::take(&mut bare);
     let requested = managed::requested(&mut wanted, &owners, target.part);
     match target.part {
-        Part::Main if kind.has_status() => assign(&mut wanted, "status", bare.get("status")),
+        Part::Main if kind.has_status() => {
+            pods::same_ephemeral(target.subject(), kind, &bare, &wanted)?;
+            assign(&mut wanted, "status", bare.get("status"));
+        }
         Part::Main | Part::Server => {}
+        Part::Ephemeral => pods::keep_but_ephemeral(&bare, &mut wanted),
         Part::Status => {
             let mut with_status = bare.clone();
             assign(&mut with_status, "status", wanted.get("status"));

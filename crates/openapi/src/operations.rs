@@ -162,6 +162,12 @@ fn kind_paths(kind: &Kind) -> Vec<Path> {
             operations: scale.scale(),
         });
     }
+    if kind.subresources().contains(&"ephemeralcontainers") {
+        paths.push(Path {
+            path: format!("{object}/ephemeralcontainers"),
+            operations: maker.subresource("Ephemeralcontainers"),
+        });
+    }
     for (subresource, operation) in [
         (
             "binding",

@@ -45,13 +45,34 @@ pub(crate) fn init(errors: &mut Errors, container: &Value, context: &Context<'_>
     }
 }
 
-/// A container that is added to a running pod to look into it.
-pub(crate) fn ephemeral(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
+/// A container that is added to a running pod to look into it. `targets` are the pod's containers, whose
+/// processes it may see.
+pub(crate) fn ephemeral(
+    errors: &mut Errors,
+    container: &Value,
+    context: &Context<'_>,
+    targets: &[Value],
+    path: &Field,
+) {
+    const WHY: &str = "cannot be set for an Ephemeral Container";
     common(errors, container, context, path);
-    for field in OF_LASTING.into_iter().chain(["ports"]) {
-        if at(container, &format!("/{field}")).is_some() {
-            errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+    let not_for_it = OF_LASTING.into_iter();
+    for field in not_for_it.chain(["ports", "resources", "resizePolicy", "restartPolicy"]) {
+        let is_empty = |value: &Value| value.as_object().is_some_and(|fields| fields.is_empty());
+        if at(container, &format!("/{field}")).is_some_and(|value| !is_empty(value)) {
+            errors.forbidden(&path.child(field), WHY);
         }
+    }
+    for (index, mount) in list(container, "/volumeMounts").iter().enumerate() {
+        for field in ["subPath", "subPathExpr"] {
+            if !text(mount, &format!("/{field}")).is_empty() {
+                errors.forbidden(&path.child("volumeMounts").index(index).child(field), WHY);
+            }
+        }
+    }
+    let target = text(container, "/targetContainerName");
+    if !target.is_empty() && !targets.iter().any(|container| text(container, "/name") == target) {
+        errors.not_found(&path.child("targetContainerName"), target);
     }
 }
 
@@ -62,6 +83,30 @@ fn restart_policy(errors: &mut Errors, container: &Value, path: &Field) {
             policy,
             &["Always", "Never", "OnFailure"],
         );
+    }
+    restart_rules(errors, container, path);
+}
+
+/// The rules that say by its exit code whether a container is started again (KEP-5307).
+fn restart_rules(errors: &mut Errors, container: &Value, path: &Field) {
+    let rules = list(container, "/restartPolicyRules");
+    if !rules.is_empty() && text(container, "/restartPolicy").is_empty() {
+        let why = "must specify restartPolicy when restart rules are used";
+        errors.required(&path.child("restartPolicy"), why);
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let path = path.child("restartPolicyRules").index(index);
+        errors.one_of(&path.child("action"), text(rule, "/action"), &["Restart"]);
+        let codes = path.child("exitCodes");
+        if at(rule, "/exitCodes").is_none() {
+            errors.required(&codes, "must be specified");
+            continue;
+        }
+        let operator = text(rule, "/exitCodes/operator");
+        errors.one_of(&codes.child("operator"), operator, &["In", "NotIn"]);
+        if list(rule, "/exitCodes/values").is_empty() {
+            errors.required(&codes.child("values"), "must specify at least one exit code");
+        }
     }
 }
 
@@ -209,6 +254,40 @@ fn propagation(errors: &mut Errors, mount: &Value, container: &Value, path: &Fie
     }
 }
 
+/// The seccomp and AppArmor profiles of a pod or a container.
+pub(crate) fn profiles(errors: &mut Errors, context: &Value, path: &Field) {
+    for (field, what) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
+        let Some(profile) = at(context, &format!("/{field}")) else {
+            continue;
+        };
+        let path = path.child(field);
+        let (kind, local) = (text(profile, "/type"), text(profile, "/localhostProfile"));
+        let file = path.child("localhostProfile");
+        match kind {
+            "" => errors.required(
+                &path.child("type"),
+                &format!("type is required when {field} is set"),
+            ),
+            _ => errors.one_of(
+                &path.child("type"),
+                kind,
+                &["Localhost", "RuntimeDefault", "Unconfined"],
+            ),
+        }
+        if kind == "Localhost" && local.is_empty() {
+            let why = format!("must be set when {what} type is Localhost");
+            errors.required(&file, &why);
+        }
+        if kind != "Localhost" && !local.is_empty() {
+            let why = format!("can only be set when {what} type is Localhost");
+            errors.invalid(&file, local, &why);
+        }
+        if field == "seccompProfile" {
+            local_path(errors, local, &file);
+        }
+    }
+}
+
 fn security(errors: &mut Errors, container: &Value, path: &Field) {
     let Some(context) = at(container, "/securityContext") else {
         return;
@@ -220,6 +299,7 @@ fn security(errors: &mut Errors, container: &Value, path: &Field) {
     if let Some(mount) = context.get("procMount").and_then(Value::as_str) {
         errors.one_of(&path.child("procMount"), mount, &["Default", "Unmasked"]);
     }
+    profiles(errors, context, path);
     if context.get("allowPrivilegeEscalation").and_then(Value::as_bool) != Some(false) {
         return;
     }

@@ -32,6 +32,7 @@ pub(crate) const KIND: Entry = Entry {
     subresources: &[
         "attach",
         "binding",
+        "ephemeralcontainers",
         "eviction",
         "exec",
         "log",

@@ -18,6 +18,7 @@ pub(crate) fn changed(errors: &mut Errors, new: &Value, old: &Value, path: &Fiel
     deadline(errors, new, old, &path.child("activeDeadlineSeconds"));
     tolerations(errors, new, old, &path.child("tolerations"));
     scheduling_gates(errors, new, old, &path.child("schedulingGates"));
+    ephemeral_containers(errors, new, old, &path.child("ephemeralContainers"));
     let fields = differences(
         &without_empty(&with_changeable_fields_of(old, new)),
         &without_empty(old),
@@ -86,6 +87,25 @@ fn scheduling_gates(errors: &mut Errors, new: &Value, old: &Value, path: &Field)
     }
 }
 
+/// They may come, by a subresource of their own; none changes or goes.
+fn ephemeral_containers(errors: &mut Errors, new: &Value, old: &Value, path: &Field) {
+    for before in list(old, "/ephemeralContainers") {
+        let name = text(before, "/name");
+        let found = list(new, "/ephemeralContainers")
+            .iter()
+            .find(|container| text(container, "/name") == name);
+        let what = match found {
+            None => "removed",
+            Some(found) if without_empty(found) != without_empty(before) => "changed",
+            Some(_) => continue,
+        };
+        errors.forbidden(
+            path,
+            &format!("existing ephemeral containers {name:?} may not be {what}"),
+        );
+    }
+}
+
 /// The new spec, with the old one's values in the fields that may change.
 fn with_changeable_fields_of(old: &Value, new: &Value) -> Value {
     let mut spec = new.clone();
@@ -104,7 +124,12 @@ fn with_changeable_fields_of(old: &Value, new: &Value) -> Value {
         );
     }
     if let Some(spec) = spec.as_object_mut() {
-        for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        for field in [
+            "activeDeadlineSeconds",
+            "tolerations",
+            "schedulingGates",
+            "ephemeralContainers",
+        ] {
             match old.get(field) {
                 Some(value) => spec.insert(field.to_owned(), value.clone()),
                 None => spec.remove(field),

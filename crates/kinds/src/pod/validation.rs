@@ -19,8 +19,16 @@ pub(crate) fn rules(errors: &mut Errors, pod: &Value, old: Option<&Value>) {
             image_spaces(errors, container, &path.child(group).index(index));
         }
     }
-    if let Some(old) = old {
-        update::changed(errors, spec, &old["spec"], &path);
+    match old {
+        Some(old) => update::changed(errors, spec, &old["spec"], &path),
+        None => no_ephemeral(errors, spec, &path, "cannot be set on create"),
+    }
+}
+
+/// They are added to pods that run.
+fn no_ephemeral(errors: &mut Errors, spec: &Value, path: &Field, why: &str) {
+    if !list(spec, "/ephemeralContainers").is_empty() {
+        errors.forbidden(&path.child("ephemeralContainers"), why);
     }
 }
 
@@ -30,11 +38,10 @@ pub(crate) fn template(errors: &mut Errors, template: &Value, path: &Field) {
     let meta = template.get("metadata").unwrap_or(&Value::Null);
     meta::labels(errors, meta, "/labels", &metadata.child("labels"));
     meta::annotations(errors, meta, &metadata.child("annotations"));
-    pod_spec(
-        errors,
-        template.get("spec").unwrap_or(&Value::Null),
-        &path.child("spec"),
-    );
+    let (spec, path) = (template.get("spec").unwrap_or(&Value::Null), path.child("spec"));
+    pod_spec(errors, spec, &path);
+    let why = "ephemeral containers not allowed in pod template";
+    no_ephemeral(errors, spec, &path, why);
 }
 
 /// Not in templates: some use an image of one space as a placeholder.
@@ -126,7 +133,7 @@ fn containers(errors: &mut Errors, spec: &Value, volumes: &BTreeSet<&str>, path:
             let name = text(container, "/name");
             match group {
                 "initContainers" => container::init(errors, container, &context, &path),
-                _ => container::ephemeral(errors, container, &context, &path),
+                _ => container::ephemeral(errors, container, &context, main, &path),
             }
             if !seen.insert(name) && !name.is_empty() {
                 errors.duplicate(&path.child("name"), name);
@@ -206,6 +213,9 @@ fn searches(errors: &mut Errors, config: &Value, path: &Field) {
 
 fn security(errors: &mut Errors, spec: &Value, path: &Field) {
     let path = path.child("securityContext");
+    if let Some(context) = at(spec, "/securityContext") {
+        container::profiles(errors, context, &path);
+    }
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         let value = int(spec, &format!("/securityContext/{field}"));
         errors.in_range(&path.child(field), value, 0, i64::from(i32::MAX));
