@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::pod;
 use crate::resources;
 use crate::sandbox;
+use crate::security;
 use crate::status::Failure;
 
 /// Why the pod can't run here, if so. `others` are the node's pods that run.
@@ -15,7 +16,33 @@ pub(crate) fn refuse(ctx: &Context, pod: &Pod, others: &[&Pod]) -> Option<Failur
         cpu: ctx.machine.cpu_millis,
         memory: ctx.machine.memory,
     };
-    refuse_for(&has, pod, others)
+    cannot_do(pod, ctx.machine.app_armor).or_else(|| refuse_for(&has, pod, others))
+}
+
+/// What the pod asks of the node's kernel or runtime, and they don't have: left out silently it would be a
+/// protection that its author believes in.
+fn cannot_do(pod: &Pod, app_armor: bool) -> Option<Failure> {
+    let rejected = |reason: &str, why: &str| {
+        Some(Failure {
+            reason: reason.to_owned(),
+            message: format!("Pod was rejected: {why}"),
+        })
+    };
+    if !app_armor && security::wants_app_armor(pod) {
+        let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        return rejected("AppArmor", why);
+    }
+    let context = pod::spec(pod).security_context.as_ref();
+    let groups = context.and_then(|c| c.supplemental_groups_policy.as_deref());
+    if groups == Some("Strict") {
+        let why = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        return rejected("SupplementalGroupsPolicyNotSupported", why);
+    }
+    if pod::spec(pod).host_users == Some(false) && !pod::host_network(pod) {
+        let why = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
+        return rejected("UserNamespacesNotSupported", why);
+    }
+    None
 }
 
 struct Has {
@@ -127,6 +154,22 @@ mod tests {
         let held = at("TCP", 8080, "172.30.0.11");
         let other = at("TCP", 8080, "172.30.0.12");
         assert_eq!(refuse_for(&has, &other, &[&held]), None);
+    }
+
+    #[test]
+    fn protections_that_the_node_does_not_have_are_told() {
+        let reason = |spec: serde_json::Value| {
+            let mut spec = spec;
+            spec["containers"] = json!([{"name": "a"}]);
+            cannot_do(&pod(json!({ "spec": spec })), false).map(|failure| failure.reason)
+        };
+        let profile = |kind: &str| json!({"securityContext": {"appArmorProfile": {"type": kind}}});
+        assert_eq!(reason(profile("RuntimeDefault")).as_deref(), Some("AppArmor"));
+        assert_eq!(reason(profile("Unconfined")), None);
+        assert_eq!(reason(json!({"hostUsers": true})), None);
+        assert!(reason(json!({"hostUsers": false})).is_some());
+        let strict = json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}});
+        assert!(reason(strict).is_some());
     }
 
     #[test]

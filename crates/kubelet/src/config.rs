@@ -68,6 +68,40 @@ pub struct Config {
     /// How many log files a container keeps, the current one included.
     #[serde(default = "defaults::log_max_files")]
     pub log_max_files: usize,
+    /// When images that nobody uses are removed.
+    #[serde(default)]
+    pub image_gc: ImageGc,
+}
+
+/// When images that nobody uses are removed; the defaults are Kubernetes' own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ImageGc {
+    /// How full the images' disk may get before, in percent; 100 turns it off.
+    pub high_percent: u8,
+    /// How full the disk is to be afterwards, in percent.
+    pub low_percent: u8,
+    /// How long an image stays at least, in seconds.
+    pub min_age_seconds: u32,
+    /// How often the disk is looked at, in seconds.
+    pub period_seconds: u64,
+}
+
+impl Default for ImageGc {
+    fn default() -> Self {
+        Self {
+            high_percent: 85,
+            low_percent: 80,
+            min_age_seconds: 120,
+            period_seconds: 300,
+        }
+    }
+}
+
+impl ImageGc {
+    pub(crate) fn min_age(&self) -> jiff::SignedDuration {
+        jiff::SignedDuration::from_secs(self.min_age_seconds.into())
+    }
 }
 
 /// The share of the machine that a node claims.
@@ -145,12 +179,18 @@ impl Config {
             relist_millis: defaults::relist_millis(),
             log_max_bytes: defaults::log_max_bytes(),
             log_max_files: defaults::log_max_files(),
+            image_gc: ImageGc::default(),
         }
     }
 
     /// Where pods' volumes and files live.
     pub(crate) fn pods_dir(&self) -> PathBuf {
         self.root_dir.join("pods")
+    }
+
+    /// Where the files of `Localhost` seccomp profiles are.
+    pub(crate) fn seccomp_dir(&self) -> PathBuf {
+        self.root_dir.join("seccomp")
     }
 
     /// Where pods' logs live.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cri::message::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount};
+use cri::message::{
+    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, NamespaceMode,
+    ProfileType,
+};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +31,10 @@ pub(crate) struct Prepared {
     /// Volumes, the hosts file and the like, in the order to be mounted.
     pub(crate) mounts: Vec<Mount>,
     pub(crate) machine_memory: i64,
+    /// Where the files of seccomp profiles are.
+    pub(crate) seccomp_dir: PathBuf,
+    /// The run whose processes the container sees, instead of its own alone.
+    pub(crate) target: Option<String>,
 }
 
 /// Changes when the container must be replaced: its image is all that may
@@ -61,6 +68,18 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, prepared: Prepa
     };
     let mut labels = sandbox::identity(&key);
     labels.insert(label::CONTAINER_NAME.into(), container.name.clone());
+    let mut security_context = security::of(pod, container, &prepared.image_user);
+    if let (Some(target), Some(options)) = (prepared.target, &mut security_context.namespace_options) {
+        options.pid = NamespaceMode::Target as i32;
+        options.target_id = target;
+    }
+    if let Some(profile) = &mut security_context.seccomp
+        && profile.profile_type == ProfileType::Localhost as i32
+    {
+        // Pods name a file below the node's folder; the runtime wants all of the path.
+        let path = prepared.seccomp_dir.join(&profile.localhost_ref);
+        profile.localhost_ref = path.to_string_lossy().into_owned();
+    }
     ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: container.name.clone(),
@@ -84,7 +103,7 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, prepared: Prepa
         tty: container.tty.unwrap_or(false),
         linux: Some(LinuxContainerConfig {
             resources: Some(linux_resources(pod, container, prepared.machine_memory)),
-            security_context: Some(security::of(pod, container, &prepared.image_user)),
+            security_context: Some(security_context),
         }),
         envs: prepared
             .env
@@ -147,6 +166,8 @@ mod tests {
                 ..Mount::default()
             }],
             machine_memory: 1 << 34,
+            seccomp_dir: "/var/lib/n/seccomp".into(),
+            target: None,
         };
         insta::assert_debug_snapshot!(container_config(&it, &container, prepared));
     }

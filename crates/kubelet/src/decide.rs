@@ -46,6 +46,8 @@ pub(crate) struct Start {
     pub(crate) restart_count: u32,
     /// When the run before ended, if there was one: its wait is counted from there.
     pub(crate) after: Option<Timestamp>,
+    /// The run whose processes it sees, for an ephemeral container that asks for one's.
+    pub(crate) target: Option<String>,
 }
 
 /// A run to stop, and what its event says.
@@ -83,11 +85,7 @@ pub(crate) fn decide(view: &View<'_>) -> Plan {
         .filter(|s| s.host_network == pod::host_network(view.pod) && (s.host_network || !s.ips.is_empty()));
     if is_finished(view, usable.map(|s| s.id.as_str())) {
         plan.finished = true;
-        plan.kill = view
-            .observed
-            .alive()
-            .map(|run| kill(run, format!("Stopping container {}", run.name), None))
-            .collect();
+        plan.kill = next_to_stop(view.pod, view.observed);
         return plan;
     }
     let Some(sandbox) = usable else {
@@ -95,6 +93,7 @@ pub(crate) fn decide(view: &View<'_>) -> Plan {
         plan.new_sandbox = Some(next);
         return plan;
     };
+    ephemeral(view, &mut plan);
     if init(view, &sandbox.id, &mut plan) {
         for container in &pod::spec(view.pod).containers {
             main(view, container, &sandbox.id, &mut plan);
@@ -103,18 +102,31 @@ pub(crate) fn decide(view: &View<'_>) -> Plan {
     plan
 }
 
+/// What to stop first of a pod that ends: the containers, all at once; then the sidecars, the last one that
+/// came up being the first to go.
+pub(crate) fn next_to_stop(pod: &Pod, observed: &Observed) -> Vec<Kill> {
+    let init = pod::init_containers(pod);
+    let sidecar = |run: &Run| init.iter().position(|c| pod::is_sidecar(c) && c.name == run.name);
+    let stop = |run: &Run| kill(run, format!("Stopping container {}", run.name), None);
+    let alive: Vec<&Run> = observed.alive().collect();
+    let others = alive.iter().filter(|run| sidecar(run).is_none());
+    let others: Vec<Kill> = others.map(|run| stop(run)).collect();
+    if !others.is_empty() {
+        return others;
+    }
+    let last = alive.iter().max_by_key(|run| sidecar(run));
+    last.map(|run| stop(run)).into_iter().collect()
+}
+
 /// Whether there is nothing left to run, now or later.
 fn is_finished(view: &View<'_>, sandbox: Option<&str>) -> bool {
     let policy = restart_policy(view.pod);
-    if policy == RestartPolicy::Always {
-        return false;
-    }
-    let over = |run: &Run| run.has_exited() && (policy == RestartPolicy::Never || run.exit_code == 0);
     let containers = &pod::spec(view.pod).containers;
-    if containers
-        .iter()
-        .all(|c| view.observed.latest(&c.name).is_some_and(over))
-    {
+    let over = |container: &Container| {
+        let run = view.observed.latest(&container.name);
+        run.is_some_and(|run| run.has_exited() && !pod::restarts(view.pod, container, run.exit_code))
+    };
+    if containers.iter().all(over) {
         return true;
     }
     // Containers that ran, in a sandbox that died, are not run twice.
@@ -123,14 +135,15 @@ fn is_finished(view: &View<'_>, sandbox: Option<&str>) -> bool {
         return view.observed.alive().next().is_none();
     }
     // A failed init container ends a pod that doesn't retry.
-    policy == RestartPolicy::Never
-        && pod::init_containers(view.pod)
-            .iter()
-            .filter(|c| !pod::is_sidecar(c))
-            .any(|c| {
-                let latest = view.observed.latest(&c.name);
-                latest.is_some_and(|run| run.has_exited() && run.exit_code != 0)
-            })
+    let plain = pod::init_containers(view.pod)
+        .iter()
+        .filter(|c| !pod::is_sidecar(c));
+    plain.into_iter().any(|container| {
+        let latest = view.observed.latest(&container.name);
+        latest.is_some_and(|run| {
+            run.has_exited() && run.exit_code != 0 && !pod::restarts(view.pod, container, run.exit_code)
+        })
+    })
 }
 
 /// Brings the init containers on. True once the others may start.
@@ -210,14 +223,41 @@ fn main(view: &View<'_>, container: &Container, sandbox: &str, plan: &mut Plan) 
         RunState::Running | RunState::Unknown => plan.kill.push(unknown(run)),
         RunState::Created => start(view, container, Some(run), plan),
         RunState::Exited => {
-            let again = match restart_policy(view.pod) {
-                RestartPolicy::Always => true,
-                RestartPolicy::OnFailure => run.exit_code != 0,
-                RestartPolicy::Never => false,
-            };
-            if again {
+            if pod::restarts(view.pod, container, run.exit_code) {
                 start(view, container, Some(run), plan);
             }
+        }
+    }
+}
+
+/// Containers that were added to the running pod. Each runs once, whatever the pod's policy is, and beside
+/// init containers too, which it may have come to look at.
+fn ephemeral(view: &View<'_>, plan: &mut Plan) {
+    for added in pod::ephemeral_containers(view.pod) {
+        let latest = view.observed.latest(&added.name);
+        if latest.is_some_and(|run| run.state != RunState::Created) {
+            continue;
+        }
+        let target = added
+            .target_container_name
+            .as_deref()
+            .filter(|name| !name.is_empty());
+        let run = target.and_then(|name| view.observed.latest(name).filter(|run| run.is_running()));
+        if let (Some(target), None) = (target, run) {
+            let waiting = Waiting {
+                reason: "CreateContainerConfigError".to_owned(),
+                message: format!("unable to find target container {target:?}: it is not running"),
+            };
+            plan.held.insert(added.name.clone(), waiting);
+            continue;
+        }
+        if !view.starting.contains(&added.name) {
+            plan.start.push(Start {
+                name: added.name.clone(),
+                restart_count: 0,
+                after: None,
+                target: run.map(|run| run.id.clone()),
+            });
         }
     }
 }
@@ -230,7 +270,9 @@ fn unfit(view: &View<'_>, container: &Container, run: &Run) -> Option<Kill> {
         return Some(kill(run, why, None));
     }
     let check = *view.failed.get(&run.id)?;
-    let restarts = pod::is_sidecar(container) || restart_policy(view.pod) != RestartPolicy::Never;
+    // What a killed process ends with.
+    const KILLED: i32 = 137;
+    let restarts = pod::is_sidecar(container) || pod::restarts(view.pod, container, KILLED);
     let outcome = if restarts {
         "will be restarted"
     } else {
@@ -289,6 +331,7 @@ fn start(view: &View<'_>, container: &Container, latest: Option<&Run>, plan: &mu
         name: name.clone(),
         restart_count,
         after: finished,
+        target: None,
     });
 }
 

@@ -273,3 +273,78 @@ fn a_start_under_way_is_neither_repeated_nor_held_back() {
     case.starting.insert("a".into());
     assert_eq!(case.plan(), Plan::default());
 }
+
+#[test]
+fn ephemeral_containers_run_once_and_beside_anything() {
+    let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "debug"}, {"name": "near", "targetContainerName": "a"}]});
+    let case = Case::new(spec).sandbox("s0", 0).run(running("i", "s0", 0));
+    assert_eq!(case.starts(), ["debug#0"]);
+    let why = &case.plan().held["near"];
+    assert_eq!(why.reason, "CreateContainerConfigError");
+    let case = case
+        .run(exited("i", "s0", 0, 0))
+        .run(running("a", "s0", 0))
+        .run(exited("debug", "s0", 0, 1));
+    let plan = case.plan();
+    assert_eq!(plan.start[0].target.as_deref(), Some("a-0"));
+    assert_eq!(case.starts(), ["near#0"]);
+    // Nor does another sandbox run them again.
+    let case = case.dead_sandbox("s0", 0).run(exited("near", "s0", 0, 0));
+    let case = case.sandbox("s1", 1);
+    assert!(case.starts().iter().all(|start| !start.contains("debug")));
+}
+
+#[test]
+fn an_ephemeral_container_does_not_keep_a_pod_from_ending() {
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "debug"}]});
+    let case = Case::new(spec)
+        .sandbox("s0", 0)
+        .run(exited("a", "s0", 0, 0))
+        .run(running("debug", "s0", 0));
+    let plan = case.plan();
+    assert!(plan.finished);
+    assert_eq!(plan.kill[0].name, "debug");
+}
+
+#[test]
+fn a_containers_own_policy_and_rules_come_before_the_pods() {
+    let spec = json!({"restartPolicy": "Never", "containers": [
+        {"name": "own", "restartPolicy": "OnFailure"},
+        {"name": "ruled", "restartPolicy": "Never", "restartPolicyRules": [
+            {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]},
+        {"name": "plain"}]});
+    let with = |codes: [i32; 3]| {
+        let case = Case::new(spec.clone()).sandbox("s0", 0);
+        let runs = ["own", "ruled", "plain"].into_iter().zip(codes);
+        runs.fold(case, |case, (name, code)| case.run(exited(name, "s0", 0, code)))
+    };
+    assert_eq!(with([1, 42, 1]).starts(), ["own#1", "ruled#1"]);
+    assert!(with([0, 1, 1]).plan().finished);
+}
+
+#[test]
+fn sidecars_end_after_the_others_and_in_reverse_order() {
+    let spec = json!({"initContainers": [
+        {"name": "first", "restartPolicy": "Always"}, {"name": "second", "restartPolicy": "Always"}],
+        "containers": [{"name": "a"}]});
+    let case = Case::new(spec)
+        .sandbox("s0", 0)
+        .run(running("first", "s0", 0))
+        .run(running("second", "s0", 0))
+        .run(running("a", "s0", 0));
+    let next = |case: &Case| -> Vec<String> {
+        let kills = next_to_stop(&case.pod, &case.observed);
+        kills.into_iter().map(|kill| kill.name).collect()
+    };
+    assert_eq!(next(&case), ["a"]);
+    let case = case.run(exited("a", "s0", 0, 0));
+    let mut case = case;
+    case.observed
+        .runs
+        .retain(|run| run.name != "a" || run.has_exited());
+    assert_eq!(next(&case), ["second"]);
+    case.observed.runs.retain(|run| run.name != "second");
+    assert_eq!(next(&case), ["first"]);
+}

@@ -80,6 +80,7 @@ pub(crate) fn resource(
     let name = selector.container_name.as_deref().filter(|n| !n.is_empty());
     let name = name.unwrap_or(own_container);
     let container = pod::container(pod, name).ok_or_else(|| format!("container {name} not found"))?;
+    let container = &*container;
     let path = selector.resource.as_str();
     let (kind, resource) = path
         .split_once('.')

@@ -128,7 +128,10 @@ impl Target {
         };
         match tokio::time::timeout(limit, TcpStream::connect((host.as_str(), port))).await {
             Ok(Ok(_)) => Outcome::Success,
-            Ok(Err(error)) => Outcome::Failure(format!("dial tcp {host}:{port}: connect: {error}")),
+            Ok(Err(error)) => {
+                let why = http_get::plain(&error);
+                Outcome::Failure(format!("dial tcp {host}:{port}: connect: {why}"))
+            }
             Err(_) => Outcome::Failure(format!("dial tcp {host}:{port}: i/o timeout")),
         }
     }
@@ -141,7 +144,7 @@ impl Target {
             Err(why) => return Outcome::Broken(why),
         };
         let service = action.service.clone().unwrap_or_default();
-        let check = health_check(format!("http://{host}:{port}"), service.clone());
+        let check = health_check(format!("{host}:{port}"), service.clone());
         match tokio::time::timeout(limit, check).await {
             Ok(Ok(HealthCheckResponse::SERVING)) => Outcome::Success,
             Ok(Ok(status)) => Outcome::Failure(format!("service unhealthy (responded with status {status})")),
@@ -181,6 +184,18 @@ impl Target {
     }
 }
 
+/// The last error of a chain says why; those around it only that.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    match last.downcast_ref::<std::io::Error>() {
+        Some(error) => http_get::plain(error),
+        None => last.to_string(),
+    }
+}
+
 fn shorten(mut text: String) -> String {
     if text.len() > MAX_OUTPUT {
         let end = (0..=MAX_OUTPUT)
@@ -212,11 +227,11 @@ impl HealthCheckResponse {
 }
 
 async fn health_check(address: String, service: String) -> Result<i32, String> {
-    let channel = Endpoint::from_shared(address)
-        .map_err(|e| e.to_string())?
-        .connect()
-        .await
-        .map_err(|e| e.to_string())?;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
+    let channel = endpoint.connect().await.map_err(|error| {
+        let why = innermost(&error);
+        format!("failed to connect service {address:?}: {why}")
+    })?;
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|e| e.to_string())?;
     let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
@@ -266,5 +281,56 @@ mod tests {
             target("127.0.0.1").probe(&probe).await,
             Outcome::Failure(_)
         ));
+    }
+
+    /// A health service that says of `well` that it serves and of anything else that it doesn't.
+    async fn health_service() -> u16 {
+        use bytes::Bytes;
+        use http_body_util::{BodyExt, Full};
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            let asked = request.into_body().collect().await?.to_bytes();
+            let status = if asked.ends_with(b"well") { 1 } else { 2 };
+            let trailers = http::HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-status"),
+                http::HeaderValue::from_static("0"),
+            )]);
+            let message = Full::new(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]));
+            let body = message.with_trailers(async { Some(Ok(trailers)) });
+            let mut response = http::Response::new(body);
+            let kind = http::HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+            Ok::<_, hyper::Error>(response)
+        });
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_grpc_probe_asks_the_health_service() {
+        let port = health_service().await;
+        let ask = async |port: u16, service: &str| {
+            let probe = json!({"grpc": {"port": port, "service": service}});
+            let probe: Probe = serde_json::from_value(probe).unwrap();
+            target("127.0.0.1").probe(&probe).await
+        };
+        assert_eq!(ask(port, "well").await, Outcome::Success);
+        assert_eq!(
+            ask(port, "ill").await,
+            Outcome::Failure("service unhealthy (responded with status 2)".into())
+        );
+        assert_eq!(
+            ask(1, "well").await,
+            Outcome::Failure("failed to connect service \"127.0.0.1:1\": connection refused".into())
+        );
     }
 }

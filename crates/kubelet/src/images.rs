@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use base64::Engine;
 use cri::message::{AuthConfig, Image, ImageSpec, PodSandboxConfig};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 
@@ -33,6 +34,8 @@ pub(crate) struct Images {
     cri: cri::Client,
     events: Recorder,
     pulling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// When a container last asked for an image, by id: it may not have been made yet.
+    wanted: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl Images {
@@ -41,7 +44,22 @@ impl Images {
             cri,
             events,
             pulling: Mutex::default(),
+            wanted: Mutex::default(),
         }
+    }
+
+    /// Whether a container asked for that image in the time before now.
+    pub(crate) fn was_wanted(&self, id: &str, within: SignedDuration) -> bool {
+        let now = Timestamp::now();
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.retain(|_, at| now.duration_since(*at) < within);
+        wanted.contains_key(id)
+    }
+
+    fn ready(&self, image: &Image) -> ReadyImage {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.insert(image.id.clone(), Timestamp::now());
+        ready(image)
     }
 
     /// Makes sure that the container's image is here.
@@ -70,7 +88,7 @@ impl Images {
             ("IfNotPresent" | "Never", Some(image)) => {
                 let message = format!("Container image {name:?} already present on machine");
                 self.events.normal(&about, "Pulled", message);
-                Ok(ready(&image))
+                Ok(self.ready(&image))
             }
             ("Never", None) => {
                 let message = format!("Container image {name:?} is not present with pull policy of Never");
@@ -112,7 +130,7 @@ impl Images {
             // Another container's pull brought it while this one waited.
             let message = format!("Container image {name:?} already present on machine");
             self.events.normal(about, "Pulled", message);
-            return Ok(ready(&image));
+            return Ok(self.ready(&image));
         }
         self.events
             .normal(about, "Pulling", format!("Pulling image {name:?}"));
@@ -136,7 +154,7 @@ impl Images {
             image.size
         );
         self.events.normal(about, "Pulled", message);
-        Ok(ready(&image))
+        Ok(self.ready(&image))
     }
 
     fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -264,11 +282,13 @@ fn credentials(pod: &Pod, image: &str, objects: &dyn Lookup) -> Vec<AuthConfig> 
         })
         .flat_map(|config| config.auths)
         .filter(|(host, _)| host_of(host) == registry)
-        .map(|(host, auth)| credential(host, auth))
+        .map(|(_, auth)| credential(auth))
         .collect()
 }
 
-fn credential(server_address: String, auth: DockerAuth) -> AuthConfig {
+/// What the runtime is told. Not which server it is for, as Kubernetes doesn't either: runtimes compare that
+/// with a URL's host, and the names in these Secrets mostly aren't URLs.
+fn credential(auth: DockerAuth) -> AuthConfig {
     let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok();
     let decoded = decoded.and_then(|b| String::from_utf8(b).ok());
     let (username, password) = match decoded.as_deref().and_then(|t| t.split_once(':')) {
@@ -278,7 +298,6 @@ fn credential(server_address: String, auth: DockerAuth) -> AuthConfig {
     AuthConfig {
         username,
         password,
-        server_address,
         ..AuthConfig::default()
     }
 }
@@ -350,6 +369,8 @@ mod tests {
         let it = pod(
             json!({"spec": {"containers": [], "imagePullSecrets": [{"name": "pull"}, {"name": "gone"}]}}),
         );
+        let found = credentials(&it, "busybox:1", &objects);
+        assert!(found.iter().all(|auth| auth.server_address.is_empty()));
         let user = |image: &str| -> Vec<String> {
             credentials(&it, image, &objects)
                 .into_iter()

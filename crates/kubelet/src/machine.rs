@@ -22,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) boot_id: String,
     pub(crate) system_uuid: String,
     pub(crate) architecture: &'static str,
+    /// Whether the kernel enforces AppArmor profiles.
+    pub(crate) app_armor: bool,
 }
 
 impl Machine {
@@ -49,6 +51,7 @@ impl Machine {
             machine_id,
             boot_id,
             architecture: architecture(),
+            app_armor: line("/sys/module/apparmor/parameters/enabled") == "Y",
         }
     }
 }
@@ -98,14 +101,18 @@ impl Pressure {
     }
 }
 
-struct Disk {
-    total: u64,
-    available: u64,
+/// A file system's size and what is left of it.
+pub(crate) struct Disk {
+    /// Bytes.
+    pub(crate) total: u64,
+    /// Bytes.
+    pub(crate) available: u64,
     inodes: u64,
     inodes_available: u64,
 }
 
-fn disk(path: &Path) -> Option<Disk> {
+/// The file system that a path is on.
+pub(crate) fn disk(path: &Path) -> Option<Disk> {
     let stat = statvfs(path).ok()?;
     let block = stat.fragment_size();
     Some(Disk {

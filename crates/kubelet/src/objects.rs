@@ -232,6 +232,11 @@ impl PodObjects {
         futures::future::join_all(self.by_name.values().map(|f| f.first_answer())).await;
     }
 
+    /// Whether that very object is followed.
+    pub(crate) fn has(&self, object: &Arc<Followed>) -> bool {
+        self.by_name.values().any(|own| Arc::ptr_eq(own, object))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Followed>> {
         self.by_name.values()
     }

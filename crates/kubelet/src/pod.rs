@@ -1,9 +1,10 @@
 //! Short answers to questions about a Pod object.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, ObjectReference, Pod, PodSpec};
 
 /// Labels and annotations of sandboxes and containers: what ties them to
 /// their pods, under the names that Kubernetes' own kubelet and tools use.
@@ -73,11 +74,42 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
+impl RestartPolicy {
+    fn named(name: &str) -> Self {
+        match name {
+            "Never" => Self::Never,
+            "OnFailure" => Self::OnFailure,
+            _ => Self::Always,
+        }
+    }
+}
+
 pub(crate) fn restart_policy(pod: &Pod) -> RestartPolicy {
-    match spec(pod).restart_policy.as_deref() {
-        Some("Never") => RestartPolicy::Never,
-        Some("OnFailure") => RestartPolicy::OnFailure,
-        _ => RestartPolicy::Always,
+    RestartPolicy::named(spec(pod).restart_policy.as_deref().unwrap_or_default())
+}
+
+/// Whether a container of the pod that ended with `code` is started again. Its own rules come before its own
+/// policy, and that before the pod's (KEP-5307). Sidecars are never asked for.
+pub(crate) fn restarts(pod: &Pod, container: &Container, code: i32) -> bool {
+    let rules = container.restart_policy_rules.iter().flatten();
+    let applies = rules.filter(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.as_ref().is_some_and(|values| values.contains(&code));
+            listed == (codes.operator == "In")
+        })
+    });
+    if applies.into_iter().next().is_some() {
+        // Restarting is the one action that there is.
+        return true;
+    }
+    let policy = match container.restart_policy.as_deref() {
+        Some(own) => RestartPolicy::named(own),
+        None => restart_policy(pod),
+    };
+    match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
     }
 }
 
@@ -98,19 +130,54 @@ pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// Every container of the pod, in the order they start.
+/// Every container that the pod came with, in the order they start.
 pub(crate) fn all_containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     init_containers(pod).iter().chain(&spec(pod).containers)
 }
 
-pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    all_containers(pod).find(|c| c.name == name)
+/// Those that were added to the pod while it ran: each is started once.
+pub(crate) fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    spec(pod).ephemeral_containers.as_deref().unwrap_or_default()
+}
+
+/// An ephemeral container as a container like any other, of which it has a part.
+pub(crate) fn as_container(it: &EphemeralContainer) -> Container {
+    Container {
+        name: it.name.clone(),
+        image: it.image.clone(),
+        image_pull_policy: it.image_pull_policy.clone(),
+        command: it.command.clone(),
+        args: it.args.clone(),
+        working_dir: it.working_dir.clone(),
+        env: it.env.clone(),
+        env_from: it.env_from.clone(),
+        volume_mounts: it.volume_mounts.clone(),
+        volume_devices: it.volume_devices.clone(),
+        security_context: it.security_context.clone(),
+        stdin: it.stdin,
+        stdin_once: it.stdin_once,
+        tty: it.tty,
+        termination_message_path: it.termination_message_path.clone(),
+        termination_message_policy: it.termination_message_policy.clone(),
+        ..Container::default()
+    }
+}
+
+/// The container of that name, of whatever kind.
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    let own = all_containers(pod).find(|c| c.name == name).map(Cow::Borrowed);
+    own.or_else(|| {
+        let added = ephemeral_containers(pod).iter().find(|c| c.name == name);
+        added.map(|c| Cow::Owned(as_container(c)))
+    })
 }
 
 /// Where in the pod a container stands, as events name it.
 pub(crate) fn field_path(pod: &Pod, name: &str) -> Option<String> {
     let list = if init_containers(pod).iter().any(|c| c.name == name) {
         "initContainers"
+    } else if ephemeral_containers(pod).iter().any(|c| c.name == name) {
+        "ephemeralContainers"
     } else {
         "containers"
     };

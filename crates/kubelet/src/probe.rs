@@ -116,9 +116,9 @@ impl Prober {
                 continue;
             };
             if !self.runs.contains_key(&run.id) {
-                self.take_up(pod, container, run);
+                self.take_up(pod, &container, run);
             }
-            self.spawn_due(pod, container, run, pod_ip);
+            self.spawn_due(pod, &container, run, pod_ip);
         }
     }
 
@@ -150,6 +150,10 @@ impl Prober {
         let Some(watched) = self.runs.get_mut(&run.id) else {
             return;
         };
+        if self.failed.contains_key(&run.id) {
+            // It is being stopped: what its probes find now is no news.
+            return;
+        }
         for &check in due {
             let Some(probe) = check.of(container) else {
                 continue;

@@ -13,6 +13,9 @@ pub(crate) fn of(pod: &Pod) -> BTreeSet<(Source, String)> {
     for container in pod::all_containers(pod) {
         of_container(container, &mut found);
     }
+    for container in pod::ephemeral_containers(pod) {
+        of_container(&pod::as_container(container), &mut found);
+    }
     for volume in pod::spec(pod).volumes.iter().flatten() {
         of_volume(volume, &mut found);
     }

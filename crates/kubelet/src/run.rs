@@ -18,7 +18,7 @@ use crate::network::NetworkStatus;
 use crate::objects::Objects;
 use crate::server::Server;
 use crate::services::Services;
-use crate::{lease, node, pods};
+use crate::{image_gc, lease, node, pods};
 
 /// Runs a node's kubelet until `shutdown`. Pods go on without it; the next
 /// one picks them up.
@@ -70,6 +70,7 @@ pub async fn run(
         () = node::run(Arc::clone(&ctx), uid) => {}
         () = lease::run(Arc::clone(&ctx), node_uid) => {}
         () = rotate::run(Arc::clone(&ctx)) => {}
+        () = image_gc::run(Arc::clone(&ctx)) => {}
         () = pods::run(Arc::clone(&ctx)) => {}
     }
     Ok(())

@@ -4,7 +4,9 @@ use cri::message::{
     Capability, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     ProfileType, SecurityProfile,
 };
-use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext,
+};
 
 use crate::pod;
 
@@ -88,6 +90,34 @@ fn profile(wanted: Option<&SeccompProfile>) -> SecurityProfile {
     }
 }
 
+/// The container's AppArmor profile, or else the pod's.
+fn app_armor<'a>(shared: &'a PodSecurityContext, own: &'a SecurityContext) -> Option<&'a AppArmorProfile> {
+    own.app_armor_profile
+        .as_ref()
+        .or(shared.app_armor_profile.as_ref())
+}
+
+/// Whether any container of the pod is to be confined by AppArmor.
+pub(crate) fn wants_app_armor(pod: &Pod) -> bool {
+    let shared = of_pod(pod);
+    pod::all_containers(pod).any(|container| {
+        let own = of_container(container);
+        app_armor(&shared, &own).is_some_and(|profile| profile.type_ != "Unconfined")
+    })
+}
+
+fn app_armor_profile(wanted: &AppArmorProfile) -> SecurityProfile {
+    let profile_type = match wanted.type_.as_str() {
+        "RuntimeDefault" => ProfileType::RuntimeDefault,
+        "Localhost" => ProfileType::Localhost,
+        _ => ProfileType::Unconfined,
+    };
+    SecurityProfile {
+        profile_type: profile_type as i32,
+        localhost_ref: wanted.localhost_profile.clone().unwrap_or_default(),
+    }
+}
+
 /// The groups of all the pod's processes, the volumes' owner among them.
 fn groups(context: &PodSecurityContext) -> Vec<i64> {
     let mut groups = context.supplemental_groups.clone().unwrap_or_default();
@@ -126,6 +156,8 @@ pub(crate) fn of(pod: &Pod, container: &Container, image: &ImageUser) -> LinuxCo
         let hidden = !privileged && !bare;
         list.iter().filter(|_| hidden).map(|p| (*p).to_owned()).collect()
     };
+    let app_armor = app_armor(&shared, &own).filter(|_| !privileged);
+    let app_armor = app_armor.map(app_armor_profile);
     let seccomp = own.seccomp_profile.as_ref().or(shared.seccomp_profile.as_ref());
     LinuxContainerSecurityContext {
         capabilities: own.capabilities.map(|c| Capability {
@@ -152,7 +184,7 @@ pub(crate) fn of(pod: &Pod, container: &Container, image: &ImageUser) -> LinuxCo
         } else {
             profile(seccomp)
         }),
-        apparmor: None,
+        apparmor: app_armor,
     }
 }
 

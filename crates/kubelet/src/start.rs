@@ -93,7 +93,7 @@ impl Starter {
             // Waiting for images and objects is given up at once; what the
             // runtime has begun is not, or it would be left half done.
             () = cancel.cancelled() => return Ok(false),
-            prepared = self.prepare(container, &sandbox) => prepared?,
+            prepared = self.prepare(&container, &sandbox) => prepared?,
         };
         let slot = self.ctx.slots.acquire().await;
         if cancel.is_cancelled() {
@@ -102,11 +102,11 @@ impl Starter {
         if let Some(id) = &self.leftover {
             self.ctx.cri.remove_container(id).await.ok();
         }
-        let config = container_config(&self.pod, container, prepared);
-        let id = self.create(container, config, sandbox).await?;
-        self.launch(container, &id).await?;
+        let config = container_config(&self.pod, &container, prepared);
+        let id = self.create(&container, config, sandbox).await?;
+        self.launch(&container, &id).await?;
         drop(slot);
-        self.post_start(container, &id).await?;
+        self.post_start(&container, &id).await?;
         Ok(true)
     }
 
@@ -138,6 +138,8 @@ impl Starter {
             env::environment(&self.pod, container, services, &self.objects, &around).map_err(config_error)?;
         let mounts = self.mounts(container, &env, ips).await.map_err(config_error)?;
         Ok(Prepared {
+            target: self.start.target.clone(),
+            seccomp_dir: ctx.config.seccomp_dir(),
             restart_count: self.start.restart_count,
             image_ref: image.id,
             image_user: image.user,

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::conditions;
 use crate::decide::Waiting;
-use crate::pod::{self, RestartPolicy, restart_policy};
+use crate::pod;
 use crate::resources;
 use crate::runtime::{Observed, Run, RunState};
 
@@ -55,6 +55,19 @@ pub(crate) fn pod_status(facts: &Facts<'_>) -> PodStatus {
         .iter()
         .map(|c| container_status(facts, c, before.container_statuses.as_deref(), false))
         .collect();
+    let ephemeral: Vec<_> = pod::ephemeral_containers(facts.pod)
+        .iter()
+        .map(|c| {
+            let before = before.ephemeral_container_statuses.as_deref();
+            let status = container_status(facts, &pod::as_container(c), before, false);
+            // Nobody is served by one.
+            ContainerStatus {
+                ready: false,
+                started: None,
+                ..status
+            }
+        })
+        .collect();
     // What is over stays what it was.
     let settled = before
         .phase
@@ -63,6 +76,10 @@ pub(crate) fn pod_status(facts: &Facts<'_>) -> PodStatus {
     let phase = settled.unwrap_or_else(|| phase(facts, &init, &main));
     let conditions = conditions::conditions(facts, &phase, &init, &main);
     let ips = pod_ips(facts, &before);
+    // A pod that failed before anything of it ran has no containers to tell of.
+    let has_run = |s: &ContainerStatus| s.container_id.is_some();
+    let nothing_ran = facts.over && facts.failure.is_some() && !init.iter().chain(&main).any(has_run);
+    let listed = |list: Vec<ContainerStatus>| Some(list).filter(|list| !list.is_empty() && !nothing_ran);
     PodStatus {
         conditions: Some(conditions),
         reason: facts.failure.map(|f| f.reason.clone()),
@@ -78,8 +95,9 @@ pub(crate) fn pod_status(facts: &Facts<'_>) -> PodStatus {
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         start_time: before.start_time.or(Some(Time(facts.now))),
-        init_container_statuses: (!init.is_empty()).then_some(init),
-        container_statuses: (!main.is_empty()).then_some(main),
+        init_container_statuses: listed(init),
+        container_statuses: listed(main),
+        ephemeral_container_statuses: listed(ephemeral),
         qos_class: before
             .qos_class
             .or_else(|| Some(resources::qos_class(facts.pod).name().to_owned())),
@@ -224,15 +242,15 @@ fn terminated(run: &Run, facts: &Facts<'_>) -> ContainerStateTerminated {
         (reason, _) => reason,
     };
     let words = facts.last_words.get(&run.id).cloned();
-    let message = words
-        .or_else(|| Some(run.message.clone()))
-        .filter(|m| !m.is_empty());
+    let message = words.filter(|m| !m.is_empty());
+    let message = message.or_else(|| Some(run.message.clone()).filter(|m| !m.is_empty()));
     ContainerStateTerminated {
         container_id: Some(container_id(run)),
         exit_code: run.exit_code,
         reason: Some(reason.to_owned()),
         message,
-        started_at: run.started_at.map(Time),
+        // One that never ran began when time did, as in Kubernetes.
+        started_at: Some(Time(run.started_at.unwrap_or(Timestamp::UNIX_EPOCH))),
         finished_at: run.finished_at.map(Time),
         signal: None,
     }
@@ -255,22 +273,12 @@ fn phase(facts: &Facts<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) 
             .map(|t| t.exit_code)
     };
     let is_running = |s: &ContainerStatus| s.state.as_ref().is_some_and(|s| s.running.is_some());
-    let will_restart = |code: i32| match restart_policy(facts.pod) {
-        _ if facts.over => false,
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => code != 0,
-        RestartPolicy::Never => false,
-    };
+    let will_restart =
+        |container: &Container, code: i32| !facts.over && pod::restarts(facts.pod, container, code);
     let specs = pod::init_containers(facts.pod);
-    let plain = specs
-        .iter()
-        .zip(init)
-        .filter(|(c, _)| !pod::is_sidecar(c))
-        .map(|(_, s)| s);
-    let failed_init = plain
-        .clone()
-        .filter_map(ended)
-        .any(|code| code != 0 && !will_restart(code));
+    let mut plain = specs.iter().zip(init).filter(|(c, _)| !pod::is_sidecar(c));
+    let failed_init =
+        plain.any(|(c, status)| ended(status).is_some_and(|code| code != 0 && !will_restart(c, code)));
     if failed_init && main.iter().all(|s| !is_running(s)) {
         return "Failed".to_owned();
     }
@@ -279,8 +287,14 @@ fn phase(facts: &Facts<'_>, init: &[ContainerStatus], main: &[ContainerStatus]) 
         return "Pending".to_owned();
     }
     let codes: Option<Vec<i32>> = main.iter().map(ended).collect();
+    let containers = &pod::spec(facts.pod).containers;
     match codes {
-        Some(codes) if codes.iter().all(|&code| !will_restart(code)) => {
+        Some(codes)
+            if containers
+                .iter()
+                .zip(&codes)
+                .all(|(c, &code)| !will_restart(c, code)) =>
+        {
             let good = codes.iter().all(|&code| code == 0);
             if good { "Succeeded" } else { "Failed" }.to_owned()
         }

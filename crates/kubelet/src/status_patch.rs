@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::conditions;
 
 /// The fields that the kubelet writes, besides the conditions.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "phase",
     "reason",
     "message",
@@ -18,6 +18,7 @@ const FIELDS: [&str; 11] = [
     "startTime",
     "initContainerStatuses",
     "containerStatuses",
+    "ephemeralContainerStatuses",
     "qosClass",
 ];
 

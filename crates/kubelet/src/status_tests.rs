@@ -233,3 +233,21 @@ fn a_whole_status() {
     let case = Case::new(json!({"containers": [{"name": "a", "image": "x:1"}]})).run(running("a", "s0", 0));
     insta::assert_snapshot!(serde_json::to_string_pretty(&case.status()).unwrap());
 }
+
+#[test]
+fn an_ephemeral_container_is_shown_and_counts_for_nothing() {
+    let case = Case::new(json!({"containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "debug"}, {"name": "next"}]}))
+    .run(running("a", "s0", 0))
+    .run(exited("debug", "s0", 0, 3));
+    let status = case.status();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    let statuses = status.ephemeral_container_statuses.unwrap();
+    let ended = statuses[0]
+        .state
+        .as_ref()
+        .and_then(|s| s.terminated.as_ref())
+        .unwrap();
+    assert_eq!((ended.exit_code, statuses[0].ready), (3, false));
+    assert!(statuses[1].state.as_ref().is_some_and(|s| s.waiting.is_some()));
+}

@@ -48,8 +48,10 @@ impl Stopper {
     /// says whether there is one.
     async fn pre_stop(&self) -> (Outcome, bool) {
         let container = pod::container(&self.pod, &self.kill.name);
-        let hook = container.and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref());
-        let (Some(container), Some(hook)) = (container, hook) else {
+        let hook = container
+            .as_ref()
+            .and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref());
+        let (Some(container), Some(hook)) = (&container, hook) else {
             return (Outcome::Success, false);
         };
         let ips = self.sandbox.iter().flat_map(|s| s.ips.iter().copied());
@@ -58,7 +60,7 @@ impl Stopper {
         let target = Target {
             cri: self.ctx.cri.clone(),
             run_id: self.kill.id.clone(),
-            container: container.clone(),
+            container: container.clone().into_owned(),
             pod_ip: ips.chain(node).next(),
         };
         match tokio::time::timeout(self.grace, target.hook(hook, self.grace)).await {

@@ -204,7 +204,7 @@ fn source(
 }
 
 /// Where a volume lives.
-fn place(dir: &Path, volume: &Volume) -> PathBuf {
+pub(crate) fn place(dir: &Path, volume: &Volume) -> PathBuf {
     if let Some(it) = &volume.host_path {
         return PathBuf::from(&it.path);
     }

@@ -40,12 +40,27 @@ impl Worker {
             });
             return self.begin_stopping();
         }
-        for (container, message) in self.retries.turn_to_back_off(now) {
+        if let Some(message) = self.eviction.take() {
+            let reason = "Evicted";
+            self.ctx.events.warning(&self.about(), reason, message.clone());
+            self.failure = Some(Failure {
+                reason: reason.to_owned(),
+                message,
+            });
+            self.forced = true;
+            return self.begin_stopping();
+        }
+        let image = |name: &str| {
+            let image = pod::container(&self.pod, name).and_then(|c| c.image.clone());
+            image.unwrap_or_default()
+        };
+        for (container, image) in self.retries.turn_to_back_off(now, image) {
             let about = About::container(&self.pod, &container);
-            let image = pod::container(&self.pod, &container).and_then(|c| c.image.clone());
-            let pulling = format!("Back-off pulling image {:?}", image.unwrap_or_default());
+            let pulling = format!("Back-off pulling image {image:?}");
             self.ctx.events.normal(&about, "BackOff", pulling);
-            self.ctx.events.warning(&about, "Failed", message);
+            self.ctx
+                .events
+                .warning(&about, "Failed", "Error: ImagePullBackOff");
         }
         let starting = self.starting();
         let plan = decide::decide(&View {
@@ -101,18 +116,22 @@ impl Worker {
 
     /// An event for each container that begins to wait.
     fn announce_back_offs(&self, plan: &Plan) {
-        for (container, _) in plan
+        for (container, waiting) in plan
             .held
             .iter()
             .filter(|(name, _)| !self.held.contains_key(*name))
         {
-            let message = format!(
-                "Back-off restarting failed container {container} in pod {}",
-                self.key
-            );
-            self.ctx
-                .events
-                .warning(&About::container(&self.pod, container), "BackOff", message);
+            let about = About::container(&self.pod, container);
+            if waiting.reason == "CrashLoopBackOff" {
+                let message = format!(
+                    "Back-off restarting failed container {container} in pod {}",
+                    self.key
+                );
+                self.ctx.events.warning(&about, "BackOff", message);
+            } else {
+                let message = format!("Error: {}", waiting.message);
+                self.ctx.events.warning(&about, "Failed", message);
+            }
         }
     }
 
@@ -129,7 +148,8 @@ impl Worker {
     /// A probe may have a grace period of its own for its container.
     fn grace_of(&self, kill: &Kill) -> Duration {
         let own = kill.probe.and_then(|check: Check| {
-            let probe = check.of(pod::container(&self.pod, &kill.name)?)?;
+            let container = pod::container(&self.pod, &kill.name)?;
+            let probe = check.of(&container)?;
             u64::try_from(probe.termination_grace_period_seconds?).ok()
         });
         own.map_or_else(|| pod::grace(&self.pod), |s| Duration::from_secs(s.max(1)))
@@ -156,6 +176,8 @@ impl Worker {
 
     /// Sets up the volumes, or brings them up to date.
     pub(super) fn refresh_volumes(&mut self) {
+        // What changes while they are being set up may have been too late for it.
+        self.volumes_stale = self.busy.contains(&Job::Volumes);
         if self.phase != Phase::Active || !self.may(&Job::Volumes) {
             return;
         }

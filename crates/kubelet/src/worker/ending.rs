@@ -8,9 +8,8 @@ use jiff::Timestamp;
 use super::cleanup::Cleanup;
 use super::jobs::{Job, Outcome};
 use super::{Phase, Worker};
-use crate::decide::Kill;
+use crate::decide;
 use crate::pod;
-use crate::runtime::Run;
 
 /// What a container gets to end by itself in any case.
 const LEAST: Duration = Duration::from_secs(1);
@@ -52,7 +51,7 @@ impl Worker {
         let spent = Timestamp::now().duration_since(since);
         let left = grace.saturating_sub(Duration::try_from(spent).unwrap_or_default());
         let left = left.max(LEAST);
-        let next = self.next_to_stop();
+        let next = decide::next_to_stop(&self.pod, &self.observed);
         if !next.is_empty() {
             for kill in next {
                 self.kill(kill, left);
@@ -72,35 +71,11 @@ impl Worker {
         }
     }
 
-    /// The containers first, all at once; then the sidecars, the last one
-    /// that came up being the first to go.
-    fn next_to_stop(&self) -> Vec<Kill> {
-        let init = pod::init_containers(&self.pod);
-        let sidecar = |run: &Run| init.iter().position(|c| pod::is_sidecar(c) && c.name == run.name);
-        let kill = |run: &Run| Kill {
-            id: run.id.clone(),
-            name: run.name.clone(),
-            why: format!("Stopping container {}", run.name),
-            probe: None,
-        };
-        let alive: Vec<&Run> = self.observed.alive().collect();
-        let main: Vec<Kill> = alive
-            .iter()
-            .filter(|r| sidecar(r).is_none())
-            .map(|r| kill(r))
-            .collect();
-        if !main.is_empty() {
-            return main;
-        }
-        let last = alive.iter().max_by_key(|r| sidecar(r));
-        last.map(|r| kill(r)).into_iter().collect()
-    }
-
     /// Nothing will run again: what the pod holds is given back, its logs stay.
     pub(super) fn ended(&mut self) {
         self.cancel.cancel();
         self.held.clear();
-        for kill in self.next_to_stop() {
+        for kill in decide::next_to_stop(&self.pod, &self.observed) {
             self.kill(kill, pod::grace(&self.pod));
         }
         let all_exited = self.observed.alive().next().is_none();

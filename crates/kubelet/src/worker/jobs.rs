@@ -78,7 +78,10 @@ impl Worker {
         match outcome {
             Outcome::Volumes(Ok(renew_at)) => {
                 self.volumes_ready = true;
-                self.volumes_renew_at = renew_at;
+                self.volumes_renew_at = match std::mem::take(&mut self.volumes_stale) {
+                    true => Some(now),
+                    false => renew_at,
+                };
                 self.retries.succeeded(&job);
             }
             Outcome::Volumes(Err(error)) => {

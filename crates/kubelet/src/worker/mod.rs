@@ -43,7 +43,7 @@ use crate::probe::{Prober, Verdict};
 use crate::runtime::{Observed, Observer};
 use crate::status::{Facts, Failure, addresses, pod_status};
 use crate::volumes::PodVolumes;
-use crate::{last_words, references};
+use crate::{last_words, references, storage};
 
 /// Something happened that the pod's worker should know.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub(crate) enum Message {
     Verdict(Verdict),
     /// One of the pod's ConfigMaps or Secrets changed.
     Objects,
+    /// The pod takes more of the node than it may: of what.
+    Evict(String),
 }
 
 /// Where the pod is in its life.
@@ -86,7 +88,11 @@ pub(crate) struct Worker {
     forced: bool,
     phase: Phase,
     failure: Option<Failure>,
+    /// Why the pod must go at once.
+    eviction: Option<String>,
     messages: mpsc::UnboundedReceiver<Message>,
+    /// For messages to itself.
+    sender: mpsc::UnboundedSender<Message>,
     observer: Observer,
     observed: Observed,
     prober: Prober,
@@ -106,6 +112,8 @@ pub(crate) struct Worker {
     volumes: Arc<Mutex<PodVolumes>>,
     volumes_ready: bool,
     volumes_renew_at: Option<Timestamp>,
+    /// They are to be set up once more when that is done.
+    volumes_stale: bool,
     last_words: HashMap<String, String>,
     publisher: Publisher,
     again_at: Option<Timestamp>,
@@ -140,19 +148,21 @@ impl Worker {
                 sender.send(Message::Verdict(verdict)).ok();
             })
         };
-        let worker = Self {
+        let mut worker = Self {
             prober: Prober::new(ctx.cri.clone(), ctx.events.clone(), report),
             volumes: Arc::new(Mutex::new(PodVolumes::new(ctx.pod_dir(&key.uid)))),
             publisher: Publisher::new(Arc::clone(&ctx), &pod),
             observer: Observer::new(&ctx.config.node_ips),
             phase: if over { Phase::Ended } else { Phase::Active },
             failure,
+            eviction: None,
             ctx,
             key,
             pod,
             gone,
             forced: false,
             messages,
+            sender: sender.clone(),
             observed: Observed::default(),
             backoff: CrashBackoff::default(),
             retries: Retries::default(),
@@ -166,12 +176,20 @@ impl Worker {
             // Whatever a pod that is over had may still be there.
             volumes_ready: over,
             volumes_renew_at: None,
+            volumes_stale: false,
             last_words: HashMap::new(),
             again_at: None,
             followers,
         };
         if gone {
             worker.publisher.stop();
+        }
+        if worker.phase == Phase::Active {
+            let exceeded = storage::exceeded(Arc::clone(&worker.ctx), Arc::clone(&worker.pod));
+            let sender = sender.clone();
+            worker.followers.spawn(async move {
+                sender.send(Message::Evict(exceeded.await)).ok();
+            });
         }
         (worker, sender)
     }
@@ -256,7 +274,8 @@ impl Worker {
         match message {
             Message::Pod(pod) => {
                 self.publisher.note_api(&pod);
-                self.pod = pod;
+                let before = std::mem::replace(&mut self.pod, pod);
+                self.pod_changed(&before);
             }
             Message::Gone(last) => {
                 self.gone = true;
@@ -269,6 +288,7 @@ impl Worker {
                 self.publisher.stop();
             }
             Message::Look => {}
+            Message::Evict(message) => self.eviction = Some(message),
             Message::Verdict(verdict) => {
                 self.prober.note(&self.pod, &verdict);
             }
@@ -280,6 +300,28 @@ impl Worker {
                     self.refresh_volumes();
                 }
             }
+        }
+    }
+
+    /// What follows from a change of the pod's object itself.
+    fn pod_changed(&mut self, before: &Pod) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        let added = pod::ephemeral_containers(&self.pod).len();
+        if added != pod::ephemeral_containers(before).len() {
+            let names = references::of(&self.pod);
+            let objects = PodObjects::follow(&self.ctx.objects, &self.key.namespace, names);
+            for object in objects.iter().filter(|object| !self.objects.has(object)) {
+                follow(&mut self.followers, object, &self.sender);
+            }
+            self.objects = objects;
+        }
+        let (old, new) = (&before.metadata, &self.pod.metadata);
+        let shown = old.labels != new.labels || old.annotations != new.annotations;
+        if shown && self.volumes_ready {
+            // Files of the downward API tell them.
+            self.refresh_volumes();
         }
     }
 
@@ -334,8 +376,10 @@ impl Worker {
     }
 
     fn waiting(&self) -> BTreeMap<String, Waiting> {
-        let mut waiting = self.held.clone();
-        waiting.extend(self.retries.waiting());
+        // A container that failed to start and now waits out its back-off shows that it does; why is in its
+        // last state.
+        let mut waiting = self.retries.waiting();
+        waiting.extend(self.held.clone());
         waiting
     }
 }

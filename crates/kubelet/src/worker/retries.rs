@@ -92,8 +92,12 @@ impl Retries {
     }
 
     /// Turns failed pulls that have been shown into back-offs; returns the
-    /// containers and what their events say.
-    pub(super) fn turn_to_back_off(&mut self, now: Timestamp) -> Vec<(String, String)> {
+    /// containers and their images.
+    pub(super) fn turn_to_back_off(
+        &mut self,
+        now: Timestamp,
+        image: impl Fn(&str) -> String,
+    ) -> Vec<(String, String)> {
         let mut turned = Vec::new();
         for (job, entry) in &mut self.entries {
             let due = entry.back_off_at.is_some_and(|at| at <= now);
@@ -103,8 +107,9 @@ impl Retries {
             entry.back_off_at = None;
             let why = std::mem::take(&mut waiting.message);
             waiting.reason = "ImagePullBackOff".to_owned();
-            waiting.message = format!("Back-off pulling image: ErrImagePull: {why}");
-            turned.push((container.clone(), "Error: ImagePullBackOff".to_owned()));
+            let image = image(container);
+            waiting.message = format!("Back-off pulling image {image:?}: ErrImagePull: {why}");
+            turned.push((container.clone(), image));
         }
         turned
     }
@@ -141,15 +146,16 @@ mod tests {
     #[test]
     fn a_failed_pull_turns_into_a_back_off() {
         let job = Job::Start("a".into());
+        let image = |_: &str| "x:1".to_owned();
         let mut retries = Retries::default();
         retries.start_failed(job.clone(), error("ErrImagePull"), at(0));
         assert_eq!(retries.waiting()["a"].reason, "ErrImagePull");
-        assert!(retries.turn_to_back_off(at(1)).is_empty());
-        assert_eq!(retries.turn_to_back_off(at(2)).len(), 1);
+        assert!(retries.turn_to_back_off(at(1), image).is_empty());
+        assert_eq!(retries.turn_to_back_off(at(2), image).len(), 1);
         assert_eq!(retries.waiting()["a"].reason, "ImagePullBackOff");
         assert_eq!(
             retries.waiting()["a"].message,
-            "Back-off pulling image: ErrImagePull: why"
+            "Back-off pulling image \"x:1\": ErrImagePull: why"
         );
         assert!(!retries.allows(&job, at(9)));
         assert!(retries.allows(&job, at(10)));
