@@ -249,6 +249,11 @@ impl Pod {
     }
 }
 
+/// The archive of the images that come with the binary.
+pub fn toolbox_archive() -> PathBuf {
+    binary().with_file_name("toolbox.tar")
+}
+
 fn binary() -> PathBuf {
     let path = std::env::var_os("RIPSTOP_BIN")
         .map(PathBuf::from)

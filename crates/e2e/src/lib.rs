@@ -10,7 +10,7 @@ mod load;
 pub mod resolver;
 mod traces;
 
-pub use cluster::{Cluster, Options, Pod};
+pub use cluster::{Cluster, Options, Pod, toolbox_archive};
 pub use command::{Outcome, eventually, run};
 pub use load::{Outside, PATIENCE, PodLoad, Tally, ask};
 pub use traces::Traces;

@@ -585,3 +585,57 @@ fn a_binding_gives_a_role_of_its_scope_to_somebody() {
         ]
     );
 }
+
+#[test]
+fn a_containers_own_restart_rules_are_checked() {
+    let nothing: [String; 0] = [];
+    let rules = |operator: &str, values: Value| {
+        json!({"restartPolicy": "Never", "restartPolicyRules": [
+            {"action": "Restart", "exitCodes": {"operator": operator, "values": values}}]})
+    };
+    let found = |container_: Value| check("", "Pod", container(container_));
+    assert_eq!(found(rules("In", json!([42]))), nothing);
+    let text = found(rules("Is", json!([]))).join("\n");
+    assert!(
+        text.contains("exitCodes.operator: Unsupported value") && text.contains("at least one exit code"),
+        "{text}"
+    );
+    let mut without = rules("In", json!([1]));
+    without["restartPolicy"] = Value::Null;
+    assert_eq!(
+        found(without),
+        [
+            "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used"
+        ]
+    );
+}
+
+#[test]
+fn profiles_name_a_file_when_they_need_one_and_only_then() {
+    let found = |profile: Value| {
+        check(
+            "",
+            "Pod",
+            container(json!({"securityContext": {"seccompProfile": profile}})),
+        )
+    };
+    let at = "spec.containers[0].securityContext.seccompProfile";
+    assert_eq!(
+        found(json!({"type": "Localhost"})),
+        [format!(
+            "{at}.localhostProfile: Required value: must be set when seccomp type is Localhost"
+        )]
+    );
+    assert_eq!(
+        found(json!({"type": "Localhost", "localhostProfile": "../../etc/x"})),
+        [format!(
+            "{at}.localhostProfile: Invalid value: \"../../etc/x\": must not contain '..'"
+        )]
+    );
+    assert_eq!(
+        found(json!({"type": "RuntimeDefault", "localhostProfile": "x"})),
+        [format!(
+            "{at}.localhostProfile: Invalid value: \"x\": can only be set when seccomp type is Localhost"
+        )]
+    );
+}

@@ -8,6 +8,7 @@ mod applies;
 mod definitions;
 mod deletion;
 mod disks;
+mod ephemeral;
 mod informers;
 mod kept;
 mod kubectl;

@@ -7,6 +7,7 @@ mod basics;
 mod image;
 mod lab;
 mod lifecycle;
+mod registry;
 mod restarts;
 mod streams;
 mod volumes;
