@@ -55,7 +55,7 @@ fn registry(cluster: &Cluster) -> Registry {
     let registry = Registry::default();
     for number in 1..=NODES {
         let name = format!("ripstop-{}-node-{number}", cluster.name());
-        let namespace = NetNs::open(&netns::named(&name)).expect("a node's namespace");
+        let namespace = NetNs::open(netns::named(&name)).expect("a node's namespace");
         let listener = namespace.run(|| TcpListener::bind("127.0.0.1:5000"));
         registry.serve(listener.expect("entered").expect("a free port"));
     }
