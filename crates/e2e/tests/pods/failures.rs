@@ -163,10 +163,16 @@ pub(crate) fn are_described(cluster: &Cluster) {
                 return Err(format!("{pod} is {found}, not {status}"));
             }
             let text = cluster.kubectl(&["describe", "pod", pod]).ok();
-            match parts.iter().find(|part| !text.contains(**part)) {
+            // Columns are as wide as the widest of their words.
+            let words = one_space(&text);
+            match parts.iter().find(|part| !words.contains(&one_space(part))) {
                 Some(part) => Err(format!("no {part:?} in\n{text}")),
                 None => Ok(()),
             }
         });
     }
+}
+
+fn one_space(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
