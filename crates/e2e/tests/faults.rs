@@ -46,7 +46,6 @@ fn kill(pid: i32) {
 
 #[rstest]
 #[case::ipv4("ipv4")]
-#[case::ipv6("ipv6")]
 #[case::dual("dual")]
 fn a_download_does_not_notice_that_agents_and_server_are_killed(#[case] family: &'static str) {
     let cluster = Cluster::up(&format!("e2e-kill-{family}"), &Options::of(family));

@@ -29,7 +29,7 @@ pub(crate) struct Loads {
 
 impl Lab {
     pub(crate) fn start() -> Lab {
-        let seconds = std::env::var("RIPSTOP_CHURN").map_or(5, |text| text.parse().expect("seconds"));
+        let seconds = std::env::var("RIPSTOP_CHURN").map_or(3, |text| text.parse().expect("seconds"));
         let ports = ["--service-node-port-range", "31000-31999"];
         let lab = Lab {
             cluster: Cluster::up_with("e2e-load", &Options::of("dual"), &ports),
