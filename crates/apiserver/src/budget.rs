@@ -4,12 +4,8 @@
 //! transaction that found it there, and names its pod, so that the controller doesn't count that as healthy until
 //! it is gone.
 
-use std::collections::BTreeMap;
-
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kinds::Kind;
-use kube::core::{Selector, SelectorExt};
 use serde_json::{Value, json};
 
 use crate::auth::identity::Identity;
@@ -88,13 +84,11 @@ fn of_pod(server: &ApiServer, kind: &Kind, namespace: &str, pod: &Value) -> Resu
         prefix: &prefix,
         ..store::Range::default()
     };
-    let labels = serde_json::from_value::<BTreeMap<String, String>>(pod["metadata"]["labels"].clone());
-    let labels = labels.unwrap_or_default();
     let page = server.store.list(&range, |_| true)?;
     let mut found = Vec::new();
     for entry in page.entries {
         let budget = object::read(kind, &entry.value)?;
-        if selects(&budget, &labels) {
+        if selects(&budget, pod) {
             found.push(budget);
         }
     }
@@ -102,10 +96,9 @@ fn of_pod(server: &ApiServer, kind: &Kind, namespace: &str, pod: &Value) -> Resu
 }
 
 /// No selector selects nothing, an empty one everything.
-fn selects(budget: &Value, labels: &BTreeMap<String, String>) -> bool {
-    let selector = serde_json::from_value::<Option<LabelSelector>>(budget["spec"]["selector"].clone());
-    let selector = selector.ok().flatten().map(Selector::try_from);
-    matches!(selector, Some(Ok(selector)) if selector.matches(labels))
+fn selects(budget: &Value, pod: &Value) -> bool {
+    let selector = &budget["spec"]["selector"];
+    !selector.is_null() && kinds::selects(selector, &pod["metadata"]["labels"])
 }
 
 /// Whether the pod's end is a disruption: one that isn't ready may be spared.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::cluster::Cluster;
 use crate::extent::Extent;
 use crate::figures::{Figures, Unit, quantile};
-use crate::process;
+use crate::{known, process};
 
 const NAMESPACE: &str = "bench-api";
 const WATCHES: usize = 100;
@@ -33,8 +33,7 @@ type Seen = (usize, Instant);
 
 pub(crate) async fn measure(cluster: &Cluster, extent: &Extent, figures: &mut Figures) -> Result<()> {
     let client = cluster.client().await?;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    post(&client, "/api/v1/namespaces", &namespace).await?;
+    known::namespace(&client, NAMESPACE).await?;
     let (alone, crowd) = (ALONE / extent.divisor, CROWD / extent.divisor);
     let (sender, mut seen) = mpsc::unbounded_channel();
     let mut watches = JoinSet::new();

@@ -43,9 +43,14 @@ async fn one(lab: &Lab, pod: &Spot) -> Row {
         Ok(out) => out.stdout.lines().collect::<Vec<_>>().join("; "),
         Err(why) => why,
     };
-    let logs = look_at(lab.cluster.as_deref(), &[&pod.node]).replace("agent", "dns");
+    let logs = logs(lab, pod);
     let next = format!("is the pod's nameserver the address of the Service kube-dns? {logs}");
     Row::failed(NAMES, &pod.node, problem, next)
+}
+
+/// Where the DNS of a pod's node says more.
+fn logs(lab: &Lab, pod: &Spot) -> String {
+    look_at(lab.cluster.as_deref(), &[&pod.node]).replace("agent", "dns")
 }
 
 /// The name outside that is asked for, if this machine finds it; otherwise why nothing can be said.
@@ -86,7 +91,7 @@ async fn outside(lab: &Lab, pod: &Spot, name: &str) -> Row {
         },
         Err(why) => why,
     };
-    let logs = look_at(lab.cluster.as_deref(), &[&pod.node]).replace("agent", "dns");
+    let logs = logs(lab, pod);
     let next = format!(
         "this machine finds it: does {} reach the servers of its resolv.conf, or of the ConfigMap \
          kube-system/ripstop-dns? {logs}",

@@ -77,6 +77,12 @@ impl Path {
             .is_ok_and(|(measured, _)| measured.larger == "lost")
     }
 
+    /// Those of its ends that are nodes.
+    fn nodes(&self) -> Vec<&str> {
+        let ends = [self.from.as_str(), self.to.as_str()];
+        ends.into_iter().filter(|end| *end != API_SERVER).collect()
+    }
+
     pub(crate) fn has_end(&self, end: &str) -> bool {
         self.from == end || self.to == end
     }
@@ -144,11 +150,7 @@ impl Judge<'_> {
                 let name = path.name();
                 Row::skipped(NODES, format!("{name}: {cause}: pings aren't answered there"))
             }
-            Err(cause) => {
-                let ends = [path.from.as_str(), path.to.as_str()];
-                let nodes: Vec<&str> = ends.into_iter().filter(|end| *end != API_SERVER).collect();
-                Row::failed(NODES, path.name(), cause, look_at(self.cluster, &nodes))
-            }
+            Err(cause) => Row::failed(NODES, path.name(), cause, look_at(self.cluster, &path.nodes())),
             Ok((measured, carries)) if path.loses() => self.loss(path, measured, carries),
             Ok((measured, carries)) => Row::passed(NODES, path.name(), said(carries, measured.link_mtu)),
         }
@@ -193,14 +195,10 @@ impl Judge<'_> {
             }
             None => String::new(),
         };
-        let ends: Vec<&str> = [path.from.as_str(), path.to.as_str()]
-            .into_iter()
-            .filter(|end| *end != API_SERVER)
-            .collect();
         format!(
             "{look}: raise the MTU of the port, bridge or tunnel there to {mtu}{ports}; or let the router or \
              firewall there say \"too big\" (ICMP); or set the MTU of {link} on {} to {carries}",
-            ends.join(" and ")
+            path.nodes().join(" and ")
         )
     }
 }
