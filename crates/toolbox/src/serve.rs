@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -44,6 +45,8 @@ is under way and exits with 0; a second signal ends it at once.
 
 /// More connections than this at once are told to come back later.
 const MOST_CONNECTIONS: usize = 512;
+/// As many threads may wait for connections; what more there were end.
+const MOST_WAITING: usize = 8;
 /// A connection's thread needs little; the default would be 2 MiB of it.
 const STACK: usize = 128 << 10;
 /// What a client is told that is one too many.
@@ -233,35 +236,74 @@ fn start_accepting<F>(listener: TcpListener, state: &Arc<State>, refusal: &'stat
 where
     F: Fn(TcpStream) + Send + Sync + 'static,
 {
-    let state = Arc::clone(state);
-    start(move || accept(&listener, &state, refusal, talk));
+    let door = Arc::new(Door {
+        listener,
+        state: Arc::clone(state),
+        refusal,
+        talk,
+        waiting: AtomicUsize::new(1),
+    });
+    start(move || door.keep());
 }
 
-/// Takes connections in until the server closes, each on a thread of its own.
-fn accept<F>(listener: &TcpListener, state: &Arc<State>, refusal: &[u8], talk: F)
+/// Where connections come in. The thread that takes one in also serves it, and sees to it that another waits
+/// meanwhile: a connection costs neither a thread of its own nor a switch to one, so that what is measured
+/// with this server is the network.
+struct Door<F> {
+    listener: TcpListener,
+    state: Arc<State>,
+    /// What a client is told that is one too many.
+    refusal: &'static [u8],
+    talk: F,
+    /// Threads that wait for a connection.
+    waiting: AtomicUsize,
+}
+
+impl<F> Door<F>
 where
     F: Fn(TcpStream) + Send + Sync + 'static,
 {
-    let talk = Arc::new(talk);
-    loop {
-        let Ok((mut stream, _)) = listener.accept() else {
-            if state.closed() {
+    /// Takes connections in and serves them until the server closes, or enough others wait.
+    fn keep(self: &Arc<Self>) {
+        loop {
+            let Ok((mut stream, _)) = self.listener.accept() else {
+                if self.state.closed() {
+                    return;
+                }
+                // Out of descriptors or memory, or a client that left at once.
+                thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            let Some(place) = self.state.admit(MOST_CONNECTIONS) else {
+                let _ = stream.set_write_timeout(Some(Duration::from_millis(10)));
+                let _ = stream.write_all(self.refusal);
+                continue;
+            };
+            let was_last = self.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
+            if was_last && !self.start_another() {
+                // Whoever stays must wait; the connection is closed.
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            (self.talk)(stream);
+            drop(place);
+            if self.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
-            // Out of descriptors or memory, or a client that left at once.
-            thread::sleep(Duration::from_millis(5));
-            continue;
-        };
-        let Some(place) = state.admit(MOST_CONNECTIONS) else {
-            let _ = stream.set_write_timeout(Some(Duration::from_millis(10)));
-            let _ = stream.write_all(refusal);
-            continue;
-        };
-        let talk = Arc::clone(&talk);
-        // If no thread can be had, dropping the closure closes the connection.
-        let _ = thread::Builder::new().stack_size(STACK).spawn(move || {
-            talk(stream);
-            drop(place);
-        });
+        }
+    }
+
+    /// Starts a thread that waits; false if none can be had.
+    fn start_another(self: &Arc<Self>) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let door = Arc::clone(self);
+        let thread = thread::Builder::new()
+            .stack_size(STACK)
+            .spawn(move || door.keep());
+        if thread.is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        thread.is_ok()
     }
 }

@@ -221,6 +221,37 @@ fn bad_requests_get_an_answer_and_leave_the_server_well() {
 }
 
 #[test]
+fn as_many_are_served_at_once_as_it_takes_and_their_threads_end_with_them() {
+    let server = Server::start("127.0.0.1", &[]);
+    let threads = || {
+        let folder = format!("/proc/{}/task", server.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let echoed = |stream: &mut TcpStream| {
+        let mut byte = [0];
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"a").unwrap();
+        stream.read(&mut byte).unwrap_or(0) == 1
+    };
+    let mut held = Vec::new();
+    for _ in 0..512 {
+        let mut stream = TcpStream::connect(server.echo).unwrap();
+        assert!(echoed(&mut stream), "connection {}", held.len());
+        held.push(stream);
+    }
+    assert!(server.raw(b"").starts_with("HTTP/1.1 503 "));
+    let (many, deadline) = (threads(), Instant::now() + Duration::from_secs(20));
+    assert!(many > 512, "{many}");
+    drop(held);
+    while threads() > 32 {
+        assert!(Instant::now() < deadline, "{} threads are left", threads());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let answer = server.raw(b"GET / HTTP/1.0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
 fn load_counts_what_was_answered_and_what_failed() {
     let server = Server::start("127.0.0.1", &["--quiet"]);
     let words = |target| {
