@@ -10,11 +10,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC := $(TARGET)/$(HOST)/release
+# The folder that `make beside` completes.
+BESIDE ?= $(RELEASE)
 NAME ?= local
 # Words for the program, such as ARGS="--nodes 5".
 ARGS ?=
 
-.PHONY: help up down build image deps test bench fmt clean
+.PHONY: help up down build beside deps test bench fmt clean
 
 help: ## this list
 	@echo "Ripstop: the network of a Kubernetes cluster, in one program."
@@ -33,11 +35,15 @@ down: ## takes the cluster out again, all of it
 
 build: ## target/release/ripstop, ripstop-cni and toolbox.tar
 	@cargo build --release --locked -p cli -p xtask
+	@$(MAKE) beside
+
+# What lies beside ripstop, wherever that was built: both are static, and small whatever the profile.
+beside:
 	@RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" \
 	    cargo build --release --locked --target $(HOST) -p cni -p toolbox
-	@cmp -s "$(STATIC)/ripstop-cni" "$(RELEASE)/ripstop-cni" || install -m 755 "$(STATIC)/ripstop-cni" "$(RELEASE)/ripstop-cni"
-	@"$(RELEASE)/xtask" plugin-check "$(RELEASE)/ripstop-cni"
-	@"$(RELEASE)/xtask" image --out "$(RELEASE)/toolbox.tar" \
+	@cmp -s "$(STATIC)/ripstop-cni" "$(BESIDE)/ripstop-cni" || install -m 755 "$(STATIC)/ripstop-cni" "$(BESIDE)/ripstop-cni"
+	@"$(BESIDE)/xtask" plugin-check "$(BESIDE)/ripstop-cni"
+	@"$(BESIDE)/xtask" image --out "$(BESIDE)/toolbox.tar" \
 	    --toolbox "$(STATIC)/toolbox" --pause "$(STATIC)/pause" --busybox "$$(scripts/busybox.sh)"
 
 deps: ## installs through apt what is missing (containerd, runc, kubectl ...)

@@ -1,7 +1,7 @@
 //! Whole clusters, driven as a user drives them: the `ripstop` binary and plain `kubectl`.
 //!
 //! Each test starts a cluster of its own name ([`Cluster::up`]) and takes it out again when it ends, also
-//! when it fails. The binary is a release build, named by `RIPSTOP_BIN` (as `make test` sets it) or found
+//! when it fails. The binary is named by `RIPSTOP_BIN` (as `make test` sets it) or a release build, found
 //! under `target/release`; a test that can't find it fails and says how to build it.
 
 mod cluster;
