@@ -83,6 +83,9 @@ struct Options {
     /// The static toolbox, for what is measured without Ripstop [default: where `make build` leaves it]
     #[arg(long)]
     toolbox: Option<PathBuf>,
+    /// A CoreDNS, to measure names beside it, too
+    #[arg(long, value_name = "FILE")]
+    coredns: Option<PathBuf>,
     /// A word more for `ripstop up`, as in --up=--pod-network=vxlan
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     up: Vec<String>,
@@ -151,6 +154,9 @@ async fn main() -> Result<()> {
         if !file.is_file() {
             bail!("{} isn't there: run `make build`", file.display());
         }
+    }
+    if let Some(file) = options.coredns.as_deref().filter(|file| !file.is_file()) {
+        bail!("{} isn't there: --coredns names the program", file.display());
     }
     let toolbox = Toolbox::new(toolbox)?;
     let cluster = Cluster::new(ripstop, &options.name, &options.up);
@@ -221,7 +227,7 @@ async fn measure_part(
         Part::Peers => peers::measure(figures).await,
         Part::Services => services::measure(figures).await,
         Part::Policies => policies::measure(figures).await,
-        Part::Names => names::measure(cluster.ripstop(), &extent, figures),
+        Part::Names => names::measure(cluster.ripstop(), options.coredns.as_deref(), &extent, figures),
         Part::Takeover => takeover::measure(cluster, extent.rounds, figures).await,
         Part::Api => api::measure(cluster, &extent, figures).await,
     }

@@ -1,5 +1,5 @@
-//! Names: `ripstop dns` beside dnsmasq, on the same processor, with the same names, asked by the same
-//! client on another processor.
+//! Names: `ripstop dns` beside dnsmasq, and beside CoreDNS where there is one, on the same processor, with
+//! the same names, asked by the same client on another processor.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,12 +26,20 @@ const LIGHT: usize = 4;
 /// How long a server may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Measures both in turns.
-pub(crate) fn measure(ripstop: &Path, extent: &Extent, figures: &mut Figures) -> Result<()> {
+/// Measures all of them in turns; CoreDNS if `coredns` is where it is.
+pub(crate) fn measure(
+    ripstop: &Path,
+    coredns: Option<&Path>,
+    extent: &Extent,
+    figures: &mut Figures,
+) -> Result<()> {
     let folder = tempfile::tempdir().context("make a folder for names")?;
-    let servers = [own(ripstop, &folder)?, dnsmasq(&folder)?];
-    let mut cost = [const { Vec::new() }; 2];
-    let mut late = [const { Vec::new() }; 2];
+    let mut servers = vec![own(ripstop, &folder)?, dnsmasq(&folder)?];
+    if let Some(program) = coredns {
+        servers.push(self::coredns(program, &folder)?);
+    }
+    let mut cost = vec![Vec::new(); servers.len()];
+    let mut late = vec![Vec::new(); servers.len()];
     for _ in 0..extent.rounds {
         for (at, server) in servers.iter().enumerate() {
             let time = Duration::from_secs_f64(extent.seconds.max(0.2));
@@ -39,24 +47,29 @@ pub(crate) fn measure(ripstop: &Path, extent: &Extent, figures: &mut Figures) ->
             late[at].push(server.ask(LIGHT, time)?.late());
         }
     }
-    let middle = |values: &[Vec<f64>; 2]| values.each_ref().map(|values| quantile(values, 0.5));
-    let [own, other] = middle(&cost);
-    let note = format!("{:.0} a second, dnsmasq {:.0}", 1e3 / own, 1e3 / other);
-    let what = format!("DNS, {SERVICES} Services: time an answer at full load, against dnsmasq");
-    figures.add(&what, own / other, Unit::Times, None, note);
-    let [own, other] = middle(&late);
-    let note = format!(
-        "{}, dnsmasq {}",
-        Unit::Millis.write(own),
-        Unit::Millis.write(other)
-    );
-    let what = format!("DNS, {SERVICES} Services: 99 of 100 answers with {LIGHT} at a time, against dnsmasq");
-    figures.add(&what, own / other, Unit::Times, None, note);
+    let middle = |values: &[f64]| quantile(values, 0.5);
+    let (own_cost, own_late) = (middle(&cost[0]), middle(&late[0]));
+    for (at, server) in servers.iter().enumerate().skip(1) {
+        let (name, bar) = (server.name, server.bar);
+        let other = middle(&cost[at]);
+        let note = format!("{:.0} a second, {name} {:.0}", 1e3 / own_cost, 1e3 / other);
+        let what = format!("DNS, {SERVICES} Services: time an answer at full load, against {name}");
+        figures.add(&what, own_cost / other, Unit::Times, bar, note);
+        let other = middle(&late[at]);
+        let [own, others] = [own_late, other].map(|late| Unit::Millis.write(late));
+        let note = format!("{own}, {name} {others}");
+        let what =
+            format!("DNS, {SERVICES} Services: 99 of 100 answers with {LIGHT} at a time, against {name}");
+        figures.add(&what, own_late / other, Unit::Times, bar, note);
+    }
     Ok(())
 }
 
 /// A server that answers at a port of loopback until it's dropped.
 struct Server {
+    /// What it is, and what Ripstop's time may be of its.
+    name: &'static str,
+    bar: Option<f64>,
     child: Child,
     address: SocketAddr,
 }
@@ -88,7 +101,7 @@ impl Seen {
 
 impl Server {
     /// Starts a program on the first processor, and waits until it answers.
-    fn start(program: &Path, args: &[String], address: SocketAddr) -> Result<Server> {
+    fn start(name: &'static str, program: &Path, args: &[String], address: SocketAddr) -> Result<Server> {
         let child = Command::new("taskset")
             .args(["-c", "0"])
             .arg(program)
@@ -98,7 +111,12 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let server = Server { child, address };
+        let server = Server {
+            name,
+            bar: None,
+            child,
+            address,
+        };
         let end = Instant::now() + PATIENCE;
         while server.ask(1, Duration::from_millis(1)).is_err() {
             if Instant::now() > end {
@@ -214,7 +232,7 @@ fn own(ripstop: &Path, folder: &TempDir) -> Result<Server> {
         "--config".to_owned(),
         config.display().to_string(),
     ];
-    Server::start(ripstop, &args, listen)
+    Server::start("Ripstop", ripstop, &args, listen)
 }
 
 fn dnsmasq(folder: &TempDir) -> Result<Server> {
@@ -223,18 +241,7 @@ fn dnsmasq(folder: &TempDir) -> Result<Server> {
     let program =
         program.context("dnsmasq isn't there: install dnsmasq-base (scripts/deps.sh --bench does)")?;
     let listen = free()?;
-    let mut hosts = String::new();
-    for number in 0..SERVICES {
-        let (namespace, service) = name(number);
-        // A String takes everything that is written to it.
-        let _ = writeln!(
-            hosts,
-            "{} {service}.{namespace}.svc.cluster.local",
-            address(number)
-        );
-    }
-    let file = folder.path().join("hosts");
-    fs::write(&file, hosts)?;
+    let file = hosts(folder)?;
     let args = [
         "--keep-in-foreground".to_owned(),
         "--conf-file=/dev/null".to_owned(),
@@ -248,5 +255,38 @@ fn dnsmasq(folder: &TempDir) -> Result<Server> {
         format!("--port={}", listen.port()),
         format!("--addn-hosts={}", file.display()),
     ];
-    Server::start(&program, &args, listen)
+    Server::start("dnsmasq", &program, &args, listen)
+}
+
+/// CoreDNS with the same names from a file, which is less work to it than the API's objects.
+fn coredns(program: &Path, folder: &TempDir) -> Result<Server> {
+    let listen = free()?;
+    let file = folder.path().join("Corefile");
+    let text = format!(
+        "cluster.local:{} {{\n  bind 127.0.0.1\n  cache 30\n  hosts {}\n}}\n",
+        listen.port(),
+        hosts(folder)?.display()
+    );
+    fs::write(&file, text)?;
+    let args = ["-conf".to_owned(), file.display().to_string()];
+    let mut server = Server::start("CoreDNS", program, &args, listen)?;
+    server.bar = Some(1.0 / 3.0);
+    Ok(server)
+}
+
+/// The names as `/etc/hosts` has them.
+fn hosts(folder: &TempDir) -> Result<PathBuf> {
+    let mut hosts = String::new();
+    for number in 0..SERVICES {
+        let (namespace, service) = name(number);
+        // A String takes everything that is written to it.
+        let _ = writeln!(
+            hosts,
+            "{} {service}.{namespace}.svc.cluster.local",
+            address(number)
+        );
+    }
+    let file = folder.path().join("hosts");
+    fs::write(&file, hosts)?;
+    Ok(file)
 }
