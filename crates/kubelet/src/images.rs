@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use base64::Engine;
-use cri::message::{AuthConfig, Image, ImageSpec, PodSandboxConfig};
+use cri::message::{Image, ImageSpec, PodSandboxConfig};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use serde::Deserialize;
 
+use crate::credentials;
 use crate::events::{About, Recorder};
-use crate::objects::{Lookup, Source};
-use crate::pod;
+use crate::objects::Lookup;
 use crate::security::ImageUser;
 
 /// Why a container can't have its image.
@@ -132,6 +130,16 @@ impl Images {
             self.events.normal(about, "Pulled", message);
             return Ok(self.ready(&image));
         }
+        let missing = credentials::missing(pod, objects);
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            let about = About::pod(pod);
+            self.events
+                .warning(&about, "FailedToRetrieveImagePullSecret", message);
+        }
         self.events
             .normal(about, "Pulling", format!("Pulling image {name:?}"));
         let begun = Instant::now();
@@ -177,7 +185,8 @@ impl Images {
         objects: &dyn Lookup,
         sandbox: &PodSandboxConfig,
     ) -> Result<(), cri::Error> {
-        let mut attempts: Vec<_> = credentials(pod, name, objects).into_iter().map(Some).collect();
+        let found = credentials::for_image(pod, name, objects);
+        let mut attempts: Vec<_> = found.into_iter().map(Some).collect();
         if attempts.is_empty() {
             attempts.push(None);
         }
@@ -247,86 +256,10 @@ fn is_reference(name: &str) -> bool {
     first_ok && parts.all(part_ok) && tag_ok && digest_ok
 }
 
-/// The part of a `kubernetes.io/dockerconfigjson` that matters.
-#[derive(Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: HashMap<String, DockerAuth>,
-}
-
-#[derive(Deserialize)]
-struct DockerAuth {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default)]
-    auth: String,
-}
-
-/// The pod's credentials for the image's registry.
-fn credentials(pod: &Pod, image: &str, objects: &dyn Lookup) -> Vec<AuthConfig> {
-    let registry = registry(image);
-    let secrets = pod::spec(pod).image_pull_secrets.iter().flatten();
-    secrets
-        .filter_map(|s| objects.data(Source::Secret, &s.name).ok().flatten())
-        .filter_map(|data| {
-            let modern = data
-                .get(".dockerconfigjson")
-                .map(|t| serde_json::from_slice::<DockerConfig>(t));
-            let old = || {
-                data.get(".dockercfg")
-                    .map(|t| serde_json::from_slice(t).map(|auths| DockerConfig { auths }))
-            };
-            modern.or_else(old)?.ok()
-        })
-        .flat_map(|config| config.auths)
-        .filter(|(host, _)| host_of(host) == registry)
-        .map(|(_, auth)| credential(auth))
-        .collect()
-}
-
-/// What the runtime is told. Not which server it is for, as Kubernetes doesn't either: runtimes compare that
-/// with a URL's host, and the names in these Secrets mostly aren't URLs.
-fn credential(auth: DockerAuth) -> AuthConfig {
-    let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok();
-    let decoded = decoded.and_then(|b| String::from_utf8(b).ok());
-    let (username, password) = match decoded.as_deref().and_then(|t| t.split_once(':')) {
-        Some((user, password)) if auth.username.is_empty() => (user.to_owned(), password.to_owned()),
-        _ => (auth.username, auth.password),
-    };
-    AuthConfig {
-        username,
-        password,
-        ..AuthConfig::default()
-    }
-}
-
-fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        _ => "docker.io",
-    }
-}
-
-/// The host of a registry as credentials name it; Docker's own has several names.
-fn host_of(address: &str) -> &str {
-    let bare = address
-        .trim_start_matches("https://")
-        .trim_start_matches("http://");
-    match bare.split('/').next().unwrap_or(bare) {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::tests::Fixed;
-    use crate::pod::tests::pod;
     use rstest::rstest;
-    use serde_json::json;
 
     #[rstest]
     #[case("busybox", true)]
@@ -357,28 +290,5 @@ mod tests {
             ..Container::default()
         };
         assert_eq!(policy(&container), expected);
-    }
-
-    #[test]
-    fn credentials_are_for_the_right_registry() {
-        let auth = base64::engine::general_purpose::STANDARD.encode("me:secret");
-        let config = json!({"auths": {"registry.example:5000": {"auth": auth},
-            "https://index.docker.io/v1/": {"username": "u", "password": "p"}}})
-        .to_string();
-        let objects = Fixed::default().with(Source::Secret, "pull", &[(".dockerconfigjson", &config)]);
-        let it = pod(
-            json!({"spec": {"containers": [], "imagePullSecrets": [{"name": "pull"}, {"name": "gone"}]}}),
-        );
-        let found = credentials(&it, "busybox:1", &objects);
-        assert!(found.iter().all(|auth| auth.server_address.is_empty()));
-        let user = |image: &str| -> Vec<String> {
-            credentials(&it, image, &objects)
-                .into_iter()
-                .map(|a| format!("{}/{}", a.username, a.password))
-                .collect()
-        };
-        assert_eq!(user("registry.example:5000/a:1"), ["me/secret"]);
-        assert_eq!(user("busybox:1"), ["u/p"]);
-        assert!(user("localhost/a:1").is_empty());
     }
 }

@@ -28,6 +28,7 @@ mod conditions;
 mod config;
 mod container_config;
 mod context;
+mod credentials;
 mod decide;
 mod dns;
 mod downward;

@@ -26,7 +26,7 @@ pub use frame::send_frames;
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
 pub use ping::{Pong, icmp6_socket, ping, ping_whole};
-pub use registry::{Registry, RegistryImage};
+pub use registry::{Registry, RegistryImage, Trouble};
 pub use router::{PREFIX, ROUTER, advertise, believes};
 pub use talk::{Echo, ask};
 pub use wait::{eventually, eventually_async};

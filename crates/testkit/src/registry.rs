@@ -1,11 +1,12 @@
 //! A container registry for tests: the pulling half of the OCI distribution API, over plain HTTP, with
-//! basic authentication where a test wants it, and errors of a test's choice.
+//! basic authentication where a test wants it, and whatever goes wrong with registries.
 //!
 //! Container runtimes take plain HTTP from `localhost`, so a test listens on loopback where its runtime is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +14,12 @@ use std::thread;
 
 use base64::Engine;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -78,6 +82,46 @@ impl RegistryImage {
     }
 }
 
+/// What may be wrong with a repository.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Whatever it is asked, it answers with an error, whose code is as in `TOOMANYREQUESTS`.
+    Refuses {
+        /// The HTTP status.
+        status: StatusCode,
+        /// The error's code.
+        code: &'static str,
+        /// The error in words.
+        message: &'static str,
+    },
+    /// The content of blobs isn't what their digests say.
+    Corrupt,
+    /// The connection ends in the middle of a blob.
+    CutShort,
+    /// Blobs stop in the middle, until the trouble is over.
+    Stalls(watch::Sender<()>),
+}
+
+impl Trouble {
+    /// An error whatever is asked.
+    ///
+    /// # Panics
+    /// If `status` is no HTTP status.
+    pub fn refuses(status: u16, code: &'static str, message: &'static str) -> Trouble {
+        let status = StatusCode::from_u16(status).expect("a status");
+        Trouble::Refuses {
+            status,
+            code,
+            message,
+        }
+    }
+
+    /// Blobs that stop in the middle.
+    pub fn stalls() -> Trouble {
+        Trouble::Stalls(watch::Sender::new(()))
+    }
+}
+
 /// A registry; what listens ends with it.
 #[derive(Debug)]
 pub struct Registry {
@@ -92,8 +136,7 @@ struct Shared {
     tags: BTreeMap<(String, String), String>,
     /// The one who may pull from a repository, as the header says it.
     secrets: BTreeMap<String, String>,
-    /// What a repository answers whatever it is asked.
-    failures: BTreeMap<String, (StatusCode, Value)>,
+    troubles: BTreeMap<String, Trouble>,
     requests: Vec<String>,
 }
 
@@ -156,14 +199,14 @@ impl Registry {
             .insert(repository.to_owned(), format!("Basic {pair}"));
     }
 
-    /// From now on the repository answers with an error, whose code is as in `TOOMANYREQUESTS`.
-    ///
-    /// # Panics
-    /// If `status` is no HTTP status.
-    pub fn fail(&self, repository: &str, status: u16, code: &str, message: &str) {
-        let status = StatusCode::from_u16(status).expect("a status");
-        let failure = (status, errors(code, message));
-        lock(&self.shared).failures.insert(repository.to_owned(), failure);
+    /// From now on something is wrong with the repository.
+    pub fn trouble(&self, repository: &str, trouble: Trouble) {
+        lock(&self.shared).troubles.insert(repository.to_owned(), trouble);
+    }
+
+    /// All is well with the repository again.
+    pub fn mend(&self, repository: &str) {
+        lock(&self.shared).troubles.remove(repository);
     }
 
     /// What was asked so far, as in `GET /v2/web/manifests/1`.
@@ -183,7 +226,7 @@ impl Shared {
         digest
     }
 
-    fn answer(&mut self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer(&mut self, request: &Request<Incoming>) -> Answer {
         let path = request.uri().path();
         self.requests.push(format!("{} {path}", request.method()));
         let Some(rest) = path.strip_prefix("/v2/") else {
@@ -196,8 +239,14 @@ impl Shared {
         let [reference, what, repository] = parts[..] else {
             return plain(StatusCode::OK);
         };
-        if let Some((status, errors)) = self.failures.get(repository) {
-            return refuse(*status, errors);
+        let trouble = self.troubles.get(repository);
+        if let Some(Trouble::Refuses {
+            status,
+            code,
+            message,
+        }) = trouble
+        {
+            return refuse(*status, &errors(code, message));
         }
         let given = request.headers().get(header::AUTHORIZATION);
         if let Some(secret) = self.secrets.get(repository)
@@ -214,8 +263,16 @@ impl Shared {
             "manifests" => self.tags.get(&key).map_or(reference, String::as_str),
             _ => reference,
         };
+        let known = self.tags.keys().any(|(known, _)| known == repository);
         match self.blobs.get(digest) {
-            Some(blob) => found(request.method(), what, digest, blob),
+            Some(blob) => {
+                let trouble = trouble.filter(|_| what == "blobs");
+                found(request.method(), what, digest, blob, trouble)
+            }
+            None if !known => refuse(
+                StatusCode::NOT_FOUND,
+                &errors("NAME_UNKNOWN", "repository name not known to registry"),
+            ),
             None if what == "manifests" => refuse(
                 StatusCode::NOT_FOUND,
                 &errors("MANIFEST_UNKNOWN", "manifest unknown"),
@@ -229,37 +286,66 @@ fn errors(code: &str, message: &str) -> Value {
     json!({"errors": [{"code": code, "message": message}]})
 }
 
-fn plain(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::default();
+type Answer = Response<BoxBody<Bytes, io::Error>>;
+
+fn whole(content: Bytes) -> BoxBody<Bytes, io::Error> {
+    Full::from(content).map_err(|never| match never {}).boxed()
+}
+
+fn plain(status: StatusCode) -> Answer {
+    let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
-fn refuse(status: StatusCode, errors: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(errors.to_string()));
+fn refuse(status: StatusCode, errors: &Value) -> Answer {
+    let mut response = Response::new(whole(Bytes::from(errors.to_string())));
     *response.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
 }
 
-fn found(method: &Method, what: &str, digest: &str, blob: &Bytes) -> Response<Full<Bytes>> {
+fn found(method: &Method, what: &str, digest: &str, blob: &Bytes, trouble: Option<&Trouble>) -> Answer {
     let kind = if what == "manifests" {
         MANIFEST
     } else {
         "application/octet-stream"
     };
     let body = if method == Method::HEAD {
-        Bytes::new()
+        whole(Bytes::new())
     } else {
-        blob.clone()
+        content(blob, trouble)
     };
     Response::builder()
         .header(header::CONTENT_TYPE, kind)
         .header(header::CONTENT_LENGTH, blob.len())
         .header("Docker-Content-Digest", digest)
-        .body(Full::from(body))
+        .body(body)
         .expect("headers made of digests and numbers")
+}
+
+/// A blob as somebody gets it who asks for it.
+fn content(blob: &Bytes, trouble: Option<&Trouble>) -> BoxBody<Bytes, io::Error> {
+    let half = blob.len() / 2;
+    let first = stream::iter([Ok(Frame::data(blob.slice(..half)))]);
+    match trouble {
+        Some(Trouble::Corrupt) => whole(blob.iter().map(|byte| !byte).collect()),
+        Some(Trouble::CutShort) => {
+            let end = stream::iter([Err(io::Error::from(io::ErrorKind::ConnectionReset))]);
+            BodyExt::boxed(StreamBody::new(first.chain(end)))
+        }
+        Some(Trouble::Stalls(until)) => {
+            let (mut over, second) = (until.subscribe(), blob.slice(half..));
+            let rest = stream::once(async move {
+                // Nothing is ever sent: it is over when the sender is gone.
+                let _ = over.changed().await;
+                Ok(Frame::data(second))
+            });
+            BodyExt::boxed(StreamBody::new(first.chain(rest)))
+        }
+        _ => whole(blob.clone()),
+    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {

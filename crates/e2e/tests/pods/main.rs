@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use e2e::{Cluster, Options, toolbox_archive};
 use kernel::{NetNs, netns};
-use testkit::{Registry, RegistryImage};
+use testkit::{Registry, RegistryImage, Trouble};
 
 const NODES: u32 = 2;
 
@@ -62,7 +62,8 @@ fn registry(cluster: &Cluster) -> Registry {
     let image = RegistryImage::from_archive(&toolbox_archive(), "localhost/ripstop/toolbox:1");
     registry.push("team/app", "1", &image);
     registry.protect("team/app", "ann", "s3cret");
-    registry.fail("busy/app", 429, "TOOMANYREQUESTS", "come back tomorrow");
+    let busy = Trouble::refuses(429, "TOOMANYREQUESTS", "come back tomorrow");
+    registry.trouble("busy/app", busy);
     registry
 }
 

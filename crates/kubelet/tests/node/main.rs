@@ -8,6 +8,7 @@ mod image;
 mod lab;
 mod lifecycle;
 mod registry;
+mod registry_faults;
 mod restarts;
 mod streams;
 mod volumes;

@@ -12,16 +12,16 @@ use crate::image;
 use crate::lab::{Lab, NODE, container, on_a_node};
 
 /// The network namespace is the test's own, and so are its ports.
-const PLACE: &str = "127.0.0.1:5000";
+pub(crate) const PLACE: &str = "127.0.0.1:5000";
 
-fn registry(lab: &Lab) -> (Registry, RegistryImage) {
+pub(crate) fn registry(lab: &Lab) -> (Registry, RegistryImage) {
     let registry = Registry::default();
     registry.serve(TcpListener::bind(PLACE).unwrap());
     let image = RegistryImage::from_archive(&lab.dir.path().join("image.tar"), image::IMAGE);
     (registry, image)
 }
 
-fn sleeper(image: &str) -> Value {
+pub(crate) fn sleeper(image: &str) -> Value {
     json!({"terminationGracePeriodSeconds": 1, "containers": [
         {"name": "a", "image": format!("{PLACE}/{image}"), "command": ["sleep", "1000"]}]})
 }
