@@ -9,6 +9,8 @@
 //!                        └─ …
 //! ```
 //!
+//! What a group may take is set with [`Limits`], in the words of whichever version it is.
+//!
 //! Ending a group's processes is one write where the kernel has `cgroup.kill` (5.14), and goes by
 //! pidfd elsewhere, so that a pid that was used again is never hit.
 
@@ -24,6 +26,10 @@ use nix::sys::signal::Signal;
 use crate::context::Context;
 use crate::mountinfo::{self, Mount};
 use crate::process::ProcessId;
+
+mod limits;
+
+pub use self::limits::Limits;
 
 /// How often is looked whether a group is empty.
 const PAUSE: Duration = Duration::from_millis(5);

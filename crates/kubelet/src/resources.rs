@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cri::message::LinuxContainerResources;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kernel::cgroup::Limits;
 
 use crate::pod;
 
@@ -86,10 +87,26 @@ pub(crate) fn request(container: &Container, resource: &str) -> Option<i64> {
     amount(list, resource).or_else(|| limit(container, resource))
 }
 
-/// What a pod asks for as a whole: its containers together with its sidecars,
-/// or its largest init container, whichever is more.
+/// What a pod asks for as a whole.
 pub(crate) fn pod_request(pod: &Pod, resource: &str) -> i64 {
-    let of = |c: &Container| request(c, resource).unwrap_or(0);
+    peak(pod, |c| request(c, resource)) + overhead(pod, resource)
+}
+
+/// What a pod may take as a whole, if each of its containers has a limit.
+fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
+    let has = |c: &Container| limit(c, resource).is_some_and(|most| most > 0);
+    let all = pod::all_containers(pod).all(has);
+    all.then(|| peak(pod, |c| limit(c, resource)) + overhead(pod, resource))
+}
+
+fn overhead(pod: &Pod, resource: &str) -> i64 {
+    amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0)
+}
+
+/// A pod's containers together with its sidecars, or its largest init
+/// container, whichever is more.
+fn peak(pod: &Pod, of: impl Fn(&Container) -> Option<i64>) -> i64 {
+    let of = |c: &Container| of(c).unwrap_or(0);
     let mut sidecars = 0;
     let mut peak = 0;
     for container in pod::init_containers(pod) {
@@ -101,8 +118,7 @@ pub(crate) fn pod_request(pod: &Pod, resource: &str) -> i64 {
         }
     }
     let together: i64 = pod::spec(pod).containers.iter().map(of).sum();
-    let overhead = amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0);
-    peak.max(together + sidecars) + overhead
+    peak.max(together + sidecars)
 }
 
 /// How a pod fares when the node runs short.
@@ -157,19 +173,40 @@ fn oom_score_adj(pod: &Pod, container: &Container, machine_memory: i64) -> i64 {
     }
 }
 
+/// What the kernel is told about a pod as a whole: its part of the processor goes by what it requests; a
+/// limit is set where all of its containers have one. Volumes in memory count to it too.
+pub(crate) fn pod_limits(pod: &Pod) -> Limits {
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    let quota = pod_limit(pod, "cpu").map(quota);
+    Limits {
+        cpu_shares: Some(unsigned(shares(pod_request(pod, "cpu")))),
+        cpu_quota: quota.map(|quota| (unsigned(quota), unsigned(CPU_PERIOD))),
+        memory: pod_limit(pod, "memory").map(unsigned),
+    }
+}
+
+/// Thousandths of a processor as shares.
+fn shares(millis: i64) -> i64 {
+    (millis * 1024 / 1000).max(MIN_SHARES)
+}
+
+/// Thousandths of a processor as microseconds a period.
+fn quota(millis: i64) -> i64 {
+    (millis * CPU_PERIOD / 1000).max(MIN_QUOTA)
+}
+
 /// What the kernel is told about one container.
 pub(crate) fn linux_resources(
     pod: &Pod,
     container: &Container,
     machine_memory: i64,
 ) -> LinuxContainerResources {
-    let shares = request(container, "cpu").map_or(MIN_SHARES, |m| (m * 1024 / 1000).max(MIN_SHARES));
-    let quota = limit(container, "cpu").filter(|m| *m > 0);
+    let most = limit(container, "cpu").filter(|m| *m > 0);
     let memory = limit(container, "memory").unwrap_or(0);
     LinuxContainerResources {
-        cpu_shares: shares,
+        cpu_shares: shares(request(container, "cpu").unwrap_or(0)),
         cpu_period: CPU_PERIOD,
-        cpu_quota: quota.map_or(0, |m| (m * CPU_PERIOD / 1000).max(MIN_QUOTA)),
+        cpu_quota: most.map_or(0, quota),
         memory_limit_in_bytes: memory,
         oom_score_adj: oom_score_adj(pod, container, machine_memory),
         ..LinuxContainerResources::default()
@@ -248,6 +285,28 @@ mod tests {
         assert_eq!(qos_class(&it), QosClass::Burstable);
         let linux = linux_resources(&it, &it.spec.as_ref().unwrap().containers[0], 1 << 34);
         assert_eq!((linux.cpu_shares, linux.oom_score_adj), (1024, 500));
+    }
+
+    #[test]
+    fn a_pod_is_limited_where_all_of_its_containers_are() {
+        let beside = |init: serde_json::Value| {
+            pod_limits(&pod(json!({"spec": {
+                "initContainers": [{"name": "setup", "resources": init}],
+                "containers": [
+                    {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}},
+                    {"name": "b", "resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "1", "memory": "32Mi"}}}]}})))
+        };
+        let all = beside(json!({"limits": {"cpu": "100m", "memory": "128Mi"}}));
+        assert_eq!(all.cpu_shares, Some(768));
+        assert_eq!(all.cpu_quota, Some((150_000, 100_000)));
+        assert_eq!(all.memory, Some(128 << 20));
+        let some = beside(json!({"limits": {"memory": "1Mi"}}));
+        assert_eq!((some.cpu_quota, some.memory), (None, Some(96 << 20)));
+        let none = pod_limits(&with(json!({})));
+        assert_eq!(
+            (none.cpu_shares, none.cpu_quota, none.memory),
+            (Some(2), None, None)
+        );
     }
 
     #[test]

@@ -74,6 +74,33 @@ fn killing_a_group_ends_what_is_below_it_and_nothing_else() {
 }
 
 #[test]
+fn the_kernel_takes_a_groups_limits() {
+    let own = Own::new("limits");
+    own.0
+        .limit(&Limits {
+            cpu_shares: Some(512),
+            cpu_quota: Some((50_000, 100_000)),
+            memory: Some(64 << 20),
+        })
+        .expect("limited");
+    let read = |files: [&str; 2]| {
+        let texts = own
+            .0
+            .dirs()
+            .flat_map(|dir| files.map(|file| fs::read_to_string(dir.join(file))));
+        let text = texts.flatten().next().expect("one of the versions' files");
+        text.trim().to_owned()
+    };
+    assert_eq!(read(["memory.max", "memory.limit_in_bytes"]), "67108864");
+    assert!(read(["cpu.max", "cpu.cfs_quota_us"]).starts_with("50000"));
+    let absent = own.0.child("absent").limit(&Limits {
+        memory: Some(1 << 20),
+        ..Limits::default()
+    });
+    assert!(absent.is_err(), "a group that isn't there can't be limited");
+}
+
+#[test]
 fn a_group_with_processes_is_not_removed() {
     let own = Own::new("busy");
     let mut child = Command::new("sleep").arg("60").spawn().expect("sleep runs");

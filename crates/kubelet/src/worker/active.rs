@@ -18,10 +18,10 @@ use crate::network::NetworkStatus;
 use crate::pod::{self, PodKey};
 use crate::probe::Check;
 use crate::runtime::{RunState, Sandbox};
-use crate::sandbox;
 use crate::start::Starter;
 use crate::status::Failure;
 use crate::stop::Stopper;
+use crate::{resources, sandbox};
 
 /// How long a sandbox waits for the node's network before it says so.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(10);
@@ -362,6 +362,7 @@ impl SandboxMaker {
                 self.ctx.cri.remove_pod_sandbox(id).await.map_err(text)?;
             }
         }
+        self.make_cgroup().await?;
         let resolv_conf = self.ctx.resolv_conf().await;
         if let Some(why) = sandbox::impossible_hostname(&self.pod, &self.ctx.config) {
             return Err(why);
@@ -393,5 +394,21 @@ impl SandboxMaker {
                 Err(error.to_string())
             }
         }
+    }
+
+    /// What holds the pod's containers together, and what it may take as a whole.
+    async fn make_cgroup(&self) -> Result<(), String> {
+        let uid = PodKey::of(&self.pod).uid;
+        let group = self
+            .ctx
+            .hierarchies
+            .group(&sandbox::cgroup(&self.ctx.config, &uid));
+        let limits = resources::pod_limits(&self.pod);
+        let work = tokio::task::spawn_blocking(move || {
+            group.create()?;
+            group.limit(&limits)
+        });
+        let done = work.await.map_err(|panic| panic.to_string())?;
+        done.map_err(|error| error.to_string())
     }
 }

@@ -69,7 +69,7 @@ impl Cleanup {
         Ok(())
     }
 
-    /// The runtime makes the pod's cgroup and leaves it behind.
+    /// The pod's cgroup, which the runtime leaves alone.
     async fn remove_cgroup(&self) -> Result<(), String> {
         let group = self
             .ctx
