@@ -1,6 +1,6 @@
 //! Whether the node can take a pod that was assigned to it.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::context::Context;
 use crate::pod;
@@ -32,13 +32,35 @@ fn cannot_do(pod: &Pod, app_armor: bool) -> Option<Failure> {
         let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
         return rejected("AppArmor", why);
     }
-    let context = pod::spec(pod).security_context.as_ref();
+    let spec = pod::spec(pod);
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        let why = "Failed to admit pod as the OS field doesn't match node OS";
+        return rejected("PodOSNotSupported", why);
+    }
+    if spec.resources.is_some() {
+        let why = "resources of the pod as a whole (spec.resources) are not supported by this node: give them \
+                   to its containers";
+        return rejected("PodLevelResourcesNotSupported", why);
+    }
+    if spec
+        .resource_claims
+        .as_ref()
+        .is_some_and(|claims| !claims.is_empty())
+    {
+        return rejected("ResourceClaimsNotSupported", "this node has no devices to claim");
+    }
+    let stop_signal = |c: &Container| c.lifecycle.as_ref().is_some_and(|l| l.stop_signal.is_some());
+    if pod::all_containers(pod).any(stop_signal) {
+        let why = "the container runtime doesn't support lifecycle.stopSignal: set STOPSIGNAL in the image";
+        return rejected("ContainerStopSignalNotSupported", why);
+    }
+    let context = spec.security_context.as_ref();
     let groups = context.and_then(|c| c.supplemental_groups_policy.as_deref());
     if groups == Some("Strict") {
         let why = "SupplementalGroupsPolicy=Strict is not supported in this node";
         return rejected("SupplementalGroupsPolicyNotSupported", why);
     }
-    if pod::spec(pod).host_users == Some(false) && !pod::host_network(pod) {
+    if spec.host_users == Some(false) && !pod::host_network(pod) {
         let why = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
         return rejected("UserNamespacesNotSupported", why);
     }
@@ -170,6 +192,12 @@ mod tests {
         assert!(reason(json!({"hostUsers": false})).is_some());
         let strict = json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}});
         assert!(reason(strict).is_some());
+        let windows = json!({"os": {"name": "windows"}});
+        assert_eq!(reason(windows).as_deref(), Some("PodOSNotSupported"));
+        let whole = json!({"resources": {"limits": {"cpu": "1"}}});
+        assert_eq!(reason(whole).as_deref(), Some("PodLevelResourcesNotSupported"));
+        let claims = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}]});
+        assert_eq!(reason(claims).as_deref(), Some("ResourceClaimsNotSupported"));
     }
 
     #[test]

@@ -147,7 +147,10 @@ impl Target {
         let check = health_check(format!("{host}:{port}"), service.clone());
         match tokio::time::timeout(limit, check).await {
             Ok(Ok(HealthCheckResponse::SERVING)) => Outcome::Success,
-            Ok(Ok(status)) => Outcome::Failure(format!("service unhealthy (responded with status {status})")),
+            Ok(Ok(status)) => {
+                let status = HealthCheckResponse::name(status);
+                Outcome::Failure(format!("service unhealthy (responded with {status:?})"))
+            }
             Ok(Err(why)) => Outcome::Failure(why),
             Err(_) => Outcome::Failure(format!(
                 "timeout: failed to connect service \"{host}:{port}\" within {}s",
@@ -224,6 +227,15 @@ struct HealthCheckResponse {
 
 impl HealthCheckResponse {
     const SERVING: i32 = 1;
+
+    fn name(status: i32) -> &'static str {
+        match status {
+            Self::SERVING => "SERVING",
+            2 => "NOT_SERVING",
+            3 => "SERVICE_UNKNOWN",
+            _ => "UNKNOWN",
+        }
+    }
 }
 
 async fn health_check(address: String, service: String) -> Result<i32, String> {
@@ -241,7 +253,16 @@ async fn health_check(address: String, service: String) -> Result<i32, String> {
         .await;
     answer
         .map(|a| a.into_inner().status)
-        .map_err(|status| status.message().to_owned())
+        .map_err(|status| match status.code() {
+            tonic::Code::Unimplemented => format!(
+                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
+                status.message()
+            ),
+            code => format!(
+                "error: health rpc probe failed: rpc error: code = {code:?} desc = {}",
+                status.message()
+            ),
+        })
 }
 
 #[cfg(test)]
@@ -283,7 +304,7 @@ mod tests {
         ));
     }
 
-    /// A health service that says of `well` that it serves and of anything else that it doesn't.
+    /// A health service that says of `well` that it serves and of `ill` that it doesn't; it knows no other.
     async fn health_service() -> u16 {
         use bytes::Bytes;
         use http_body_util::{BodyExt, Full};
@@ -295,9 +316,11 @@ mod tests {
             assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
             let asked = request.into_body().collect().await?.to_bytes();
             let status = if asked.ends_with(b"well") { 1 } else { 2 };
+            let known = asked.ends_with(b"well") || asked.ends_with(b"ill");
             let trailers = http::HeaderMap::from_iter([(
                 http::HeaderName::from_static("grpc-status"),
-                http::HeaderValue::from_static("0"),
+                // Otherwise 5, which is "not found".
+                http::HeaderValue::from_static(if known { "0" } else { "5" }),
             )]);
             let message = Full::new(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]));
             let body = message.with_trailers(async { Some(Ok(trailers)) });
@@ -326,8 +349,12 @@ mod tests {
         assert_eq!(ask(port, "well").await, Outcome::Success);
         assert_eq!(
             ask(port, "ill").await,
-            Outcome::Failure("service unhealthy (responded with status 2)".into())
+            Outcome::Failure("service unhealthy (responded with \"NOT_SERVING\")".into())
         );
+        assert!(matches!(
+            ask(port, "other").await,
+            Outcome::Failure(why) if why.starts_with("error: health rpc probe failed: rpc error: code = NotFound")
+        ));
         assert_eq!(
             ask(1, "well").await,
             Outcome::Failure("failed to connect service \"127.0.0.1:1\": connection refused".into())

@@ -214,6 +214,9 @@ pub(crate) fn is_over(pod: &Pod) -> bool {
 
 /// The name that the pod's processes see as their host's.
 pub(crate) fn hostname(pod: &Pod) -> String {
+    if let Some(name) = &spec(pod).hostname_override {
+        return name.clone();
+    }
     let wanted = spec(pod)
         .hostname
         .clone()
@@ -228,7 +231,9 @@ pub(crate) fn hostname(pod: &Pod) -> String {
 
 /// The pod's full name in the cluster's DNS, if it asked for one.
 pub(crate) fn host_domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
-    let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty())?;
+    // A name that replaces the pod's own isn't in the cluster's DNS.
+    let own = spec(pod).hostname_override.is_none();
+    let subdomain = spec(pod).subdomain.as_deref().filter(|s| own && !s.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     Some(format!("{subdomain}.{namespace}.svc.{cluster_domain}"))
 }
@@ -252,6 +257,16 @@ pub(crate) mod tests {
         let name = format!("{}-x", "a".repeat(62));
         let long = pod(serde_json::json!({"metadata": {"name": name}}));
         assert_eq!(hostname(&long), "a".repeat(62));
+    }
+
+    #[test]
+    fn a_name_of_the_pods_choice_is_taken_as_it_is() {
+        let it = pod(
+            serde_json::json!({"spec": {"containers": [], "hostnameOverride": "db.example.com",
+            "hostname": "web", "subdomain": "crew"}}),
+        );
+        assert_eq!(hostname(&it), "db.example.com");
+        assert_eq!(host_domain(&it, "cluster.local"), None);
     }
 
     #[test]

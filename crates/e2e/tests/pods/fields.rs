@@ -44,6 +44,15 @@ pub(crate) fn environment(cluster: &Cluster) {
     assert_eq!(sh(cluster, "env", "main", limit).trim(), (64 << 20).to_string());
     let quota = "cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us";
     assert!(sh(cluster, "env", "main", quota).starts_with("50000"));
+    // Of what is short of memory the one goes first that asked for nothing.
+    let adjusted = |pod: &str, container: &str| {
+        let text = sh(cluster, pod, container, "cat /proc/1/oom_score_adj");
+        text.trim().parse::<i32>().expect("a number")
+    };
+    let asked = adjusted("env", "main");
+    assert!((3..=999).contains(&asked), "{asked}");
+    wait(cluster, "condition=Ready", "security");
+    assert_eq!(adjusted("security", "bound"), 1000);
 }
 
 pub(crate) fn volumes(cluster: &Cluster) {
@@ -170,7 +179,13 @@ pub(crate) fn host(cluster: &Cluster) {
     let others = sh(cluster, "host", "main", "ls -d /proc/[0-9]* | wc -l");
     assert!(others.trim().parse::<u32>().expect("a number") > 20, "{others}");
 
+    let own = std::fs::read_link("/proc/self/ns/ipc").expect("a namespace");
+    let seen = sh(cluster, "host", "main", "readlink /proc/self/ns/ipc");
+    assert_eq!(seen.trim(), own.to_string_lossy());
+
     let see = |script: &str| sh(cluster, "named", "beside", script);
+    assert_eq!(see("cat /proc/sys/net/ipv4/ip_unprivileged_port_start"), "81\n");
+    assert_ne!(see("readlink /proc/self/ns/ipc"), seen);
     assert_eq!(see("hostname"), "ann.crew.default.svc.cluster.local\n");
     let hosts = see("cat /etc/hosts");
     assert!(hosts.contains("192.0.2.7\tdb\tdb.example"), "{hosts}");

@@ -143,6 +143,12 @@ pub(crate) fn container_mounts(
                         wanted.name, container.name
                     )
                 })?;
+            if wanted.recursive_read_only.as_deref() == Some("Enabled") {
+                return Err(format!(
+                    "volume {:?} requested recursive read-only mount, but it is not supported by the runtime",
+                    wanted.name
+                ));
+            }
             let source = source(dir, volume, wanted, container, index, env)?;
             Ok(Mount {
                 container_path: absolute(&wanted.mount_path),
@@ -331,7 +337,9 @@ mod tests {
             "containers": [{"name": "a", "volumeMounts": [
                 {"name": "c", "mountPath": "/etc/c", "readOnly": true},
                 {"name": "h", "mountPath": "srv", "mountPropagation": "Bidirectional"}]},
-                {"name": "b", "volumeMounts": [{"name": "none", "mountPath": "/x"}]}]}}));
+                {"name": "b", "volumeMounts": [{"name": "none", "mountPath": "/x"}]},
+                {"name": "c", "volumeMounts": [
+                    {"name": "h", "mountPath": "/x", "readOnly": true, "recursiveReadOnly": "Enabled"}]}]}}));
         let containers = &it.spec.as_ref().unwrap().containers;
         let mounts = container_mounts(Path::new("/pods/u"), &it, &containers[0], &[]).unwrap();
         let lines: Vec<_> = mounts
@@ -350,6 +358,10 @@ mod tests {
         assert_eq!(
             container_mounts(Path::new("/pods/u"), &it, &containers[1], &[]).unwrap_err(),
             "cannot find volume \"none\" to mount into container \"b\""
+        );
+        assert_eq!(
+            container_mounts(Path::new("/pods/u"), &it, &containers[2], &[]).unwrap_err(),
+            "volume \"h\" requested recursive read-only mount, but it is not supported by the runtime"
         );
     }
 }

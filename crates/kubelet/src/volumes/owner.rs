@@ -45,3 +45,35 @@ fn give(path: &Path, group: u32, read_only: bool) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root: files are given to a group that isn't ours.
+    #[test]
+    fn all_of_a_volume_is_the_groups_and_a_volume_that_is_may_be_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let file = inner.join("file");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let seen = |path: &Path| {
+            let meta = fs::metadata(path).unwrap();
+            (meta.gid(), meta.permissions().mode() & 0o7777)
+        };
+        give_to_group(folder.path(), 2000, false, true).unwrap();
+        assert_eq!(seen(&file), (2000, 0o660));
+        assert_eq!((seen(&inner).0, seen(&inner).1 & 0o2070), (2000, 0o2070));
+
+        // Somebody's own choice within a volume stays as long as its top is right.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        give_to_group(folder.path(), 2000, false, true).unwrap();
+        assert_eq!(seen(&file), (2000, 0o600));
+        give_to_group(folder.path(), 2000, false, false).unwrap();
+        assert_eq!(seen(&file), (2000, 0o660));
+        give_to_group(folder.path(), 3000, true, true).unwrap();
+        assert_eq!(seen(&file).0, 3000);
+    }
+}

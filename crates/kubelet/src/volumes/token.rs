@@ -112,3 +112,69 @@ async fn request(
     let renew_at = now + SignedDuration::from_secs(seconds);
     Ok(Token { text, renew_at })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::pod::tests::pod;
+    use serde_json::json;
+
+    /// An API server that hands out `token-1`, `token-2` and so on for an hour each, until it must not.
+    fn client(asked: Arc<AtomicU32>, most: u32) -> kube::Client {
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            assert_eq!(
+                request.uri().path(),
+                "/api/v1/namespaces/default/serviceaccounts/robot/token"
+            );
+            let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+            async move {
+                let ends = Timestamp::now() + SignedDuration::from_hours(1);
+                let status =
+                    json!({"token": format!("token-{number}"), "expirationTimestamp": ends.to_string()});
+                let answer = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
+                    "metadata": {}, "spec": {"audiences": []}, "status": status});
+                let mut response =
+                    http::Response::new(http_body_util::Full::new(bytes::Bytes::from(answer.to_string())));
+                if number > most {
+                    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    fn age(tokens: &mut Tokens) {
+        for token in tokens.tokens.values_mut() {
+            token.renew_at = Timestamp::now() - SignedDuration::from_secs(1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_renewed_in_time_and_kept_while_that_fails() {
+        let it = pod(
+            json!({"spec": {"serviceAccountName": "robot", "containers": [], "volumes": [
+            {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]}}),
+        );
+        let asked = Arc::new(AtomicU32::new(0));
+        let client = client(Arc::clone(&asked), 2);
+        let mut tokens = Tokens::default();
+        let refreshed = async |tokens: &mut Tokens| {
+            tokens.refresh(&client, &it).await.unwrap();
+            tokens.get("v", "token").unwrap()
+        };
+        assert_eq!(refreshed(&mut tokens).await, "token-1");
+        let left = tokens.renew_in().unwrap().as_secs();
+        assert!((2870..=2880).contains(&left), "80 % of an hour, not {left} s");
+        assert_eq!(refreshed(&mut tokens).await, "token-1");
+        age(&mut tokens);
+        assert_eq!(refreshed(&mut tokens).await, "token-2");
+        age(&mut tokens);
+        assert_eq!(refreshed(&mut tokens).await, "token-2");
+        assert_eq!(tokens.renew_in(), Some(Duration::from_secs(10)));
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+    }
+}

@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
+use kernel::cgroup::Hierarchies;
 use kube::api::{DeleteParams, LogParams};
 use serde_json::json;
 
-use crate::lab::{condition, container, on_a_node};
+use crate::lab::{Lab, condition, container, on_a_node};
 
 #[test]
 fn a_crash_loop_waits_longer_and_shows_how_it_ended() {
@@ -38,13 +39,15 @@ fn a_crash_loop_waits_longer_and_shows_how_it_ended() {
 #[test]
 fn probes_restart_and_gate() {
     on_a_node(async |lab| {
-        lab.pod("web", json!({"hostNetwork": true, "terminationGracePeriodSeconds": 1, "containers": [
+        // The sick one would be waited for all that time: its probe gives it less.
+        lab.pod("web", json!({"hostNetwork": true, "terminationGracePeriodSeconds": 600, "containers": [
             {"name": "served", "command": ["sh", "-c", "mkdir /tmp/w; echo ok > /tmp/w/healthz; httpd -f -p 8080 -h /tmp/w"],
              "ports": [{"name": "http", "containerPort": 8080}],
              "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30},
              "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1}},
-            {"name": "sick", "command": ["sh", "-c", "touch /tmp/well; sleep 2; rm /tmp/well; sleep 1000"],
-             "livenessProbe": {"exec": {"command": ["cat", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 2}},
+            {"name": "sick", "command": ["sh", "-c", "trap '' TERM; touch /tmp/well; sleep 2; rm /tmp/well; sleep 1000"],
+             "livenessProbe": {"exec": {"command": ["cat", "/tmp/well"]}, "periodSeconds": 1, "failureThreshold": 2,
+                "terminationGracePeriodSeconds": 1}},
             {"name": "shy", "command": ["sleep", "1000"],
              "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/open"]}, "periodSeconds": 1}}]}))
             .await;
@@ -79,12 +82,14 @@ fn hooks_run_and_the_grace_period_is_kept() {
                 "volumeMounts": [{"name": "host", "mountPath": "/host"}],
                 "lifecycle": {
                     "postStart": {"exec": {"command": ["sh", "-c", "echo start >> /host/trace"]}},
-                    "preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo stop >> /host/trace"]}}}}]}))
+                    "preStop": {"exec": {"command": ["sh", "-c", "sleep 1; echo stop >> /host/trace"]}}}},
+                {"name": "b", "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+                    "lifecycle": {"preStop": {"sleep": {"seconds": 2}}}}]}))
             .await;
         lab.ready("web").await;
         let begun = Instant::now();
         lab.delete("web", &DeleteParams::default()).await;
-        assert!(begun.elapsed() >= Duration::from_secs(1));
+        assert!(begun.elapsed() >= Duration::from_secs(2));
         let trace = std::fs::read_to_string(lab.dir.path().join("trace")).unwrap();
         assert_eq!(trace, "start\nstop\nterm\n");
         lab.nothing_left().await;
@@ -152,6 +157,23 @@ fn limits_reach_the_kernel_and_a_greedy_container_is_oom_killed() {
         let pod = lab.phase("web", "Failed").await;
         assert_eq!(container(&pod, "a")["state"]["terminated"]["reason"], "OOMKilled");
         assert_eq!(pod.status.unwrap().qos_class.as_deref(), Some("Guaranteed"));
+        // The pod as a whole has a limit too.
+        let uid = pod.metadata.uid.unwrap();
+        let group = format!("{}/kubepods/pod{uid}", lab.config.cgroup_root);
+        let read = |files: [&str; 2]| {
+            let hierarchies = Hierarchies::detect().unwrap();
+            let dirs = hierarchies
+                .iter()
+                .map(|h| h.root.join(group.trim_start_matches('/')));
+            let texts = dirs.flat_map(|dir| files.map(|file| std::fs::read_to_string(dir.join(file))));
+            let text = texts.flatten().next();
+            text.unwrap_or_else(|| panic!("{group} has neither of {files:?}"))
+        };
+        assert_eq!(
+            read(["memory.max", "memory.limit_in_bytes"]).trim(),
+            (20 << 20).to_string()
+        );
+        assert!(read(["cpu.max", "cpu.cfs_quota_us"]).starts_with("50000"));
     });
 }
 
@@ -172,6 +194,7 @@ fn security_contexts_are_kept() {
             lab.logs("web", &LogParams::default()).await,
             "1000\n3000\n3000 2000\nread-only\n2000\n"
         );
+        profiles(lab).await;
         lab.pod(
             "root",
             json!({"containers": [{"name": "a", "securityContext": {"runAsNonRoot": true}}]}),
@@ -190,4 +213,31 @@ fn security_contexts_are_kept() {
                 .starts_with("container has runAsNonRoot and image will run as root")
         );
     });
+}
+
+/// A seccomp profile of the node's own, and all of `/proc` where that is asked for.
+async fn profiles(lab: &Lab) {
+    let folder = lab.config.root_dir.join("seccomp");
+    std::fs::create_dir_all(&folder).unwrap();
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]});
+    std::fs::write(folder.join("no-mkdir.json"), profile.to_string()).unwrap();
+    let confined = |file: &str| {
+        json!({"restartPolicy": "Never", "containers": [{"name": "a",
+            "command": ["sh", "-c", "mkdir /tmp/x 2>/dev/null || echo denied; grep -c ' /proc/sys ' /proc/mounts; true"],
+            "securityContext": {"procMount": "Unmasked",
+                "seccompProfile": {"type": "Localhost", "localhostProfile": file}}}]})
+    };
+    lab.pod("confined", confined("no-mkdir.json")).await;
+    lab.pod("unconfined", confined("none.json")).await;
+    lab.phase("confined", "Succeeded").await;
+    let said = lab.logs("confined", &LogParams::default()).await;
+    assert_eq!(said, "denied\n0\n");
+    let pod = lab
+        .pod_where("unconfined", "refused", |p| {
+            container(p, "a")["state"]["waiting"]["reason"] == "CreateContainerError"
+        })
+        .await;
+    let message = container(&pod, "a")["state"]["waiting"]["message"].to_string();
+    assert!(message.contains("none.json"), "{message}");
 }

@@ -95,6 +95,17 @@ fn a_volume_that_cannot_be_had_says_why() {
             "containers": [{"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}),
         )
         .await;
+        lab.pod(
+            "image",
+            json!({
+            "volumes": [{"name": "v", "image": {"reference": "localhost/data:1"}}],
+            "containers": [{"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}),
+        )
+        .await;
+        assert_eq!(
+            lab.event("image", "FailedMount").await,
+            "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported on this node"
+        );
         assert_eq!(
             lab.event("late", "FailedMount").await,
             "MountVolume.SetUp failed for volume \"v\" : configmap \"later\" not found"
@@ -106,6 +117,8 @@ fn a_volume_that_cannot_be_had_says_why() {
         lab.create::<ConfigMap>(json!({"metadata": {"name": "later"}, "data": {}}))
             .await;
         lab.ready("late").await;
-        lab.delete("odd", &DeleteParams::default()).await;
+        for name in ["odd", "image"] {
+            lab.delete(name, &DeleteParams::default()).await;
+        }
     });
 }
