@@ -38,6 +38,7 @@ impl Cluster {
             kubelet_client: None,
             tokens: None,
             services: ServiceConfig::default(),
+            loss_toleration: apiserver::LossToleration::default(),
         };
         let server = ApiServer::open(config).unwrap();
         server.bootstrap().await.unwrap();

@@ -15,7 +15,7 @@ use crate::object::{self, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
 use crate::update::Part;
-use crate::{definitions, delete, services};
+use crate::{admission, definitions, delete, services};
 
 /// How long a name made from `generateName` may be.
 const MAX_GENERATED: usize = 63;
@@ -128,6 +128,7 @@ async fn create_named(
     let _turn = definitions::turn(server, kind).await;
     definitions::settle(server, kind, &mut object)?;
     if kind.is("", "pods") {
+        admission::admit(server, &mut object)?;
         accounts::admit(server, &mut object).await?;
     }
     restriction::create(server, &call.identity, kind, &object)?;

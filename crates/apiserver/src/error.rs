@@ -33,6 +33,9 @@ pub enum Error {
     /// The range of Services' addresses, or a Service of the cluster's own, can't be put in place.
     #[error("can't put the cluster's own Services in place: {0}")]
     Services(String),
+    /// A PriorityClass that every cluster has can't be made.
+    #[error("can't make the priority class {0}: {1}")]
+    PriorityClass(&'static str, String),
     /// The listener no longer accepts connections.
     #[error("can't accept connections: {0}")]
     Accept(#[source] std::io::Error),

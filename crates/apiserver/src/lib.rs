@@ -20,6 +20,7 @@
 //! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
 //! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.
 
+mod admission;
 mod apply;
 mod auth;
 mod budget;
@@ -58,6 +59,7 @@ mod tunnel;
 mod update;
 mod watch;
 
+pub use admission::LossToleration;
 pub use auth::identity::Identity;
 pub use auth::tokens::TokenConfig;
 pub use error::Error;

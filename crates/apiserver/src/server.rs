@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{self, LossToleration};
 use crate::auth::authenticate::authenticate;
 use crate::auth::authorize::{self, Action};
 use crate::auth::identity::{Identity, account_of};
@@ -43,6 +44,8 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// What Services get.
     pub services: ServiceConfig,
+    /// How long pods stay on nodes that are lost.
+    pub loss_toleration: LossToleration,
 }
 
 /// Namespaces that every cluster has.
@@ -58,6 +61,7 @@ pub struct ApiServer {
     pub(crate) rbac: Rbac,
     pub(crate) nodes: Nodes,
     pub(crate) services: ServiceConfig,
+    pub(crate) loss_toleration: LossToleration,
     pub(crate) definitions: Definitions,
     /// Cancelled when the server shuts down: watches and streams end then.
     pub(crate) stopping: CancellationToken,
@@ -88,6 +92,7 @@ impl ApiServer {
             rbac: Rbac::new(&store).map_err(unusable)?,
             nodes: Nodes::new(&store).map_err(unusable)?,
             services: config.services,
+            loss_toleration: config.loss_toleration,
             definitions: Definitions::new(&store).map_err(unusable)?,
             store,
             limits: Limits::default(),
@@ -108,6 +113,7 @@ impl ApiServer {
                 Err(failure) => return Err(Error::Namespace(name, failure.message)),
             }
         }
+        admission::keep_classes(self).await?;
         let roles = Rbac::reconcile(self).await;
         roles.map_err(|failure| Error::Roles(failure.message))?;
         let services = self.keep_services().await;

@@ -373,6 +373,15 @@ pub(crate) struct Server {
     /// Addresses that no load balancer gets, whatever a pool says; those of nodes it never does
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) reserved_address: Vec<IpAddr>,
+    /// For how many seconds a node may be silent before it counts as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 40)]
+    pub(crate) node_monitor_grace_period: u32,
+    /// For how many seconds pods that don't say stay on a node that isn't ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) default_not_ready_toleration_seconds: u32,
+    /// For how many seconds pods that don't say stay on a node of which nothing is heard
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) default_unreachable_toleration_seconds: u32,
 }
 
 /// A range, or a single address as one.

@@ -5,9 +5,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use apiserver::{ApiServer, ClientTls, Identity, ServerTls, ServiceConfig, TokenConfig};
+use apiserver::{ApiServer, ClientTls, Identity, LossToleration, ServerTls, ServiceConfig, TokenConfig};
 use supervisor::network::Family;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +49,10 @@ async fn serve(args: Server) -> anyhow::Result<()> {
             node_ports: args.service_node_port_range.range(),
             endpoints: args.listen.clone(),
         },
+        loss_toleration: LossToleration {
+            not_ready: args.default_not_ready_toleration_seconds.into(),
+            unreachable: args.default_unreachable_toleration_seconds.into(),
+        },
     };
     let api = ApiServer::open(config)?;
     // Before anything else runs: a second server must not touch objects that the first one serves.
@@ -66,6 +71,7 @@ async fn serve(args: Server) -> anyhow::Result<()> {
         ca_pem,
         load_balancer_pool: args.load_balancer_pool,
         reserved_addresses: args.reserved_address,
+        node_monitor_grace: Duration::from_secs(args.node_monitor_grace_period.into()),
         ..controllers::Config::default()
     };
     run_all(api, listeners, tls, controllers, shutdown).await

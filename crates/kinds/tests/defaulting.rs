@@ -46,18 +46,12 @@ fn a_small_pod() {
             }],
             "dnsPolicy": "ClusterFirst",
             "enableServiceLinks": true,
-            "preemptionPolicy": "PreemptLowerPriority",
-            "priority": 0,
             "restartPolicy": "Always",
             "schedulerName": "default-scheduler",
             "securityContext": {},
             "serviceAccount": "default",
             "serviceAccountName": "default",
             "terminationGracePeriodSeconds": 30,
-            "tolerations": [
-                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
-                {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
-            ],
         })
     );
     assert_eq!(

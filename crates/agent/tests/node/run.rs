@@ -70,6 +70,7 @@ impl Cluster {
             kubelet_client: None,
             tokens: None,
             services: apiserver::ServiceConfig::default(),
+            loss_toleration: apiserver::LossToleration::default(),
         };
         Cluster {
             server: ApiServer::open(config).expect("a server"),

@@ -70,6 +70,7 @@ impl Running {
             }),
             tokens: with_tokens.then(|| token_config(dir.path())),
             services,
+            loss_toleration: apiserver::LossToleration::default(),
         };
         let server = ApiServer::open(config).unwrap();
         server.bootstrap().await.unwrap();

@@ -70,6 +70,7 @@ impl Cluster {
             kubelet_client: None,
             tokens: None,
             services,
+            loss_toleration: apiserver::LossToleration::default(),
         })
         .unwrap();
         server.bootstrap().await.unwrap();

@@ -102,6 +102,7 @@ impl Lab {
             }),
             tokens: None,
             services: apiserver::ServiceConfig::default(),
+            loss_toleration: apiserver::LossToleration::default(),
         })
         .unwrap();
         server.bootstrap().await.unwrap();
