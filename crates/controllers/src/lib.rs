@@ -14,6 +14,7 @@
 //! the scheduler is built on it too.
 
 mod aggregation;
+mod awake;
 mod balancer;
 mod batch;
 mod clients;

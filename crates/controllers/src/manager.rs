@@ -251,6 +251,7 @@ impl Controllers {
         tasks.spawn(serve(self.disruptions, shutdown.clone()));
         tasks.spawn(serve(self.dns, shutdown.clone()));
         tasks.spawn(serve(self.eviction, shutdown.clone()));
+        tasks.spawn(health::Controller::tick(self.health.clock(), shutdown.clone()));
         tasks.spawn(serve(self.health, shutdown.clone()));
         tasks.spawn(serve(self.namespaces, shutdown.clone()));
         tasks.spawn(serve(self.ranges, shutdown.clone()));

@@ -3,7 +3,7 @@
 //! * [`ranges`]: each node gets one block of the cluster's pod addresses a family, for as long as
 //!   it exists.
 //! * [`health`]: a node that stops renewing its Lease and posting its status becomes Unknown, gets
-//!   taints, and its pods count as not ready.
+//!   taints, and its pods count as not ready. Where many are silent, `zones` slows that down.
 //! * [`eviction`]: pods that don't tolerate a NoExecute taint (any longer) are deleted.
 //! * [`pod_gc`]: pods whose node is gone, and the oldest of too many ended ones, are deleted.
 
@@ -13,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod pod_gc;
 pub(crate) mod ranges;
 mod taints;
+mod zones;
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

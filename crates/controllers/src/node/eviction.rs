@@ -17,11 +17,6 @@ use crate::pods;
 use crate::queue::{Queue, Reconcile};
 use crate::recorder::{EventType, Recorder};
 
-/// Every pod tolerates for this many seconds that its node is lost, unless it says otherwise. In
-/// Kubernetes admission writes that into the pod; it holds here for pods that came without.
-const LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
-const LOST_STAY: i64 = 300;
-
 /// How long a pod may stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stay {
@@ -63,7 +58,6 @@ fn stay(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Stay {
     for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
         let since = taint.time_added.as_ref().map_or(now, |time| time.0);
         let until = match tolerations.iter().find(|toleration| tolerates(toleration, taint)) {
-            None if LOST.contains(&taint.key.as_str()) => later(since, LOST_STAY),
             None => now,
             Some(toleration) => match toleration.toleration_seconds {
                 None => continue,
@@ -247,16 +241,6 @@ mod tests {
             Stay::Until(at(30))
         );
         assert_eq!(stay(&[], &tolerations, at(0)), Stay::Forever);
-    }
-
-    #[test]
-    fn a_lost_node_is_tolerated_for_a_while_by_default() {
-        let mut lost = taint("");
-        lost.key = "node.kubernetes.io/unreachable".to_owned();
-        assert_eq!(stay(&[lost.clone()], &[], at(0)), Stay::Until(at(300)));
-        let longer = json!({ "key": lost.key, "operator": "Exists", "tolerationSeconds": 1000 });
-        let longer = serde_json::from_value(longer).unwrap();
-        assert_eq!(stay(&[lost], &[longer], at(0)), Stay::Until(at(1000)));
     }
 
     #[rstest]

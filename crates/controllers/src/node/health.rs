@@ -11,10 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::taints;
+use super::zones::{Permit, Zones};
+use crate::awake::Awake;
 use crate::error::{Doing, Error, ignore_missing};
 use crate::informer::{Cache, Change, Informer, Key};
 use crate::queue::{Queue, Reconcile};
@@ -30,17 +32,18 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// Conditions that only the kubelet knows.
 const KUBELET_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// When a node was last heard of, by our own clock: clocks of others are not trusted.
+/// When a node was last heard of, by our own clock, which stands still while we do: clocks of others are not
+/// trusted.
 #[derive(Debug, Clone)]
 struct Heard {
     uid: Option<String>,
     renewed: Option<MicroTime>,
     heartbeats: Vec<Option<Time>>,
-    at: Instant,
+    at: Duration,
 }
 
 impl Heard {
-    fn from(node: &Node, lease: Option<&Lease>, at: Instant) -> Self {
+    fn from(node: &Node, lease: Option<&Lease>, at: Duration) -> Self {
         let conditions = node
             .status
             .iter()
@@ -117,6 +120,8 @@ pub(crate) struct Controller {
     leases: Cache<Lease>,
     pods: Cache<Pod>,
     heard: Arc<Mutex<HashMap<Key, Heard>>>,
+    zones: Arc<Mutex<Zones>>,
+    clock: Awake,
     queue: Queue<Key>,
 }
 
@@ -137,6 +142,8 @@ impl Controller {
             leases: leases.cache(),
             pods: pods.cache(),
             heard: Arc::default(),
+            zones: Arc::default(),
+            clock: Awake::default(),
             queue: Queue::default(),
         };
         let this = controller.clone();
@@ -202,14 +209,14 @@ impl Reconcile for Controller {
         let grace = grace(&node, self.grace);
         if silent_for < grace {
             self.queue
-                .add_after(key, grace - silent_for + Duration::from_millis(10));
+                .add_after(key.clone(), grace - silent_for + Duration::from_millis(10));
         } else if let Some(conditions) = unknown(&node, now) {
             // The taints follow when the watch shows this.
             return self.write_conditions(&node, &conditions).await;
         } else {
-            self.queue.add_after(key, RECHECK);
+            self.queue.add_after(key.clone(), RECHECK);
         }
-        let evict = self.nodes.list().iter().any(|node| super::is_ready(node));
+        let evict = self.may_evict(&key, &node);
         if let Some(taints) = taints::wanted(&node, evict, now) {
             self.write_taints(&node, &taints).await?;
         }
@@ -221,13 +228,58 @@ impl Reconcile for Controller {
 }
 
 impl Controller {
+    /// Keeps the clock going by which nodes are judged.
+    pub(crate) async fn tick(clock: Awake, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = clock.tick() => {}
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Awake {
+        self.clock.clone()
+    }
+
+    /// Whether pods may be driven from a node that is lost. Where they are driven out already, that goes on,
+    /// unless it turns out that everything is lost.
+    fn may_evict(&self, key: &Key, node: &Node) -> bool {
+        let nodes = self.nodes.list();
+        let mut zones = self
+            .zones
+            .lock()
+            .expect("no code panics while it holds the zones");
+        let is_back = zones.look(nodes.iter().map(|node| &**node));
+        let permit = if !taints::is_lost(node) || zones.is_cut_off() {
+            Permit::Refused
+        } else if taints::is_driven_out(node) {
+            Permit::Granted
+        } else {
+            zones.ask(node, self.clock.now())
+        };
+        drop(zones);
+        if is_back {
+            info!("a node is ready again: the others get their time to come back, too");
+            let now = self.clock.now();
+            self.heard().values_mut().for_each(|heard| heard.at = now);
+        }
+        match permit {
+            Permit::Granted => true,
+            Permit::After(wait) => {
+                self.queue.add_after(key.clone(), wait);
+                false
+            }
+            // It is looked at again when another node changes.
+            Permit::Refused => false,
+        }
+    }
+
     /// How long nothing was heard of a node.
     fn listen(&self, key: &Key, node: &Node) -> Duration {
         let lease = self.leases.get(&Key::new(LEASES, &key.name));
-        let new = Heard::from(node, lease.as_deref(), Instant::now());
+        let new = Heard::from(node, lease.as_deref(), self.clock.now());
         let mut heard = self.heard();
         let latest = new.or_older(heard.remove(key));
-        let silent_for = latest.at.elapsed();
+        let silent_for = self.clock.now().saturating_sub(latest.at);
         heard.insert(key.clone(), latest);
         silent_for
     }
@@ -322,9 +374,9 @@ mod tests {
     const T1: &str = "2026-11-21T12:00:01Z";
     const T2: &str = "2026-11-21T12:00:02Z";
 
-    #[tokio::test(start_paused = true)]
-    async fn a_renewed_lease_or_a_new_heartbeat_is_a_sign_of_life() {
-        let (start, later) = (Instant::now(), Instant::now() + Duration::from_secs(30));
+    #[test]
+    fn a_renewed_lease_or_a_new_heartbeat_is_a_sign_of_life() {
+        let (start, later) = (Duration::ZERO, Duration::from_secs(30));
         let (lease_1, lease_2) = (lease("2026-11-21T12:00:01.5Z"), lease("2026-11-21T12:00:02.5Z"));
         let first = || Some(Heard::from(&ready(T1), Some(&lease_1), start));
         let silent = Heard::from(&ready(T1), Some(&lease_1), later).or_older(first());
@@ -335,9 +387,9 @@ mod tests {
         assert_eq!(posted.at, later);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_we_write_ourselves_is_no_sign_of_life() {
-        let (start, later) = (Instant::now(), Instant::now() + Duration::from_secs(30));
+    #[test]
+    fn what_we_write_ourselves_is_no_sign_of_life() {
+        let (start, later) = (Duration::ZERO, Duration::from_secs(30));
         let first = Heard::from(&ready(T1), None, start);
         let marked = node(json!(unknown(&ready(T1), Timestamp::UNIX_EPOCH).unwrap()));
         assert_eq!(Heard::from(&marked, None, later).or_older(Some(first)).at, start);

@@ -32,6 +32,17 @@ fn is_ours(taint: &Taint) -> bool {
     }
 }
 
+/// Whether a node isn't ready, whoever says so. One that never posted a status has nothing to lose.
+pub(super) fn is_lost(node: &Node) -> bool {
+    super::condition(node, "Ready").is_some_and(|ready| ready.status != "True")
+}
+
+/// Whether pods are being driven from a node, for it is lost.
+pub(super) fn is_driven_out(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.any(|taint| taint.effect == NO_EXECUTE && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()))
+}
+
 /// The taints as they should be; nothing when they are so. With `evict` false, as when no node at
 /// all is ready and there is nowhere to go, pods are left where they are.
 pub(super) fn wanted(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
