@@ -3,18 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 
-use crate::requests::{Amounts, PODS, Requests};
+use crate::info::{Info, Namespaces};
+use crate::requests::{Amounts, PODS};
 
 /// A pod that has a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
-    pub(crate) requests: Requests,
-    /// Pods of the same kin are spread over the nodes.
-    pub(crate) kin: Option<String>,
-    /// It was deleted, and goes as soon as it has ended.
-    pub(crate) leaving: bool,
+    pub(crate) info: Arc<Info>,
     /// Only decided so far; the watch does not show it yet.
     assumed: bool,
 }
@@ -27,25 +24,46 @@ pub(crate) struct NodeState {
     pub(crate) allocatable: Amounts,
     pub(crate) requested: Amounts,
     pub(crate) pods: HashMap<String, Placed>,
+    /// Pods that others make room for here.
+    pub(crate) nominated: HashMap<String, Arc<Info>>,
 }
 
 impl NodeState {
-    fn put(&mut self, uid: &str, placed: Placed) {
-        self.take(uid);
-        self.requested.add(&placed.requests.amounts);
-        self.pods.insert(uid.to_owned(), placed);
+    /// Counts a pod as being here.
+    pub(crate) fn put(&mut self, info: Arc<Info>, assumed: bool) {
+        self.take(&info.uid);
+        self.requested.add(&info.requests.amounts);
+        self.pods.insert(info.uid.clone(), Placed { info, assumed });
     }
 
-    fn take(&mut self, uid: &str) -> Option<Placed> {
+    /// Counts a pod as being here no longer.
+    pub(crate) fn take(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.pods.remove(uid)?;
-        self.requested.subtract(&placed.requests.amounts);
+        self.requested.subtract(&placed.info.requests.amounts);
         Some(placed)
+    }
+
+    /// The value of one of the node's labels.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        let labels = self.node.as_ref()?.metadata.labels.as_ref()?;
+        labels.get(key).map(String::as_str)
     }
 
     /// How many pods of a kin are on the node and stay there.
     pub(crate) fn count(&self, kin: &str) -> usize {
-        let same = |pod: &&Placed| !pod.leaving && pod.kin.as_deref() == Some(kin);
+        let same = |pod: &&Placed| !pod.info.leaving && pod.info.kin.as_deref() == Some(kin);
         self.pods.values().filter(same).count()
+    }
+
+    /// The node as it will be when those are here that room is made for and that come before this pod;
+    /// nothing if there are none.
+    pub(crate) fn with_nominated(&self, pod: &Info) -> Option<Self> {
+        let before = |other: &&Arc<Info>| other.priority >= pod.priority && other.uid != pod.uid;
+        let mut nominated = self.nominated.values().filter(before).peekable();
+        nominated.peek()?;
+        let mut state = self.clone();
+        nominated.for_each(|info| state.put(Arc::clone(info), true));
+        Some(state)
     }
 
     /// How many pods there may be.
@@ -60,12 +78,38 @@ pub(crate) struct Cluster {
     nodes: BTreeMap<String, NodeState>,
     /// Where each pod is, by UID.
     places: HashMap<String, String>,
+    /// Where room is made for a pod, by UID.
+    nominations: HashMap<String, String>,
+    namespaces: Namespaces,
+}
+
+/// What decisions look at.
+#[derive(Debug, Clone)]
+pub(crate) struct View<'a> {
+    /// The nodes that there are, by name.
+    pub(crate) nodes: Vec<(&'a str, &'a NodeState)>,
+    pub(crate) namespaces: &'a Namespaces,
 }
 
 impl Cluster {
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&str, &NodeState)> {
+    pub(crate) fn view(&self) -> View<'_> {
         let known = self.nodes.iter().filter(|(_, state)| state.node.is_some());
-        known.map(|(name, state)| (name.as_str(), state))
+        View {
+            nodes: known.map(|(name, state)| (name.as_str(), state)).collect(),
+            namespaces: &self.namespaces,
+        }
+    }
+
+    /// A namespace is there, or changed.
+    pub(crate) fn set_namespace(&mut self, namespace: &Namespace) {
+        let meta = &namespace.metadata;
+        let name = meta.name.clone().unwrap_or_default();
+        let labels = meta.labels.clone().unwrap_or_default();
+        self.namespaces.insert(name, labels);
+    }
+
+    pub(crate) fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
     }
 
     /// A node is there, or changed.
@@ -90,16 +134,47 @@ impl Cluster {
     pub(crate) fn set_pod(&mut self, pod: &Pod) {
         let (uid, node) = (uid(pod), node_name(pod));
         match node {
-            Some(node) if !has_ended(pod) => self.place(uid, node, pod, false),
+            Some(node) if !has_ended(pod) => self.place(pod, node, false),
             // An older state than what was decided says nothing new.
             None if self.is_assumed(uid) => {}
             _ => self.remove_pod(uid),
+        }
+        let waits = node.is_none() && !self.is_placed(pod) && !has_ended(pod);
+        let nominated = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.nominated_node_name.as_deref());
+        if let Some(node) = nominated.filter(|node| waits && !node.is_empty()) {
+            self.nominate(&Arc::new(Info::of(pod)), node);
         }
     }
 
     /// Counts a pod as being on a node from now on.
     pub(crate) fn assume(&mut self, pod: &Pod, node: &str) {
-        self.place(uid(pod), node, pod, true);
+        self.place(pod, node, true);
+    }
+
+    /// Keeps the room on a node that is being made there for a pod.
+    pub(crate) fn nominate(&mut self, info: &Arc<Info>, node: &str) {
+        self.withdraw(&info.uid);
+        self.nominations.insert(info.uid.clone(), node.to_owned());
+        let state = self.nodes.entry(node.to_owned()).or_default();
+        state.nominated.insert(info.uid.clone(), Arc::clone(info));
+    }
+
+    /// No room needs to be kept for a pod any more.
+    pub(crate) fn withdraw(&mut self, uid: &str) {
+        if let Some(name) = self.nominations.remove(uid) {
+            if let Some(state) = self.nodes.get_mut(&name) {
+                state.nominated.remove(uid);
+            }
+            self.forget_if_empty(&name);
+        }
+    }
+
+    /// The node on which room is made for a pod.
+    pub(crate) fn nomination(&self, uid: &str) -> Option<&NodeState> {
+        self.nodes.get(self.nominations.get(uid)?)
     }
 
     /// Takes a decision back that was not carried out.
@@ -115,6 +190,7 @@ impl Cluster {
     }
 
     pub(crate) fn remove_pod(&mut self, uid: &str) {
+        self.withdraw(uid);
         if let Some(name) = self.places.remove(uid) {
             if let Some(state) = self.nodes.get_mut(&name) {
                 state.take(uid);
@@ -123,18 +199,15 @@ impl Cluster {
         }
     }
 
-    fn place(&mut self, uid: &str, node: &str, pod: &Pod, assumed: bool) {
-        if self.places.get(uid).is_some_and(|place| place != node) {
-            self.remove_pod(uid);
+    fn place(&mut self, pod: &Pod, node: &str, assumed: bool) {
+        let info = Info::of(pod);
+        self.withdraw(&info.uid);
+        if self.places.get(&info.uid).is_some_and(|place| place != node) {
+            self.remove_pod(&info.uid);
         }
-        let placed = Placed {
-            requests: Requests::of(pod),
-            kin: kin(pod),
-            leaving: pod.metadata.deletion_timestamp.is_some(),
-            assumed,
-        };
-        self.nodes.entry(node.to_owned()).or_default().put(uid, placed);
-        self.places.insert(uid.to_owned(), node.to_owned());
+        self.places.insert(info.uid.clone(), node.to_owned());
+        let state = self.nodes.entry(node.to_owned()).or_default();
+        state.put(Arc::new(info), assumed);
     }
 
     fn is_assumed(&self, uid: &str) -> bool {
@@ -148,7 +221,7 @@ impl Cluster {
         if self
             .nodes
             .get(name)
-            .is_some_and(|state| state.node.is_none() && state.pods.is_empty())
+            .is_some_and(|state| state.node.is_none() && state.pods.is_empty() && state.nominated.is_empty())
         {
             self.nodes.remove(name);
         }
@@ -167,22 +240,6 @@ pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
 pub(crate) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-/// What a pod is one of many of: its controller's, or, without one, those with its labels.
-pub(crate) fn kin(pod: &Pod) -> Option<String> {
-    let meta = &pod.metadata;
-    let owners = meta.owner_references.as_deref().unwrap_or_default();
-    if let Some(controller) = owners.iter().find(|owner| owner.controller == Some(true)) {
-        return Some(controller.uid.clone());
-    }
-    let labels = meta.labels.as_ref().filter(|labels| !labels.is_empty())?;
-    let labels: Vec<_> = labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    Some(format!("{namespace}/{}", labels.join(",")))
 }
 
 #[cfg(test)]
@@ -215,7 +272,8 @@ mod tests {
     }
 
     fn cpu(cluster: &Cluster, name: &str) -> i64 {
-        let (_, state) = cluster.nodes().find(|(node, _)| *node == name).unwrap();
+        let view = cluster.view();
+        let (_, state) = view.nodes.iter().find(|(node, _)| *node == name).unwrap();
         state.requested.get("cpu")
     }
 
@@ -267,9 +325,38 @@ mod tests {
         let mut cluster = cluster();
         cluster.set_pod(&pod(on("a")));
         cluster.remove_node("a");
-        assert_eq!(cluster.nodes().count(), 1);
+        assert_eq!(cluster.view().nodes.len(), 1);
         let node = json!({ "metadata": { "name": "a" } });
         cluster.set_node(&Arc::new(serde_json::from_value(node).unwrap()));
         assert_eq!(cpu(&cluster, "a"), 1000);
+    }
+
+    #[test]
+    fn room_is_kept_from_pods_that_come_later_and_for_nobody_else() {
+        let mut cluster = cluster();
+        let important = pod(json!({ "metadata": { "uid": "1" }, "spec": { "priority": 10 } }));
+        cluster.nominate(&Arc::new(Info::of(&important)), "a");
+        let with = |cluster: &Cluster, priority: i32, uid: &str| {
+            let other = pod(json!({ "metadata": { "uid": uid }, "spec": { "priority": priority } }));
+            let view = cluster.view();
+            let state = view.nodes[0].1.with_nominated(&Info::of(&other));
+            state.map(|state| state.requested.get("cpu"))
+        };
+        assert_eq!(with(&cluster, 0, "2"), Some(1000));
+        assert_eq!(with(&cluster, 10, "2"), Some(1000));
+        assert_eq!(with(&cluster, 11, "2"), None, "it comes first");
+        assert_eq!(with(&cluster, 10, "1"), None, "it is the pod itself");
+        cluster.assume(&important, "b");
+        assert_eq!(with(&cluster, 0, "2"), None, "it went elsewhere");
+    }
+
+    #[test]
+    fn a_pods_status_says_where_room_is_made_for_it() {
+        let mut cluster = cluster();
+        let waiting = json!({ "metadata": { "uid": "1" }, "status": { "nominatedNodeName": "b" } });
+        cluster.set_pod(&pod(waiting));
+        assert_eq!(cluster.view().nodes[1].1.nominated.len(), 1);
+        cluster.remove_pod("1");
+        assert!(cluster.view().nodes[1].1.nominated.is_empty());
     }
 }

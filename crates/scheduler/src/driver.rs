@@ -1,39 +1,37 @@
 //! Runs the decisions against the API.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use controllers::informer::{Cache, Change, Informer, Key};
-use controllers::queue::{Queue, Reconcile, serve};
-use controllers::recorder::{EventType, Recorder};
-use controllers::{Doing, Error};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::Status;
+use controllers::Error;
+use controllers::informer::{Cache, Change, Informer, Key, Watched};
+use controllers::recorder::Recorder;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::cluster::{self, Cluster};
-use crate::filter::{filter, summary};
-use crate::requests::Requests;
+use crate::filter::{Question, summary};
+use crate::info::Info;
+use crate::line::Line;
+use crate::outcome::{Nominated, Why};
+use crate::preempt::{self, Budget, Sacrifice};
 use crate::score::best;
 
 /// The name under which pods ask for this scheduler; it is the default.
-const NAME: &str = "default-scheduler";
+pub(crate) const NAME: &str = "default-scheduler";
 /// Bindings that are written at once.
 const BINDINGS: usize = 64;
 /// How long a pod that could not be bound waits, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
-/// A parked pod is looked at again after this time even if nothing seems to have changed.
+/// Parked pods are looked at again after this time even if nothing seems to have changed.
 const RECHECK: Duration = Duration::from_secs(60);
 
 /// Schedules until the shutdown.
@@ -42,62 +40,114 @@ const RECHECK: Duration = Duration::from_secs(60);
 /// None at present: requests that fail are tried again.
 pub async fn run(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
     let recorder = Recorder::spawn(client.clone(), NAME, shutdown.clone());
-    let mut nodes = Informer::new(Api::<Node>::all(client.clone()), watcher::Config::default());
-    let mut pods = Informer::new(Api::<Pod>::all(client.clone()), watcher::Config::default());
+    let mut nodes: Informer<Node> = all(&client);
+    let mut pods: Informer<Pod> = all(&client);
+    let mut namespaces: Informer<Namespace> = all(&client);
+    let budgets: Informer<PodDisruptionBudget> = all(&client);
     let scheduler = Scheduler {
         client,
         recorder,
         pods: pods.cache(),
+        budgets: budgets.cache(),
         cluster: Arc::default(),
         parked: Arc::default(),
         chances: Arc::default(),
         failures: Arc::default(),
         bindings: Arc::new(Semaphore::new(BINDINGS)),
-        queue: Queue::default(),
+        line: Line::default(),
     };
     let this = scheduler.clone();
     nodes.on_change(move |change| this.node_changed(change));
     let this = scheduler.clone();
     pods.on_change(move |change| this.pod_changed(change));
-    let caches = (nodes.cache(), pods.cache());
-    let watches = async { tokio::join!(nodes.run(shutdown.clone()), pods.run(shutdown.clone())) };
+    let this = scheduler.clone();
+    namespaces.on_change(move |change| this.namespace_changed(change));
+    let caches = (nodes.cache(), pods.cache(), namespaces.cache(), budgets.cache());
+    let watches = async {
+        tokio::join!(
+            nodes.run(shutdown.clone()),
+            pods.run(shutdown.clone()),
+            namespaces.run(shutdown.clone()),
+            budgets.run(shutdown.clone()),
+        )
+    };
     let work = async {
+        let (nodes, pods, namespaces, budgets) = &caches;
+        let synced = async {
+            tokio::join!(
+                nodes.synced(),
+                pods.synced(),
+                namespaces.synced(),
+                budgets.synced()
+            )
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = async { tokio::join!(caches.0.synced(), caches.1.synced()) } => {}
+            _ = synced => {}
         }
         info!("scheduler started");
-        serve(scheduler, shutdown.clone()).await;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = scheduler.work() => {}
+        }
     };
     tokio::join!(watches, work);
     Ok(())
 }
 
+fn all<K: Watched>(client: &Client) -> Informer<K> {
+    Informer::new(Api::all(client.clone()), watcher::Config::default())
+}
+
+/// A pod that no node could take when last looked at.
+#[derive(Debug)]
+struct Parked {
+    priority: i32,
+    /// Other pods decide where it can be: one that comes may let it in.
+    looks_at_pods: bool,
+}
+
+/// What was decided about a pod.
+enum Decision {
+    Node(String),
+    /// No node can take it; why, and whether one will.
+    None(String, Room),
+}
+
+/// Whether room is made for a pod.
+enum Room {
+    No,
+    /// It is being made.
+    Kept,
+    /// By these.
+    Made(Sacrifice),
+}
+
 /// Decides on one pod after the other.
 #[derive(Clone)]
-struct Scheduler {
-    client: Client,
-    recorder: Recorder,
+pub(crate) struct Scheduler {
+    pub(crate) client: Client,
+    pub(crate) recorder: Recorder,
     pods: Cache<Pod>,
+    budgets: Cache<PodDisruptionBudget>,
     cluster: Arc<Mutex<Cluster>>,
-    /// Pods that no node could take when last looked at.
-    parked: Arc<Mutex<HashSet<Key>>>,
+    parked: Arc<Mutex<HashMap<Key, Parked>>>,
     /// How often something happened that may let more pods in.
     chances: Arc<AtomicU64>,
     /// How often a pod could not be bound.
     failures: Arc<Mutex<HashMap<Key, u32>>>,
     bindings: Arc<Semaphore>,
-    queue: Queue<Key>,
+    line: Line,
 }
 
 impl Scheduler {
-    fn cluster(&self) -> MutexGuard<'_, Cluster> {
+    pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster
             .lock()
             .expect("no code panics while it holds the cluster")
     }
 
-    fn parked(&self) -> MutexGuard<'_, HashSet<Key>> {
+    fn parked(&self) -> MutexGuard<'_, HashMap<Key, Parked>> {
         self.parked
             .lock()
             .expect("no code panics while it holds the parked pods")
@@ -123,12 +173,28 @@ impl Scheduler {
                 self.cluster().remove_node(name);
             }
         }
-        self.wake_parked();
+        self.wake(|_| true);
+    }
+
+    fn namespace_changed(&self, change: &Change<Namespace>) {
+        match change {
+            Change::Added(namespace) => self.cluster().set_namespace(namespace),
+            Change::Updated { old, new } => {
+                self.cluster().set_namespace(new);
+                if old.metadata.labels != new.metadata.labels {
+                    self.wake(|parked| parked.looks_at_pods);
+                }
+            }
+            Change::Deleted(namespace) => {
+                let name = namespace.metadata.name.as_deref().unwrap_or_default();
+                self.cluster().remove_namespace(name);
+            }
+        }
     }
 
     fn pod_changed(&self, change: &Change<Pod>) {
         let pod = change.object();
-        let had_room_taken = self.cluster().is_placed(pod);
+        let was_there = self.cluster().is_placed(pod);
         match change {
             Change::Deleted(pod) => {
                 self.cluster().remove_pod(cluster::uid(pod));
@@ -139,86 +205,149 @@ impl Scheduler {
             Change::Added(pod) | Change::Updated { new: pod, .. } => {
                 self.cluster().set_pod(pod);
                 if is_ours(pod) {
-                    self.queue.add(Key::of(&**pod));
+                    self.line.add(Key::of(&**pod), priority(pod));
                 }
             }
         }
-        if had_room_taken && !self.cluster().is_placed(pod) {
-            self.wake_parked();
+        let is_there = self.cluster().is_placed(pod);
+        if was_there && !is_there {
+            self.wake(|_| true);
+        } else if is_there && changes_neighbours(change) {
+            self.wake(|parked| parked.looks_at_pods);
         }
     }
 
     /// Something changed that may let pods in that found no node before.
-    fn wake_parked(&self) {
+    fn wake(&self, may: impl Fn(&Parked) -> bool) {
         self.chances.fetch_add(1, Ordering::SeqCst);
-        let parked = std::mem::take(&mut *self.parked());
-        parked.into_iter().for_each(|key| self.queue.add(key));
+        let woken = self
+            .parked()
+            .extract_if(|_, parked| may(parked))
+            .collect::<Vec<_>>();
+        for (key, parked) in woken {
+            self.line.add(key, parked.priority);
+        }
     }
 
-    /// Decides on a node, and counts the pod as being there from now on.
-    fn decide(&self, pod: &Pod) -> Result<String, String> {
-        let requests = Requests::of(pod);
-        let mut cluster = self.cluster();
-        let (mut fitting, mut reasons, mut count) = (Vec::new(), Vec::new(), 0);
-        for (name, state) in cluster.nodes() {
-            count += 1;
-            match filter(pod, &requests, state) {
-                Ok(()) => fitting.push((name, state)),
-                Err(why) => reasons.push(why),
+    /// Decides until it is dropped: on one pod after the other, for decisions depend on each other.
+    async fn work(&self) {
+        let mut recheck = tokio::time::interval(RECHECK);
+        loop {
+            tokio::select! {
+                key = self.line.next() => self.schedule(key).await,
+                _ = recheck.tick() => self.wake(|_| true),
             }
         }
-        let chosen = best(pod, &requests, &fitting).map(str::to_owned);
-        let chosen = chosen.ok_or_else(|| summary(count, &reasons))?;
-        cluster.assume(pod, &chosen);
-        Ok(chosen)
     }
 
-    /// Writes a decision down, beside others that are being written.
-    async fn bind(&self, key: Key, pod: Arc<Pod>, node: String) {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let binding = Binding {
-            metadata: ObjectMeta {
-                name: Some(key.name.clone()),
-                namespace: Some(key.namespace.clone()),
-                uid: pod.metadata.uid.clone(),
-                ..ObjectMeta::default()
-            },
-            target: ObjectReference {
-                kind: Some("Node".to_owned()),
-                name: Some(node.clone()),
-                ..ObjectReference::default()
-            },
+    async fn schedule(&self, key: Key) {
+        let Some(pod) = self.pods.get(&key).filter(|pod| is_ours(pod)) else {
+            return;
         };
-        let params = PostParams::default();
-        let bound: Result<Status, _> = api
-            .create_subresource("binding", &key.name, &params, &binding)
-            .await;
-        match bound.doing(|| format!("bind pod {key} to {node}")) {
-            Ok(_) => {
-                debug!(pod = %key, node, "bound");
-                self.failures().remove(&key);
-                let message = format!("Successfully assigned {key} to {node}");
-                self.recorder
-                    .event(&*pod, EventType::Normal, "Scheduled", message);
+        if self.cluster().is_placed(&pod) {
+            return;
+        }
+        if is_gated(&pod) {
+            let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
+            let told = self
+                .explain(&key, &pod, Why::Gated, message, Nominated::Nowhere)
+                .await;
+            return self.check(&key, &pod, told);
+        }
+        let info = Info::of(&pod);
+        let chances = self.chances.load(Ordering::SeqCst);
+        match self.decide(&pod, &info) {
+            Decision::Node(node) => {
+                let permit = Arc::clone(&self.bindings).acquire_owned().await;
+                let this = self.clone();
+                tokio::spawn(async move {
+                    this.bind(key, pod, node).await;
+                    drop(permit);
+                });
             }
-            Err(error) => {
-                self.cluster().forget(&pod);
-                if error.is_not_found() || error.is_conflict() {
-                    // Gone, or given to a node by somebody else: the watch will show it.
-                    debug!(pod = %key, %error, "not bound");
-                } else {
-                    warn!(pod = %key, %error, "will try again");
-                    let message = error.to_string();
-                    self.recorder
-                        .event(&*pod, EventType::Warning, "FailedScheduling", message);
+            Decision::None(message, room) => {
+                let parked = Parked {
+                    priority: info.priority,
+                    looks_at_pods: info.looks_at_pods() || is_spread(&pod),
+                };
+                self.parked().insert(key.clone(), parked);
+                if self.chances.load(Ordering::SeqCst) != chances {
+                    // It came too late to be woken by what happened meanwhile.
+                    self.line.add(key.clone(), info.priority);
                 }
-                self.retry(key);
+                let nominated = match &room {
+                    Room::No => Nominated::Nowhere,
+                    Room::Kept => Nominated::AsBefore,
+                    Room::Made(sacrifice) => Nominated::On(sacrifice.node.clone()),
+                };
+                let told = self
+                    .explain(&key, &pod, Why::Unschedulable, message, nominated)
+                    .await;
+                self.check(&key, &pod, told);
+                if let Room::Made(sacrifice) = room {
+                    self.make_room(&key, &pod, sacrifice).await;
+                }
             }
         }
+    }
+
+    /// Decides on a node, and counts the pod as being there from now on; or on making room.
+    fn decide(&self, pod: &Pod, info: &Info) -> Decision {
+        let mut cluster = self.cluster();
+        let view = cluster.view();
+        let question = Question::new(pod, info, &view);
+        let (mut fitting, mut verdicts) = (Vec::new(), Vec::new());
+        for (name, state) in &view.nodes {
+            match question.filter(state) {
+                Ok(()) => fitting.push((*name, *state)),
+                Err(why) => verdicts.push(why),
+            }
+        }
+        if let Some(chosen) = best(&question, &fitting, &view) {
+            let chosen = chosen.to_owned();
+            cluster.assume(pod, &chosen);
+            return Decision::Node(chosen);
+        }
+        let message = summary(view.nodes.len(), &verdicts);
+        if view.nodes.is_empty() {
+            return Decision::None(message, Room::No);
+        }
+        let budgets = self.budgets.list();
+        let budgets: Vec<_> = budgets.iter().filter_map(|budget| Budget::of(budget)).collect();
+        let nominated = cluster.nomination(&info.uid);
+        match preempt::find(pod, info, &view, &verdicts, nominated, &budgets) {
+            Ok(sacrifice) => {
+                cluster.nominate(&Arc::new(info.clone()), &sacrifice.node);
+                Decision::None(message, Room::Made(sacrifice))
+            }
+            Err(refusal) => {
+                let room = match refusal.is_waiting {
+                    true => Room::Kept,
+                    false => {
+                        cluster.withdraw(&info.uid);
+                        Room::No
+                    }
+                };
+                Decision::None(format!("{message} {}", refusal.why), room)
+            }
+        }
+    }
+
+    /// A pod on which something could not be written is looked at again.
+    pub(crate) fn check(&self, key: &Key, pod: &Pod, result: Result<(), Error>) {
+        if let Err(error) = result {
+            warn!(pod = %key, %error, "will try again");
+            self.retry(key.clone(), priority(pod));
+        }
+    }
+
+    /// A pod has been bound.
+    pub(crate) fn succeeded(&self, key: &Key) {
+        self.failures().remove(key);
     }
 
     /// Tries again after a delay that doubles with each failure.
-    fn retry(&self, key: Key) {
+    pub(crate) fn retry(&self, key: Key, priority: i32) {
         let mut all = self.failures();
         let failures = all.entry(key.clone()).or_insert(0);
         let delay = FIRST_RETRY
@@ -226,81 +355,8 @@ impl Scheduler {
             .min(LAST_RETRY);
         *failures += 1;
         drop(all);
-        self.queue.add_after(key, delay);
+        self.line.add_after(key, priority, delay);
     }
-
-    /// Says on the pod why it has no node.
-    async fn explain(&self, key: &Key, pod: &Pod, why: Why, message: String) -> Result<(), Error> {
-        let Some(condition) = condition(pod, why, &message, Timestamp::now()) else {
-            return Ok(());
-        };
-        info!(pod = %key, message, "not scheduled");
-        if why == Why::Unschedulable {
-            self.recorder
-                .event(pod, EventType::Warning, "FailedScheduling", message);
-        }
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let patch = Patch::Strategic(json!({
-            "metadata": { "uid": pod.metadata.uid },
-            "status": { "conditions": [condition] },
-        }));
-        let written = api.patch_status(&key.name, &PatchParams::default(), &patch).await;
-        match written.doing(|| format!("write the condition of pod {key}")) {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Reconcile for Scheduler {
-    const NAME: &'static str = "scheduler";
-    /// Decisions depend on each other.
-    const WORKERS: usize = 1;
-
-    fn queue(&self) -> &Queue<Key> {
-        &self.queue
-    }
-
-    async fn reconcile(&self, key: Key) -> Result<(), Error> {
-        let Some(pod) = self.pods.get(&key).filter(|pod| is_ours(pod)) else {
-            return Ok(());
-        };
-        if self.cluster().is_placed(&pod) {
-            return Ok(());
-        }
-        if is_gated(&pod) {
-            let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
-            return self.explain(&key, &pod, Why::Gated, message).await;
-        }
-        let chances = self.chances.load(Ordering::SeqCst);
-        match self.decide(&pod) {
-            Ok(node) => {
-                let permit = Arc::clone(&self.bindings).acquire_owned().await;
-                let this = self.clone();
-                tokio::spawn(async move {
-                    this.bind(key, pod, node).await;
-                    drop(permit);
-                });
-                Ok(())
-            }
-            Err(message) => {
-                self.parked().insert(key.clone());
-                self.queue.add_after(key.clone(), RECHECK);
-                if self.chances.load(Ordering::SeqCst) != chances {
-                    // It came too late to be woken by what happened meanwhile.
-                    self.queue.add(key.clone());
-                }
-                self.explain(&key, &pod, Why::Unschedulable, message).await
-            }
-        }
-    }
-}
-
-/// Why a pod has no node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Unschedulable,
-    Gated,
 }
 
 /// Whether a pod waits for a node from this scheduler.
@@ -310,6 +366,26 @@ fn is_ours(pod: &Pod) -> bool {
         && pod.metadata.deletion_timestamp.is_none()
         && !cluster::has_ended(pod)
         && matches!(scheduler, None | Some("" | NAME))
+}
+
+pub(crate) fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+}
+
+fn is_spread(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let constraints = spec.and_then(|spec| spec.topology_spread_constraints.as_ref());
+    constraints.is_some_and(|constraints| !constraints.is_empty())
+}
+
+/// Whether a pod with a node is news to those that want to be near it, or far from it.
+fn changes_neighbours(change: &Change<Pod>) -> bool {
+    match change {
+        Change::Updated { old, new } => {
+            cluster::node_name(old) != cluster::node_name(new) || old.metadata.labels != new.metadata.labels
+        }
+        _ => true,
+    }
 }
 
 fn is_gated(pod: &Pod) -> bool {
@@ -323,44 +399,10 @@ fn may_take_more(old: &Node, new: &Node) -> bool {
     old.spec != new.spec || old.metadata.labels != new.metadata.labels || allocatable(old) != allocatable(new)
 }
 
-/// The condition that says why, unless the pod says so already.
-fn condition(pod: &Pod, why: Why, message: &str, now: Timestamp) -> Option<PodCondition> {
-    let reason = match why {
-        Why::Unschedulable => "Unschedulable",
-        Why::Gated => "SchedulingGated",
-    };
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref());
-    let old = conditions
-        .unwrap_or_default()
-        .iter()
-        .find(|c| c.type_ == "PodScheduled");
-    let same = |old: &PodCondition| {
-        old.status == "False"
-            && old.reason.as_deref() == Some(reason)
-            && old.message.as_deref() == Some(message)
-    };
-    if old.is_some_and(same) {
-        return None;
-    }
-    let since = old.filter(|old| old.status == "False");
-    let since = since.and_then(|old| old.last_transition_time.clone());
-    Some(PodCondition {
-        type_: "PodScheduled".to_owned(),
-        status: "False".to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_transition_time: since.or(Some(Time(now))),
-        ..PodCondition::default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -377,17 +419,6 @@ mod tests {
     #[case::with_a_node(json!({ "nodeName": "a" }), false)]
     fn pods_without_a_node_are_ours(#[case] spec: Value, #[case] expected: bool) {
         assert_eq!(is_ours(&pod(spec)), expected);
-    }
-
-    #[test]
-    fn a_condition_that_says_the_same_is_not_written_again() {
-        let mut pod = pod(json!({}));
-        let now = Timestamp::UNIX_EPOCH;
-        let first = condition(&pod, Why::Unschedulable, "why", now).unwrap();
-        pod.status.get_or_insert_default().conditions = Some(vec![first]);
-        assert_eq!(condition(&pod, Why::Unschedulable, "why", now), None);
-        let other = condition(&pod, Why::Unschedulable, "other", Timestamp::MAX).unwrap();
-        assert_eq!(other.last_transition_time, Some(Time(now)), "it was so before");
     }
 
     #[test]

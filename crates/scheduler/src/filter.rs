@@ -7,18 +7,48 @@ use controllers::tolerates;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 
 use crate::affinity;
-use crate::cluster::NodeState;
+use crate::cluster::{NodeState, View};
+use crate::info::Info;
+use crate::pod_affinity::Neighbours;
 use crate::requests::{PODS, Requests};
+use crate::spread::Spread;
 
 /// Why a node cannot take a pod, in Kubernetes' words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
     Unschedulable,
-    Taint { key: String, value: String },
+    Taint {
+        key: String,
+        value: String,
+    },
     Affinity,
     Ports,
     TooManyPods,
-    Insufficient(String),
+    /// Of this resource.
+    Insufficient {
+        resource: String,
+        /// It would be even if the node were empty.
+        ever: bool,
+    },
+    /// A label is missing by which pods are spread.
+    SpreadLabel,
+    Spread,
+    PodAffinity,
+    PodAntiAffinity,
+    ExistingPodsAntiAffinity,
+}
+
+impl Reason {
+    /// Whether it would help if pods went away.
+    pub(crate) fn is_about_pods(&self) -> bool {
+        match self {
+            Self::Unschedulable | Self::Taint { .. } | Self::Affinity => false,
+            Self::SpreadLabel | Self::PodAffinity => false,
+            Self::Insufficient { ever, .. } => !ever,
+            Self::Ports | Self::TooManyPods => true,
+            Self::Spread | Self::PodAntiAffinity | Self::ExistingPodsAntiAffinity => true,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -31,38 +61,80 @@ impl fmt::Display for Reason {
             Self::Affinity => f.write_str("node(s) didn't match Pod's node affinity/selector"),
             Self::Ports => f.write_str("node(s) didn't have free ports for the requested pod ports"),
             Self::TooManyPods => f.write_str("Too many pods"),
-            Self::Insufficient(resource) => write!(f, "Insufficient {resource}"),
+            Self::Insufficient { resource, .. } => write!(f, "Insufficient {resource}"),
+            Self::SpreadLabel => {
+                f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
+            }
+            Self::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
+            Self::PodAffinity => f.write_str("node(s) didn't match pod affinity rules"),
+            Self::PodAntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Self::ExistingPodsAntiAffinity => {
+                f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
+            }
         }
     }
 }
 
-/// Checks one node. The first obstacle is told, but all the resources that lack.
-pub(crate) fn filter(pod: &Pod, requests: &Requests, state: &NodeState) -> Result<(), Vec<Reason>> {
-    let Some(node) = state.node.as_deref() else {
-        return Err(vec![Reason::Unschedulable]);
-    };
-    if is_cordoned(node) && !tolerates_all(pod, &cordon()) {
-        return Err(vec![Reason::Unschedulable]);
+/// A pod that needs a node, with what all the others mean to it.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) info: &'a Info,
+    pub(crate) neighbours: Neighbours<'a>,
+    pub(crate) spread: Spread<'a>,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn new(pod: &'a Pod, info: &'a Info, view: &View<'a>) -> Self {
+        Self {
+            pod,
+            info,
+            neighbours: Neighbours::of(info, view),
+            spread: Spread::of(pod, info, view),
+        }
     }
-    if let Some(taint) = untolerated(pod, node) {
-        let value = taint.value.clone().unwrap_or_default();
-        return Err(vec![Reason::Taint {
-            key: taint.key.clone(),
-            value,
-        }]);
+
+    /// Checks one node, also as it is when those are there that room is made for.
+    pub(crate) fn filter(&self, state: &NodeState) -> Result<(), Vec<Reason>> {
+        if let Some(state) = state.with_nominated(self.info) {
+            self.filter_now(&state)?;
+        }
+        self.filter_now(state)
     }
-    if !affinity::is_required_match(pod, node) {
-        return Err(vec![Reason::Affinity]);
+
+    /// The first obstacle is told, but all the resources that lack.
+    fn filter_now(&self, state: &NodeState) -> Result<(), Vec<Reason>> {
+        let one = |reason| Err(vec![reason]);
+        let Some(node) = state.node.as_deref() else {
+            return one(Reason::Unschedulable);
+        };
+        if is_cordoned(node) && !tolerates_all(self.pod, &cordon()) {
+            return one(Reason::Unschedulable);
+        }
+        if let Some(taint) = untolerated(self.pod, node) {
+            return one(Reason::Taint {
+                key: taint.key.clone(),
+                value: taint.value.clone().unwrap_or_default(),
+            });
+        }
+        if !affinity::is_required_match(self.pod, node) {
+            return one(Reason::Affinity);
+        }
+        if has_ports_taken(&self.info.requests, state) {
+            return one(Reason::Ports);
+        }
+        let lacking = lacking(&self.info.requests, state);
+        if !lacking.is_empty() {
+            return Err(lacking);
+        }
+        let spread = self.spread.check(state);
+        spread.and_then(|()| self.neighbours.check(state)).or_else(one)
     }
-    let taken = state.pods.values().flat_map(|placed| &placed.requests.ports);
-    if taken
-        .into_iter()
-        .any(|taken| requests.ports.iter().any(|port| port.conflicts(taken)))
-    {
-        return Err(vec![Reason::Ports]);
-    }
-    let lacking = lacking(requests, state);
-    if lacking.is_empty() { Ok(()) } else { Err(lacking) }
+}
+
+fn has_ports_taken(requests: &Requests, state: &NodeState) -> bool {
+    let mut taken = state.pods.values().flat_map(|placed| &placed.info.requests.ports);
+    taken.any(|taken| requests.ports.iter().any(|port| port.conflicts(taken)))
 }
 
 fn is_cordoned(node: &Node) -> bool {
@@ -78,7 +150,8 @@ fn cordon() -> Taint {
     }
 }
 
-fn untolerated<'a>(pod: &Pod, node: &'a Node) -> Option<&'a Taint> {
+/// The first of a node's taints that keeps a pod away.
+pub(crate) fn untolerated<'a>(pod: &Pod, node: &'a Node) -> Option<&'a Taint> {
     let taints = node.spec.as_ref()?.taints.as_deref()?;
     let keeps_away = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
     taints
@@ -110,7 +183,10 @@ fn lacking(requests: &Requests, state: &NodeState) -> Vec<Reason> {
             .get(name)
             .saturating_sub(state.requested.get(name));
         if amount > free {
-            lacking.push(Reason::Insufficient(name.to_owned()));
+            lacking.push(Reason::Insufficient {
+                resource: name.to_owned(),
+                ever: amount > state.allocatable.get(name),
+            });
         }
     }
     lacking
@@ -121,16 +197,20 @@ pub(crate) fn summary(nodes: usize, reasons: &[Vec<Reason>]) -> String {
     if nodes == 0 {
         return "no nodes available to schedule pods".to_owned();
     }
-    let mut counts: BTreeMap<&Reason, usize> = BTreeMap::new();
-    for reason in reasons.iter().flatten() {
-        *counts.entry(reason).or_default() += 1;
-    }
-    let mut texts: Vec<_> = counts
+    let reasons = reasons.iter().flatten().map(ToString::to_string);
+    format!("0/{nodes} nodes are available: {}.", counted(reasons))
+}
+
+/// Each text once, after how often it was there.
+pub(crate) fn counted(texts: impl Iterator<Item = String>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    texts.for_each(|text| *counts.entry(text).or_default() += 1);
+    let mut lines: Vec<_> = counts
         .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
+        .map(|(text, count)| format!("{count} {text}"))
         .collect();
-    texts.sort_unstable();
-    format!("0/{nodes} nodes are available: {}.", texts.join(", "))
+    lines.sort_unstable();
+    lines.join(", ")
 }
 
 #[cfg(test)]
@@ -162,8 +242,8 @@ mod tests {
     }
 
     fn verdict(cluster: &Cluster, pod: &Pod) -> Result<(), Vec<String>> {
-        let (_, state) = cluster.nodes().next().unwrap();
-        let verdict = filter(pod, &Requests::of(pod), state);
+        let (info, view) = (Info::of(pod), cluster.view());
+        let verdict = Question::new(pod, &info, &view).filter(view.nodes[0].1);
         verdict.map_err(|reasons| reasons.iter().map(ToString::to_string).collect())
     }
 
@@ -244,11 +324,54 @@ mod tests {
             key: "k".to_owned(),
             value: "v".to_owned(),
         };
-        let cpu = || vec![Reason::Insufficient("cpu".to_owned())];
+        let cpu = || {
+            vec![Reason::Insufficient {
+                resource: "cpu".to_owned(),
+                ever: false,
+            }]
+        };
         assert_eq!(
             summary(3, &[cpu(), vec![taint], cpu()]),
             "0/3 nodes are available: 1 node(s) had untolerated taint {k: v}, 2 Insufficient cpu."
         );
         assert_eq!(summary(0, &[]), "no nodes available to schedule pods");
+    }
+
+    #[test]
+    fn only_what_could_go_away_is_about_pods() {
+        let cpu = |cpu: &str| {
+            let requests = json!({ "requests": { "cpu": cpu } });
+            pod(json!({ "spec": { "containers": [{ "name": "c", "resources": requests }] } }))
+        };
+        let mut cluster = cluster(json!({}));
+        let mut first = cpu("2");
+        first.metadata.uid = Some("first".to_owned());
+        cluster.assume(&first, "a");
+        let helps = |pod: &Pod| {
+            let (info, view) = (Info::of(pod), cluster.view());
+            let reasons = Question::new(pod, &info, &view).filter(view.nodes[0].1);
+            reasons.unwrap_err().iter().all(Reason::is_about_pods)
+        };
+        assert!(helps(&cpu("1")));
+        assert!(!helps(&cpu("3")), "the node has 2");
+        assert!(!helps(&pod(
+            json!({ "spec": { "nodeSelector": { "zone": "y" } } })
+        )));
+    }
+
+    #[test]
+    fn room_that_is_made_for_others_is_not_given_away() {
+        let mut cluster = cluster(json!({}));
+        let with = |uid: &str, priority: i32| {
+            let requests = json!({ "requests": { "cpu": "2" } });
+            pod(
+                json!({ "metadata": { "uid": uid }, "spec": { "priority": priority,
+                "containers": [{ "name": "c", "resources": requests }] } }),
+            )
+        };
+        cluster.nominate(&Arc::new(Info::of(&with("1", 5))), "a");
+        assert_eq!(verdict(&cluster, &with("2", 0)), refused(&["Insufficient cpu"]));
+        assert_eq!(verdict(&cluster, &with("2", 6)), Ok(()));
+        assert_eq!(verdict(&cluster, &with("1", 5)), Ok(()));
     }
 }

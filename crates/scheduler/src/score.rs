@@ -3,23 +3,28 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::affinity;
-use crate::cluster::{self, NodeState};
-use crate::filter::tolerates_all;
+use crate::cluster::{NodeState, View};
+use crate::filter::{Question, tolerates_all};
 use crate::requests::{CPU, MEMORY, Requests};
 
 /// How much each consideration weighs; each gives 0 to 100.
 const AVOID_TAINTS: i64 = 3;
 const PREFERENCE: i64 = 2;
 const SPREAD: i64 = 2;
+const NEIGHBOURS: i64 = 2;
 const LEAST_ALLOCATED: i64 = 1;
 
 /// Pods that ask for nothing need something all the same: a tenth of a CPU, and 200 MiB.
 const LEAST_CPU: i64 = 100;
 const LEAST_MEMORY: i64 = 200 << 20;
 
-/// The best node. Equals are told apart by how few pods they have, then by name.
-pub(crate) fn best<'a>(pod: &Pod, requests: &Requests, nodes: &[(&'a str, &NodeState)]) -> Option<&'a str> {
-    let scores = scores(pod, requests, nodes);
+/// The best of the nodes that can have a pod. Equals are told apart by how few pods they have, then by name.
+pub(crate) fn best<'a>(
+    question: &Question<'_>,
+    nodes: &[(&'a str, &NodeState)],
+    view: &View<'_>,
+) -> Option<&'a str> {
+    let scores = scores(question, nodes, view);
     let ranked = nodes.iter().zip(scores);
     let best = ranked.max_by(|((a_name, a), a_score), ((b_name, b), b_score)| {
         let fewer_pods = b.pods.len().cmp(&a.pods.len());
@@ -31,8 +36,8 @@ pub(crate) fn best<'a>(pod: &Pod, requests: &Requests, nodes: &[(&'a str, &NodeS
     best.map(|((name, _), _)| *name)
 }
 
-fn scores(pod: &Pod, requests: &Requests, nodes: &[(&str, &NodeState)]) -> Vec<i64> {
-    let kin = cluster::kin(pod);
+fn scores(question: &Question<'_>, nodes: &[(&str, &NodeState)], view: &View<'_>) -> Vec<i64> {
+    let (pod, info) = (question.pod, question.info);
     let of = |value: &dyn Fn(&NodeState) -> i64| -> Vec<i64> {
         nodes.iter().map(|(_, state)| value(state)).collect()
     };
@@ -41,15 +46,21 @@ fn scores(pod: &Pod, requests: &Requests, nodes: &[(&str, &NodeState)]) -> Vec<i
     };
     let avoided = fewest_is_best(&of(&|state| node(state, disliked)));
     let preferred = most_is_best(&of(&|state| node(state, affinity::preference)));
-    let spread = fewest_is_best(&of(&|state| {
-        let count = kin.as_deref().map_or(0, |kin| state.count(kin));
-        i64::try_from(count).unwrap_or(i64::MAX)
-    }));
-    let free = of(&|state| least_allocated(requests, state));
+    let neighbours = most_is_best(&of(&|state| question.neighbours.score(state)));
+    let spread = if question.spread.is_asked_for() {
+        question.spread.scores(pod, nodes, view)
+    } else {
+        fewest_is_best(&of(&|state| {
+            let count = info.kin.as_deref().map_or(0, |kin| state.count(kin));
+            i64::try_from(count).unwrap_or(i64::MAX)
+        }))
+    };
+    let free = of(&|state| least_allocated(&info.requests, state));
     (0..nodes.len())
         .map(|n| {
             AVOID_TAINTS * avoided[n]
                 + PREFERENCE * preferred[n]
+                + NEIGHBOURS * neighbours[n]
                 + SPREAD * spread[n]
                 + LEAST_ALLOCATED * free[n]
         })
@@ -74,7 +85,7 @@ fn least_allocated(requests: &Requests, state: &NodeState) -> i64 {
         let idle = state
             .pods
             .values()
-            .filter(|pod| pod.requests.amounts.get(name) == 0)
+            .filter(|pod| pod.info.requests.amounts.get(name) == 0)
             .count();
         let idle = i64::try_from(idle).unwrap_or(i64::MAX).saturating_mul(least);
         let own = match requests.amounts.get(name) {
@@ -115,6 +126,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::Cluster;
+    use crate::info::Info;
 
     fn cluster(nodes: &[(&str, Value)]) -> Cluster {
         let mut cluster = Cluster::default();
@@ -145,8 +157,9 @@ mod tests {
     }
 
     fn choose(cluster: &Cluster, pod: &Pod) -> String {
-        let nodes: Vec<_> = cluster.nodes().collect();
-        best(pod, &Requests::of(pod), &nodes).unwrap().to_owned()
+        let (info, view) = (Info::of(pod), cluster.view());
+        let question = Question::new(pod, &info, &view);
+        best(&question, &view.nodes, &view).unwrap().to_owned()
     }
 
     fn place(cluster: &mut Cluster, pods: impl IntoIterator<Item = Pod>) -> HashMap<String, usize> {

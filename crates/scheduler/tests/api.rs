@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use apiserver::{ApiServer, Config, Identity, ServiceConfig};
+use apiserver::{ApiServer, Config, Identity, LossToleration, ServiceConfig};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -35,6 +36,7 @@ impl Cluster {
             kubelet_client: None,
             tokens: None,
             services: ServiceConfig::default(),
+            loss_toleration: LossToleration::default(),
         })
         .unwrap();
         server.bootstrap().await.unwrap();
@@ -156,6 +158,8 @@ fn why(pod: &Pod) -> Option<String> {
         .flatten()
 }
 
+const UNHELPFUL: &str = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+
 async fn until_told(cluster: &Cluster, name: &str, message: &str) {
     let pods = cluster.api::<Pod>();
     let told = || async { (why(&pods.get(name).await.unwrap())? == message).then_some(()) };
@@ -226,7 +230,9 @@ async fn a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room() {
     cluster.placed(1).await;
 
     create(&pods, pod("second", "2")).await;
-    until_told(&cluster, "second", "0/1 nodes are available: 1 Insufficient cpu.").await;
+    let none = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let message = format!("0/1 nodes are available: 1 Insufficient cpu. {none}");
+    until_told(&cluster, "second", &message).await;
     pods.delete("first", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
@@ -236,8 +242,9 @@ async fn a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room() {
     let mut choosy = pod("choosy", "0");
     choosy["spec"]["nodeSelector"] = json!({ "disk": "fast" });
     create(&pods, choosy).await;
-    let message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
-    until_told(&cluster, "choosy", message).await;
+    let message =
+        format!("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. {UNHELPFUL}");
+    until_told(&cluster, "choosy", &message).await;
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let label = Patch::Merge(json!({ "metadata": { "labels": { "disk": "fast" } } }));
     nodes.patch("a", &PatchParams::default(), &label).await.unwrap();
@@ -252,8 +259,8 @@ async fn a_cordoned_node_gets_no_pods_until_it_is_uncordoned() {
     nodes.cordon("a").await.unwrap();
     cluster.schedule();
     create(&cluster.api::<Pod>(), pod("p", "0")).await;
-    let message = "0/1 nodes are available: 1 node(s) were unschedulable.";
-    until_told(&cluster, "p", message).await;
+    let message = format!("0/1 nodes are available: 1 node(s) were unschedulable. {UNHELPFUL}");
+    until_told(&cluster, "p", &message).await;
     nodes.uncordon("a").await.unwrap();
     cluster.placed(1).await;
 }
@@ -278,7 +285,11 @@ async fn a_new_scheduler_counts_what_the_last_one_placed() {
         pods.iter().find_map(why)
     };
     let message = eventually("the third says why", waiting).await;
-    assert_eq!(message, "0/2 nodes are available: 2 Insufficient cpu.");
+    let none = "preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    assert_eq!(
+        message,
+        format!("0/2 nodes are available: 2 Insufficient cpu. {none}")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,4 +313,64 @@ async fn pods_of_other_schedulers_and_gated_ones_are_left_alone() {
     create(&pods, pod("plain", "0")).await;
     cluster.placed(1).await;
     assert_eq!(node_of(&pods.get("plain").await.unwrap()).as_deref(), Some("a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_waits_for_company_goes_when_it_comes() {
+    let cluster = Cluster::start().await;
+    cluster.schedule();
+    cluster.node("a").await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let label = Patch::Merge(json!({ "metadata": { "labels": { "zone": "z" } } }));
+    nodes.patch("a", &PatchParams::default(), &label).await.unwrap();
+    let pods = cluster.api::<Pod>();
+    let mut web = pod("web", "0");
+    let term = json!({ "topologyKey": "zone", "labelSelector": { "matchLabels": { "app": "db" } } });
+    web["spec"]["affinity"] =
+        json!({ "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+    create(&pods, web).await;
+    let message = format!("0/1 nodes are available: 1 node(s) didn't match pod affinity rules. {UNHELPFUL}");
+    until_told(&cluster, "web", &message).await;
+    let mut db = pod("db", "0");
+    db["metadata"]["labels"] = json!({ "app": "db" });
+    create(&pods, db).await;
+    cluster.placed(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_important_pod_takes_the_place_of_a_lesser_one() {
+    let cluster = Cluster::start().await;
+    cluster.schedule();
+    cluster.node("a").await;
+    let classes: Api<PriorityClass> = Api::all(cluster.client.clone());
+    create(&classes, json!({ "metadata": { "name": "high" }, "value": 1000 })).await;
+    let pods = cluster.api::<Pod>();
+    create(&pods, pod("lesser", "3")).await;
+    cluster.placed(1).await;
+    let mut important = pod("important", "3");
+    important["spec"]["priorityClassName"] = json!("high");
+    create(&pods, important).await;
+    let preempted = || async {
+        let lesser = pods.get("lesser").await.unwrap();
+        lesser.metadata.deletion_timestamp.is_some().then_some(lesser)
+    };
+    let lesser = eventually("the lesser one goes", preempted).await;
+    let conditions = lesser.status.unwrap().conditions.unwrap();
+    let disrupted = conditions.iter().find(|c| c.type_ == "DisruptionTarget").unwrap();
+    assert_eq!(disrupted.reason.as_deref(), Some("PreemptionByScheduler"));
+    let nominated = || async {
+        let status = pods.get("important").await.unwrap().status?;
+        status.nominated_node_name
+    };
+    assert_eq!(eventually("room is kept", nominated).await, "a");
+    // It is not given to whoever comes meanwhile.
+    create(&pods, pod("sneaky", "3")).await;
+    let waiting = || async { why(&pods.get("sneaky").await.unwrap()) };
+    eventually("the other one waits", waiting).await;
+    pods.delete("lesser", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    let placed = || async { node_of(&pods.get("important").await.unwrap()) };
+    assert_eq!(eventually("it has the node", placed).await, "a");
+    assert_eq!(node_of(&pods.get("sneaky").await.unwrap()), None);
 }
