@@ -164,6 +164,12 @@ impl Controller {
             .expect("no code panics while it holds what was heard")
     }
 
+    fn zones(&self) -> MutexGuard<'_, Zones> {
+        self.zones
+            .lock()
+            .expect("no code panics while it holds the zones")
+    }
+
     fn node_changed(&self, change: &Change<Node>) {
         let node = change.object();
         self.queue.add(Key::of(&**node));
@@ -202,6 +208,7 @@ impl Reconcile for Controller {
     async fn reconcile(&self, key: Key) -> Result<(), Error> {
         let Some(node) = self.nodes.get(&key) else {
             self.heard().remove(&key);
+            self.zones().forget(&key.name);
             return Ok(());
         };
         let now = Timestamp::now();
@@ -244,12 +251,12 @@ impl Controller {
     /// unless it turns out that everything is lost.
     fn may_evict(&self, key: &Key, node: &Node) -> bool {
         let nodes = self.nodes.list();
-        let mut zones = self
-            .zones
-            .lock()
-            .expect("no code panics while it holds the zones");
+        let mut zones = self.zones();
         let is_back = zones.look(nodes.iter().map(|node| &**node));
-        let permit = if !taints::is_lost(node) || zones.is_cut_off() {
+        let permit = if !taints::is_lost(node) {
+            zones.forget(super::name(node));
+            Permit::Refused
+        } else if zones.is_cut_off() {
             Permit::Refused
         } else if taints::is_driven_out(node) {
             Permit::Granted

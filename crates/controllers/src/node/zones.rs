@@ -4,7 +4,7 @@
 //! The rules and figures are those of Kubernetes' node lifecycle controller (`--node-eviction-rate`,
 //! `--secondary-node-eviction-rate`, `--unhealthy-zone-threshold`, `--large-cluster-size-threshold`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -58,6 +58,8 @@ pub(super) struct Zones {
     counts: HashMap<Zone, Count>,
     /// By any clock that the caller likes.
     last: HashMap<Zone, Duration>,
+    /// Nodes that were given up: to write that down may take more than one try.
+    given_up: HashSet<String>,
     cut_off: bool,
 }
 
@@ -94,12 +96,18 @@ impl Zones {
         self.cut_off
     }
 
+    /// A node is no longer lost, or gone.
+    pub(super) fn forget(&mut self, node: &str) {
+        self.given_up.remove(node);
+    }
+
     /// Asks to drive pods from a node, at this time.
     pub(super) fn ask(&mut self, node: &Node, now: Duration) -> Permit {
         let zone = zone(node);
         let count = self.counts.get(&zone).copied().unwrap_or_default();
         let interval = match count.state() {
             _ if self.cut_off => return Permit::Refused,
+            _ if self.given_up.contains(super::name(node)) => return Permit::Granted,
             // The zone is lost, and pods can go to another.
             State::Full | State::Normal => INTERVAL,
             State::Partial if count.ready + count.lost > LARGE_ZONE => SLOW_INTERVAL,
@@ -110,6 +118,7 @@ impl Zones {
             Some(wait) if !wait.is_zero() => Permit::After(wait),
             _ => {
                 self.last.insert(zone, now);
+                self.given_up.insert(super::name(node).to_owned());
                 Permit::Granted
             }
         }
@@ -138,9 +147,13 @@ mod tests {
     use super::*;
 
     fn node(zone: &str, is_ready: bool) -> Node {
+        named("a", zone, is_ready)
+    }
+
+    fn named(name: &str, zone: &str, is_ready: bool) -> Node {
         let ready = if is_ready { "True" } else { "Unknown" };
         serde_json::from_value(json!({
-            "metadata": { "name": "a", "labels": { "topology.kubernetes.io/zone": zone } },
+            "metadata": { "name": name, "labels": { "topology.kubernetes.io/zone": zone } },
             "status": { "conditions": [{ "type": "Ready", "status": ready }] },
         }))
         .unwrap()
@@ -181,10 +194,25 @@ mod tests {
             _ => Permit::Granted,
         };
         assert_eq!(first, expected);
-        assert_eq!(all.ask(&node("z", false), START), second);
+        let other = named("b", "z", false);
+        assert_eq!(all.ask(&other, START), second);
         if let Permit::After(wait) = second {
-            assert_eq!(all.ask(&node("z", false), START + wait), Permit::Granted);
+            assert_eq!(all.ask(&other, START + wait), Permit::Granted);
         }
+    }
+
+    #[test]
+    fn a_node_that_was_given_up_is_until_it_comes_back() {
+        let mut all = Zones::default();
+        zones(&mut all, &[("z", 2, 1)]);
+        assert_eq!(all.ask(&node("z", false), START), Permit::Granted);
+        assert_eq!(
+            all.ask(&node("z", false), START),
+            Permit::Granted,
+            "the write failed"
+        );
+        all.forget("a");
+        assert_eq!(all.ask(&node("z", false), START), Permit::After(INTERVAL));
     }
 
     #[test]
@@ -192,7 +220,7 @@ mod tests {
         let mut all = Zones::default();
         zones(&mut all, &[("z", 1, 1), ("y", 1, 1)]);
         assert_eq!(all.ask(&node("z", false), START), Permit::Granted);
-        assert_eq!(all.ask(&node("y", false), START), Permit::Granted);
+        assert_eq!(all.ask(&named("b", "y", false), START), Permit::Granted);
     }
 
     #[test]
