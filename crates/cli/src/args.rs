@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use controllers::AddressRange;
 use ipnet::IpNet;
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   sudo ripstop up                       a cluster of three nodes
+  sudo ripstop up --config cluster.yaml one as the file describes it
   kubectl get nodes                     … that kubectl knows at once
   sudo ripstop image load web.tar       put an image of yours on every node
   sudo ripstop check                    prove that its network works
@@ -124,6 +125,12 @@ pub(crate) struct Named {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) named: Named,
+    /// What the cluster is to be: nodes with labels, zones, taints and mounts, ports of this machine,
+    /// registries, manifests, and more
+    ///
+    /// A YAML file; docs/config.md describes it. What is given as an option too counts as it is given there.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
     /// How many nodes [default: 3, or what the cluster has]
     #[arg(long, value_name = "COUNT")]
     pub(crate) nodes: Option<usize>,

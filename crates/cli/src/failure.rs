@@ -43,6 +43,14 @@ impl Failure {
         }
     }
 
+    /// As [`Failure::usage`], several at once.
+    pub(crate) fn usage_of_several(problems: Vec<Problem>) -> Self {
+        Self {
+            usage: true,
+            ..Self::several(problems)
+        }
+    }
+
     /// What was to be said has been said; the exit status tells the rest.
     pub(crate) fn silent() -> Self {
         Self::several(Vec::new())

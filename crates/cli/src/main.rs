@@ -22,6 +22,7 @@ mod flows;
 mod image;
 mod kubeconfig;
 mod lock;
+mod manifests;
 mod node;
 mod output;
 mod policy;

@@ -20,6 +20,8 @@ use crate::progress::seconds;
 use crate::up::steps::Steps;
 use crate::{down, kubeconfig, status};
 
+mod config;
+mod manifests;
 mod plan;
 mod ready;
 mod steps;
@@ -35,25 +37,39 @@ pub(crate) async fn run(args: Up) -> Result<(), Failure> {
     }
     let name = args.named.name.clone();
     let paths = Paths::of(&name);
+    let wish = args.config.as_deref().map(config::read).transpose()?;
+    let args = match &wish {
+        Some(wish) => wish.complete(args)?,
+        None => args,
+    };
+    let manifests = manifests::read(wish.iter().flat_map(|wish| &wish.manifests))?;
     let _lock = Lock::of(&name).await?;
     let start = Instant::now();
     let existing = Cluster::load(&paths)?;
     if let Some(cluster) = &existing {
         plan::check_same(cluster, &args)?;
+        plan::check_nodes(cluster, wish.as_ref())?;
     }
-    let cluster = match (running(&paths).await?, &existing) {
+    let running = running(&paths).await?;
+    if let (Some(_), Some(cluster)) = (&running, &existing) {
+        plan::check_unchanged(cluster, wish.as_ref())?;
+    }
+    let cluster = match (running, &existing) {
         (Some(status), _) if status.phase == Phase::Running => {
-            return already_running(&args, &paths, &status).await;
+            already_running(&args, &paths, &status).await?;
+            return manifests::apply(&paths, manifests).await;
         }
         // Somebody else's `up` was ended before it saw the end of it.
         (Some(_), Some(cluster)) => cluster.clone(),
-        _ => plan::plan(&args, &paths, existing.as_ref()).await?,
+        _ => plan::plan(&args, wish.as_ref(), &paths, existing.as_ref()).await?,
     };
     let before = Before::look(&cluster, existing.is_some());
     let (status, nodes) = match bring_up(&cluster, &paths).await {
         Ok(up) => up,
         Err(failure) => return Err(clean_up(&args, &before, failure).await),
     };
+    // The cluster is up whatever becomes of them.
+    let applied = manifests::apply(&paths, manifests).await;
     let verb = if before.existed { "is back" } else { "is up" };
     out!("cluster {name} {verb} ({})\n", seconds(start.elapsed()));
     out!("{}\n", status::node_table(&status, &Ok(nodes)));
@@ -61,7 +77,7 @@ pub(crate) async fn run(args: Up) -> Result<(), Failure> {
         out!("note: {note}\n");
     }
     say_next(&args, &paths);
-    Ok(())
+    applied
 }
 
 /// What there was of the cluster before it was started: all of that must outlast a failure.

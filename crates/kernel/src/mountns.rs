@@ -102,6 +102,16 @@ pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     bind_one(source, target)
 }
 
+/// Makes the bind mount at `target` one that can't be written, in the calling thread's namespace.
+///
+/// # Errors
+/// When the kernel refuses; `target` must be a mount.
+pub fn make_read_only(target: &Path) -> io::Result<()> {
+    let none = None::<&PathBuf>;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(none, target, none, flags, none).context(|| format!("make {} read-only", target.display()))
+}
+
 /// Unmounts everything at `dir` and below it, in the calling thread's namespace.
 ///
 /// # Errors

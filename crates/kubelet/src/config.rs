@@ -114,6 +114,9 @@ pub struct Capacity {
     /// Memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// How many nodes share the machine: each claims its part of what isn't given above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_by: Option<u64>,
 }
 
 mod defaults {

@@ -14,6 +14,9 @@ use crate::node;
 /// The kubelet's port, as everywhere.
 pub(crate) const KUBELET_PORT: u16 = 10250;
 
+/// How many pods a node takes, as everywhere.
+const MAX_PODS: u32 = 110;
+
 /// The agent's configuration file.
 #[must_use]
 pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
@@ -30,6 +33,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
         .map(|address| SocketAddr::new(*address, KUBELET_PORT));
     let listen: Vec<_> = listen.collect();
     let dns = cluster.ranges.dns_services();
+    let (settings, losses) = (&node.settings, &cluster.settings.losses);
     json!({
         "nodeName": node.name,
         "kubeconfig": own.kubeconfig(),
@@ -51,6 +55,15 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
             "clientCa": pki.join("ca.crt"),
             "resolvConf": own.resolv_conf(),
             "clusterDns": dns,
+            "labels": settings.labels,
+            "taints": settings.taints,
+            "maxPods": settings.max_pods.unwrap_or(MAX_PODS),
+            "capacity": {
+                "sharedBy": cluster.nodes.len(),
+                "cpuMillis": settings.cpu_millis,
+                "memoryBytes": settings.memory_bytes,
+            },
+            "leaseSeconds": losses.node_monitor_grace_period,
         },
     })
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::names::node_name;
 use crate::network::{FamilyRanges, Ranges};
+use crate::settings::{NodeSettings, Settings};
 use crate::{ClusterName, Error, NodePorts, Paths};
 
 /// The port of the API.
@@ -40,6 +41,9 @@ pub struct Cluster {
     pub node_ports: Option<NodePorts>,
     /// Its nodes.
     pub nodes: Vec<Node>,
+    /// What may be another at the next start.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// What it runs.
     pub programs: Programs,
 }
@@ -53,6 +57,9 @@ pub struct Node {
     /// Its addresses in the node networks, the preferred family's first.
     #[serde(alias = "address", deserialize_with = "files::one_or_many")]
     pub addresses: Vec<IpAddr>,
+    /// How it is to be.
+    #[serde(flatten)]
+    pub settings: NodeSettings,
 }
 
 /// The programs that a cluster runs, by absolute path.
@@ -87,6 +94,7 @@ impl Cluster {
             Ok(Node {
                 name: node_name(index),
                 addresses: addresses.collect::<Result<_, Error>>()?,
+                settings: NodeSettings::default(),
             })
         };
         Ok(Self {
@@ -97,6 +105,7 @@ impl Cluster {
             non_masquerade: Vec::new(),
             pod_network: PodNetworkMode::default(),
             node_ports: None,
+            settings: Settings::default(),
             programs,
         })
     }

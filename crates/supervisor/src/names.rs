@@ -101,6 +101,52 @@ pub fn node_name(index: usize) -> String {
     format!("node-{}", index + 1)
 }
 
+/// Whether a node can have this name: a DNS label that is also the name of a link, and no other's of the
+/// switch's links and namespaces.
+#[must_use]
+pub fn is_node_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty()
+        && text.len() <= LINK_NAME
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.chars().all(allowed)
+        && !["switch", "machine", "lo"].contains(&text)
+}
+
+/// Whether it can be the value of a Kubernetes label.
+#[must_use]
+pub fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_qualified_part(text)
+}
+
+/// Whether it can be the key of a Kubernetes label: a name, after a DNS subdomain and a slash if need be.
+#[must_use]
+pub fn is_label_key(text: &str) -> bool {
+    match text.split_once('/') {
+        None => is_qualified_part(text),
+        Some((prefix, name)) => {
+            let label = |label: &str| {
+                let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                !label.is_empty()
+                    && label.chars().all(allowed)
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            prefix.len() <= 253 && prefix.split('.').all(label) && is_qualified_part(name)
+        }
+    }
+}
+
+fn is_qualified_part(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let at_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.chars().all(allowed)
+        && at_end(text.chars().next())
+        && at_end(text.chars().next_back())
+}
+
 /// FNV-1a, 32 bits: a name's hash has to be the same for ever, and needn't be more.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| {
@@ -141,5 +187,26 @@ mod tests {
     #[case("a-name-of-more-than-thirty-letters")]
     fn what_is_no_label_is_refused(#[case] name: &str) {
         assert!(name.parse::<ClusterName>().is_err());
+    }
+
+    #[rstest]
+    #[case("a", true)]
+    #[case("node-1", true)]
+    #[case("zone-a-worker-1", true)]
+    #[case("zone-a-worker-12", false)]
+    #[case("switch", false)]
+    #[case("A", false)]
+    #[case("a.b", false)]
+    #[case("", false)]
+    fn a_nodes_name_fits_a_link(#[case] name: &str, #[case] expected: bool) {
+        assert_eq!(is_node_name(name), expected);
+    }
+
+    #[test]
+    fn labels_are_kubernetes() {
+        assert!(is_label_key("example.com/disk") && is_label_key("disk_2"));
+        assert!(!is_label_key("a/b/c") && !is_label_key("-a") && !is_label_key("/a") && !is_label_key(""));
+        assert!(is_label_value("") && is_label_value("a.B_c-1"));
+        assert!(!is_label_value("a b") && !is_label_value("a-") && !is_label_value(&"x".repeat(64)));
     }
 }

@@ -15,8 +15,9 @@ use kernel::process::Place;
 use crate::cluster::{Cluster, Node};
 use crate::containerd::{self, Machine};
 use crate::resolver::Resolver;
+use crate::settings::Mount;
 use crate::unit::Unit;
-use crate::{Error, NodePaths, Paths, agent_config, dns_config, fabric, files};
+use crate::{Error, NodePaths, Paths, agent_config, dns_config, fabric, files, registries};
 
 /// How long processes and control groups may take to be gone after they were killed.
 const KILL_LIMIT: Duration = Duration::from_secs(15);
@@ -62,8 +63,14 @@ pub(crate) async fn power_on(
         files::make_dir(&dir)?;
     }
     files::write(&own.resolv_conf(), &resolver.text, 0o644)?;
+    let registries = &cluster.settings.registries;
+    registries::write(
+        &own.registries(),
+        registries,
+        cluster.ranges.preferred().gateway().addr(),
+    )?;
     if !mountns::exists(&own.mountns) {
-        make_mounts(&own)?;
+        make_mounts(&own, &node.settings.mounts)?;
     }
     let programs = &cluster.programs;
     let config = containerd::config(&own, &paths.cni_bin(), &programs.runc, Machine::detect());
@@ -170,7 +177,7 @@ fn start_afresh(own: &NodePaths, group: &Group) -> Result<(), Error> {
     files::remove_dir(&own.cni_conf())
 }
 
-fn make_mounts(own: &NodePaths) -> Result<(), Error> {
+fn make_mounts(own: &NodePaths, more: &[Mount]) -> Result<(), Error> {
     let mut binds: Vec<(PathBuf, PathBuf)> = Vec::new();
     for target in PRIVATE {
         let name = target.trim_start_matches('/').replace('/', "-");
@@ -182,9 +189,20 @@ fn make_mounts(own: &NodePaths) -> Result<(), Error> {
     if fs::exists("/etc/resolv.conf").unwrap_or(false) {
         binds.push((own.resolv_conf(), "/etc/resolv.conf".into()));
     }
+    for mount in more {
+        for path in [&mount.machine_path, &mount.node_path] {
+            fs::metadata(path).map_err(|error| Error::file("mount", path, error))?;
+        }
+    }
     let bind_all = || {
         for (source, target) in &binds {
             mountns::bind(source, target)?;
+        }
+        for mount in more {
+            mountns::bind(&mount.machine_path, &mount.node_path)?;
+            if mount.read_only {
+                mountns::make_read_only(&mount.node_path)?;
+            }
         }
         Ok(())
     };

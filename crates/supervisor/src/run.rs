@@ -19,7 +19,7 @@ use crate::resolver::Resolver;
 use crate::start::{digest, start, start_node};
 use crate::state::{State, now};
 use crate::unit::Wanted;
-use crate::{ClusterName, Error, Paths, files, log, node, socket, way_out};
+use crate::{ClusterName, Error, Paths, files, forward, log, node, socket, way_out};
 
 /// How long the server and the agents may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
@@ -64,6 +64,7 @@ pub async fn run(name: &ClusterName) -> Result<(), Error> {
     let logs = tokio::spawn(async move { log::keep_small(&dir).await });
     let own = Arc::clone(&supervisor);
     let way_out = tokio::spawn(async move { way_out::keep_open(&own.cluster, &own.state).await });
+    let ports = tokio::spawn(forward::run(Arc::clone(&supervisor)));
     supervisor.begin();
     let leave = until_signalled();
     tokio::select! {
@@ -79,6 +80,7 @@ pub async fn run(name: &ClusterName) -> Result<(), Error> {
     accept.abort();
     logs.abort();
     way_out.abort();
+    ports.abort();
     let _ = fs::remove_file(supervisor.paths.supervisor_socket());
     Ok(())
 }

@@ -134,6 +134,18 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
         "--reserved-address={}",
         list(&cluster.ranges.own_addresses())
     ));
+    let losses = &cluster.settings.losses;
+    args.extend([
+        format!("--node-monitor-grace-period={}", losses.node_monitor_grace_period),
+        format!(
+            "--default-not-ready-toleration-seconds={}",
+            losses.not_ready_toleration
+        ),
+        format!(
+            "--default-unreachable-toleration-seconds={}",
+            losses.unreachable_toleration
+        ),
+    ]);
     Ok(Unit {
         name: "server".to_owned(),
         program: cluster.programs.ripstop.clone(),

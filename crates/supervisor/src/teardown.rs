@@ -3,6 +3,7 @@
 //! Everything a cluster has on the machine is found by its name, so neither a supervisor nor an
 //! intact `cluster.json` is needed, and doing it twice does no harm.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -132,16 +133,30 @@ fn remove_mounts(paths: &Paths) -> Result<(), Error> {
 }
 
 /// The cluster's names in `/run/netns`. `ripstop-a-b-switch` is of the cluster `a-b`, and not of `a`.
+///
+/// Nodes that were given names have folders of these names.
 fn namespaces(name: &ClusterName) -> Vec<String> {
     let prefix = name.node_netns("");
+    let named = node_folders(&Paths::of(name));
     let of_this = |found: &String| {
-        let rest = found.strip_prefix(&prefix);
-        let number = rest.and_then(|rest| rest.strip_prefix("node-"));
+        let Some(rest) = found.strip_prefix(&prefix) else {
+            return false;
+        };
+        let number = rest.strip_prefix("node-");
         let is_node = number.is_some_and(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
-        is_node || rest == Some("switch")
+        is_node || rest == "switch" || named.contains(rest)
     };
     let names = NetNs::names().unwrap_or_default();
     names.into_iter().filter(of_this).collect()
+}
+
+fn node_folders(paths: &Paths) -> BTreeSet<String> {
+    let nodes = [paths.data.join("nodes"), paths.run.join("nodes")];
+    let entries = nodes.iter().filter_map(|dir| fs::read_dir(dir).ok());
+    let names = entries.flat_map(|entries| entries.flatten());
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 /// A namespace of the cluster, kept open: as long as it is, no other namespace on the machine is given its

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Objects;
 use crate::failure::Failure;
+use crate::manifests::{documents, find};
 
 /// The one node that there is if the manifests have none.
 const NODE: &str = "node-1";
@@ -34,27 +35,6 @@ pub(super) fn read(folder: &Path, namespace: &str) -> Result<Objects, Failure> {
         reader.file(&file)?;
     }
     reader.finish()
-}
-
-fn find(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::usage(format!("can't read {}: {error}", path.display()), "");
-    if fs::metadata(path).map_err(failed)?.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let entries = fs::read_dir(path).map_err(failed)?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
-        let is_manifest = path
-            .extension()
-            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-        if path.is_dir() || is_manifest {
-            find(&path, files)?;
-        }
-    }
-    Ok(())
 }
 
 #[derive(Default)]
@@ -304,25 +284,4 @@ fn slices_of(service: &Service, namespace: &Option<String>, pods: &[Pod]) -> Vec
 
 fn parse<T: DeserializeOwned>(kind: &str, name: &str, value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| format!("{kind} {name}: {error}"))
-}
-
-/// The documents of a YAML file.
-fn documents(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    for line in text.lines() {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push(String::new());
-            continue;
-        }
-        let last = documents.last_mut().expect("there is always one");
-        last.push_str(line);
-        last.push('\n');
-    }
-    let is_something = |document: &String| {
-        document
-            .lines()
-            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    };
-    documents.retain(is_something);
-    documents
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use kernel::Netlink;
 use supervisor::cluster::Programs;
-use supervisor::network::{IpFamily, Ranges, Taken, Wish};
+use supervisor::network::{IpFamily, Ranges, Taken, Wish as RangeWish};
 use supervisor::paths::DATA_ROOT;
 use supervisor::preflight::{self, Problem};
 use supervisor::{Cluster, ClusterName, Error, Paths, programs};
@@ -13,6 +13,7 @@ use supervisor::{Cluster, ClusterName, Error, Paths, programs};
 use crate::args::Up;
 use crate::failure::{Failure, print_problem};
 use crate::lock::Lock;
+use crate::up::config::Wish;
 
 /// How many nodes a cluster has if nobody says.
 const DEFAULT_NODES: usize = 3;
@@ -84,8 +85,91 @@ fn difference(cluster: &Cluster, args: &Up) -> Option<String> {
     })
 }
 
+/// The nodes of a file must be those that the cluster has.
+pub(super) fn check_nodes(cluster: &Cluster, wish: Option<&Wish>) -> Result<(), Failure> {
+    let Some(wish) = wish.filter(|wish| !wish.nodes.is_empty()) else {
+        return Ok(());
+    };
+    let asked: Vec<&str> = wish.nodes.iter().map(|(name, _)| name.as_str()).collect();
+    let has: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    if asked == has {
+        return Ok(());
+    }
+    let name = &cluster.name;
+    let what = format!(
+        "cluster {name} has the nodes {}, and the file has {}",
+        has.join(", "),
+        asked.join(", ")
+    );
+    let cure = format!("make it anew, without what it has now: `ripstop down --name {name}` first");
+    Err(Failure::usage(what, cure))
+}
+
+/// What a file asks of a running cluster must be what it was started with.
+pub(super) fn check_unchanged(cluster: &Cluster, wish: Option<&Wish>) -> Result<(), Failure> {
+    if wish.is_none_or(|wish| furnished(cluster.clone(), wish) == *cluster) {
+        return Ok(());
+    }
+    let name = &cluster.name;
+    let what = format!("cluster {name} is running, and not as the file says");
+    let cure = format!(
+        "`ripstop down --name {name} --keep-data` first: objects, images and volumes stay, and `up --config` starts it as the file says"
+    );
+    Err(Failure::usage(what, cure))
+}
+
+/// The cluster as a file wishes it to be, beyond addresses.
+fn furnished(mut cluster: Cluster, wish: &Wish) -> Cluster {
+    for (node, (name, settings)) in cluster.nodes.iter_mut().zip(&wish.nodes) {
+        node.name.clone_from(name);
+        node.settings.clone_from(settings);
+    }
+    cluster.settings.clone_from(&wish.settings);
+    cluster
+}
+
+/// Ports that lead to nodes, and namespaces that have their names, must be nobody else's.
+fn check_names(cluster: &Cluster) -> Result<(), Failure> {
+    let nodes = || cluster.nodes.iter().map(|node| node.name.as_str());
+    let mut ports = cluster
+        .settings
+        .ports
+        .iter()
+        .filter_map(|port| port.node.as_deref());
+    if let Some(absent) = ports.find(|name| !nodes().any(|node| node == *name)) {
+        let there: Vec<&str> = nodes().collect();
+        return Err(Failure::usage(
+            format!("a port leads to the node {absent:?}, which isn't there"),
+            format!("there are {}", there.join(", ")),
+        ));
+    }
+    let namespaces = |cluster: &Cluster| -> Vec<String> {
+        let nodes = cluster
+            .nodes
+            .iter()
+            .map(|node| cluster.name.node_netns(&node.name));
+        nodes.chain([cluster.name.switch_netns()]).collect()
+    };
+    let own = namespaces(cluster);
+    let others = Cluster::all(Path::new(DATA_ROOT)).into_iter();
+    for other in others.filter(|other| other.name != cluster.name) {
+        if let Some(same) = namespaces(&other).iter().find(|name| own.contains(name)) {
+            return Err(Failure::usage(
+                format!("cluster {} has a network namespace {same} too", other.name),
+                "give the cluster or its nodes other names",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the machine, and decides what the cluster will be.
-pub(super) async fn plan(args: &Up, paths: &Paths, existing: Option<&Cluster>) -> Result<Cluster, Failure> {
+pub(super) async fn plan(
+    args: &Up,
+    wish: Option<&Wish>,
+    paths: &Paths,
+    existing: Option<&Cluster>,
+) -> Result<Cluster, Failure> {
     let programs = programs::find().map_err(Failure::several)?;
     let count = existing
         .map(|cluster| cluster.nodes.len())
@@ -103,7 +187,11 @@ pub(super) async fn plan(args: &Up, paths: &Paths, existing: Option<&Cluster>) -
     }
     // Two clusters that start at the same moment must not choose the same addresses.
     let _lock = Lock::of_addresses().await?;
-    let cluster = decide(args, existing, count, programs).await?;
+    let mut cluster = decide(args, existing, count, programs).await?;
+    if let Some(wish) = wish {
+        cluster = furnished(cluster, wish);
+    }
+    check_names(&cluster)?;
     cluster.save(paths)?;
     Ok(cluster)
 }
@@ -118,14 +206,14 @@ async fn decide(
     let taken = taken(name).await?;
     if let Some(old) = existing {
         // The machine may have come to use these addresses since.
-        Ranges::choose(&Wish::from(&old.ranges), &taken, count)?;
+        Ranges::choose(&RangeWish::from(&old.ranges), &taken, count)?;
         return Ok(Cluster {
             programs,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..old.clone()
         });
     }
-    let wish = Wish {
+    let wish = RangeWish {
         ip_family: asked_family(args),
         node_network: args.node_network.clone(),
         pod_cidr: args.pod_cidr.clone(),

@@ -2,6 +2,7 @@ use clap::Parser;
 
 use super::*;
 use crate::args::{Args, Command as Typed};
+use supervisor::network::Wish;
 
 fn up(line: &str) -> Up {
     let words = ["ripstop", "up"].into_iter().chain(line.split_whitespace());
