@@ -227,6 +227,19 @@ impl Client {
     }
 }
 
+impl Client {
+    /// What the pods that match a filter use. Older runtimes refuse it.
+    pub async fn list_pod_sandbox_stats(
+        &self,
+        filter: PodSandboxStatsFilter,
+    ) -> Result<Vec<PodSandboxStats>, Error> {
+        let request = ListPodSandboxStatsRequest { filter: Some(filter) };
+        let answer: ListPodSandboxStatsResponse =
+            self.call(path!("ListPodSandboxStats"), LOOK, request).await?;
+        Ok(answer.stats)
+    }
+}
+
 /// CRI counts whole seconds, and 0 means "at once": round up.
 fn whole_seconds(duration: Duration) -> i64 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);

@@ -14,6 +14,9 @@
 //! Ending a group's processes is one write where the kernel has `cgroup.kill` (5.14), and goes by
 //! pidfd elsewhere, so that a pid that was used again is never hit.
 
+mod limits;
+mod usage;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -27,9 +30,8 @@ use crate::context::Context;
 use crate::mountinfo::{self, Mount};
 use crate::process::ProcessId;
 
-mod limits;
-
 pub use self::limits::Limits;
+pub use self::usage::Usage;
 
 /// How often is looked whether a group is empty.
 const PAUSE: Duration = Duration::from_millis(5);

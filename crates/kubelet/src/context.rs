@@ -16,7 +16,9 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::network::NetworkStatus;
 use crate::objects::Objects;
+use crate::server::Answers;
 use crate::services::Services;
+use crate::stats::Rates;
 
 /// The node's kubelet, seen from a pod's worker.
 pub(crate) struct Context {
@@ -32,6 +34,9 @@ pub(crate) struct Context {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) directory: Directory,
     pub(crate) metrics: Metrics,
+    pub(crate) rates: Rates,
+    /// What the API said about callers.
+    pub(crate) access: Answers,
     /// Bounds how much is set up at the same time: more at once would only
     /// make every single one slower.
     pub(crate) slots: Semaphore,

@@ -65,6 +65,7 @@ mod security;
 mod server;
 mod services;
 mod start;
+mod stats;
 mod status;
 mod status_patch;
 mod stop;

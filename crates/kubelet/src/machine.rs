@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 use nix::sys::utsname::uname;
 
@@ -31,14 +32,15 @@ impl Machine {
     pub(crate) fn detect(root_dir: &Path, share: &Capacity) -> Self {
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let part = |whole: u64| whole / share.shared_by.unwrap_or(1).max(1);
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let boot_id = line("/proc/sys/kernel/random/boot_id");
         let machine_id = line("/etc/machine-id");
         let system_uuid = line("/sys/class/dmi/id/product_uuid");
         Self {
-            cpu_millis: signed(share.cpu_millis.unwrap_or(processors * 1000)),
-            memory: signed(share.memory_bytes.unwrap_or_else(|| meminfo("MemTotal"))),
-            disk: signed(disk(root_dir).map_or(0, |d| d.total)),
+            cpu_millis: signed(share.cpu_millis.unwrap_or_else(|| part(processors * 1000))),
+            memory: signed(share.memory_bytes.unwrap_or_else(|| part(meminfo("MemTotal")))),
+            disk: signed(part(disk(root_dir).map_or(0, |d| d.total))),
             kernel: uname()
                 .map(|u| u.release().to_string_lossy().into_owned())
                 .unwrap_or_default(),
@@ -53,6 +55,16 @@ impl Machine {
             architecture: architecture(),
             app_armor: line("/sys/module/apparmor/parameters/enabled") == "Y",
         }
+    }
+}
+
+impl Machine {
+    /// The memory and disk that pods can have, in bytes.
+    pub(crate) fn allocatable(&self) -> (i64, i64) {
+        let floor = i64::try_from(MEMORY_FLOOR).unwrap_or(i64::MAX);
+        let percent = i64::try_from(DISK_FLOOR_PERCENT).unwrap_or(i64::MAX);
+        let disk = self.disk - self.disk / 100 * percent;
+        ((self.memory - floor).max(0), disk)
     }
 }
 
@@ -101,22 +113,24 @@ impl Pressure {
     }
 }
 
-/// A file system's size and what is left of it.
+/// The file system at a path, in bytes and inodes.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Disk {
-    /// Bytes.
     pub(crate) total: u64,
-    /// Bytes.
+    /// What root may still use.
+    pub(crate) free: u64,
+    /// What everybody may still use.
     pub(crate) available: u64,
-    inodes: u64,
-    inodes_available: u64,
+    pub(crate) inodes: u64,
+    pub(crate) inodes_available: u64,
 }
 
-/// The file system that a path is on.
 pub(crate) fn disk(path: &Path) -> Option<Disk> {
     let stat = statvfs(path).ok()?;
     let block = stat.fragment_size();
     Some(Disk {
         total: stat.blocks() * block,
+        free: stat.blocks_free() * block,
         available: stat.blocks_available() * block,
         inodes: stat.files(),
         inodes_available: stat.files_available(),
@@ -132,11 +146,18 @@ fn meminfo(name: &str) -> u64 {
 }
 
 /// Threads that there are, and how many there can be.
-fn pids() -> Option<(u64, u64)> {
+pub(crate) fn pids() -> Option<(u64, u64)> {
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     let used = load.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
     let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?;
     Some((used, most.trim().parse().ok()?))
+}
+
+/// When the machine began.
+pub(crate) fn booted() -> Option<Timestamp> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Timestamp::from_second(line.trim().parse().ok()?).ok()
 }
 
 fn os_image(os_release: &str) -> String {
@@ -165,9 +186,22 @@ mod tests {
         let share = Capacity {
             cpu_millis: Some(500),
             memory_bytes: Some(1 << 30),
+            shared_by: Some(2),
         };
         let machine = Machine::detect(Path::new("/"), &share);
         assert_eq!((machine.cpu_millis, machine.memory), (500, 1 << 30));
+    }
+
+    #[test]
+    fn nodes_on_one_machine_share_it() {
+        let whole = Machine::detect(Path::new("/"), &Capacity::default());
+        let share = Capacity {
+            shared_by: Some(4),
+            ..Capacity::default()
+        };
+        let quarter = Machine::detect(Path::new("/"), &share);
+        assert_eq!(quarter.cpu_millis, whole.cpu_millis / 4);
+        assert_eq!((quarter.memory, quarter.disk), (whole.memory / 4, whole.disk / 4));
     }
 
     #[test]

@@ -180,19 +180,22 @@ fn facts(ctx: &Context, runtime_version: &str) -> NodeStatus {
         .map(|ip| address("InternalIP", ip.to_string()))
         .collect();
     addresses.push(address("Hostname", config.node_name.clone()));
-    let capacity: BTreeMap<String, Quantity> = [
-        ("cpu", cpu(machine.cpu_millis)),
-        ("memory", format!("{}Ki", machine.memory / 1024)),
-        ("ephemeral-storage", format!("{}Ki", machine.disk / 1024)),
-        ("pods", config.max_pods.to_string()),
-    ]
-    .into_iter()
-    .map(|(k, v)| (k.to_owned(), Quantity(v)))
-    .collect();
+    let amounts = |memory: i64, disk: i64| -> BTreeMap<String, Quantity> {
+        let amounts = [
+            ("cpu", cpu(machine.cpu_millis)),
+            ("memory", format!("{}Ki", memory / 1024)),
+            ("ephemeral-storage", format!("{}Ki", disk / 1024)),
+            ("pods", config.max_pods.to_string()),
+        ];
+        let owned = amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount)));
+        owned.into()
+    };
+    // Pods can have what is left above the floors at which the node says that it is short.
+    let (memory, disk) = machine.allocatable();
     NodeStatus {
         addresses: Some(addresses),
-        allocatable: Some(capacity.clone()),
-        capacity: Some(capacity),
+        allocatable: Some(amounts(memory, disk)),
+        capacity: Some(amounts(machine.memory, machine.disk)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: config.listen.first().map_or(0, |socket| i32::from(socket.port())),

@@ -16,8 +16,9 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::network::NetworkStatus;
 use crate::objects::Objects;
-use crate::server::Server;
+use crate::server::{Answers, Server};
 use crate::services::Services;
+use crate::stats::Rates;
 use crate::{image_gc, lease, node, pods};
 
 /// Runs a node's kubelet until `shutdown`. Pods go on without it; the next
@@ -54,6 +55,8 @@ pub async fn run(
         slots: Semaphore::new(config.parallel_starts.max(1)),
         directory: Directory::default(),
         metrics: Metrics::default(),
+        rates: Rates::default(),
+        access: Answers::default(),
         config,
         client,
         cri,

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{Answer, Body};
 use crate::context::Context;
+use crate::stats;
 
 /// Why a request isn't answered as wished.
 #[derive(Debug)]
@@ -83,4 +84,23 @@ pub(super) fn pods(ctx: &Context) -> Answer {
     let pods: Vec<_> = pods.iter().map(|p| &**p).collect();
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
     Ok(text("application/json", list.to_string()))
+}
+
+/// What everything uses, as JSON.
+pub(super) async fn summary(ctx: &Context) -> Answer {
+    let figures = stats::collect(ctx).await;
+    let figures = figures.map_err(|error| Refusal::internal(format!("no figures: {error}")))?;
+    Ok(text("application/json", stats::summary(&figures).to_string()))
+}
+
+/// What everything uses, in Prometheus' text format. That it can't be had is a figure, too.
+pub(super) async fn resource(ctx: &Context) -> Answer {
+    let body = match stats::collect(ctx).await {
+        Ok(figures) => stats::text(&figures),
+        Err(error) => {
+            tracing::warn!(%error, "the runtime doesn't say what containers use");
+            "# TYPE resource_scrape_error gauge\nresource_scrape_error 1\n".to_owned()
+        }
+    };
+    Ok(text("text/plain; version=0.0.4; charset=utf-8", body))
 }

@@ -9,11 +9,13 @@
 //! | `/exec`, `/attach` `/NAMESPACE/POD/CONTAINER` | streams, tunnelled to the runtime |
 //! | `/portForward/NAMESPACE/POD` | likewise |
 //! | `/metrics` | a few numbers for Prometheus |
+//! | `/metrics/resource`, `/stats/summary` | what the node, its pods and their containers use |
 //! | `/flows` | conversations of the node's pods, as the network tells of them |
 //!
-//! Everyone has to bring a certificate of the cluster's authority, and only
-//! the API server and administrators are let in.
+//! Everyone has to bring a certificate of the cluster's authority, or a token of the API's. The API
+//! server and administrators may do everything; the API is asked what others may ([`access`]).
 
+mod access;
 mod answer;
 mod find;
 mod identity;
@@ -36,6 +38,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+pub(crate) use self::access::Answers;
+use self::access::Asked;
 use self::answer::{Refusal, text};
 use self::identity::Caller;
 use crate::Error;
@@ -120,7 +124,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, ctx: Arc<Context>) {
 }
 
 async fn answer(ctx: &Arc<Context>, caller: &Caller, request: Request<Incoming>) -> Response<Body> {
-    let answer = match caller.check() {
+    let answer = match access::check(ctx, caller, Asked::of(&request)).await {
         Ok(()) => route(ctx, request).await,
         Err(refusal) => Err(refusal),
     };
@@ -147,6 +151,8 @@ async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
             "text/plain; version=0.0.4; charset=utf-8",
             ctx.metrics.text() + &ctx.network.metrics().await,
         )),
+        ["metrics", "resource"] if is_get => answer::resource(ctx).await,
+        ["stats", "summary"] if is_get => answer::summary(ctx).await,
         ["flows"] if is_get => answer::flows(ctx, request.uri().query()),
         ["pods"] if is_get => answer::pods(ctx),
         ["containerLogs", namespace, pod, container] if is_get => {
@@ -162,7 +168,8 @@ async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
             stream::port_forward(ctx, namespace, pod, request).await
         }
         [
-            "healthz" | "metrics" | "flows" | "pods" | "containerLogs" | "exec" | "attach" | "portForward",
+            "healthz" | "metrics" | "stats" | "flows" | "pods" | "containerLogs" | "exec" | "attach"
+            | "portForward",
             ..,
         ] => Err(Refusal::new(
             StatusCode::METHOD_NOT_ALLOWED,

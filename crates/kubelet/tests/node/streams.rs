@@ -1,6 +1,7 @@
 use std::process::Stdio;
 
 use futures::{AsyncBufReadExt, TryStreamExt};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, LogParams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,6 +65,7 @@ fn the_kubelets_api_lets_only_its_callers_in() {
             pods.contains("\"name\":\"web\"") && pods.contains("\"phase\":\"Running\""),
             "{pods}"
         );
+        figures_are_for_whom_the_api_lets(lab).await;
         let (status, text) = ask(lab, Some(&server), "/containerLogs/default/web/none").await;
         assert!(
             status == 404 && text.contains("container \"none\" not found in pod \"web\""),
@@ -75,6 +77,60 @@ fn the_kubelets_api_lets_only_its_callers_in() {
             "{text}"
         );
     });
+}
+
+/// The pod `web` runs.
+async fn figures_are_for_whom_the_api_lets(lab: &Lab) {
+    let reader = pki::Subject::new("reader");
+    assert_eq!(ask(lab, Some(&reader), "/stats/summary").await.0, 403);
+    // Another name, for a refusal is remembered for a while.
+    let reader = pki::Subject::new("scraper");
+    let role = json!({ "metadata": { "name": "figures" }, "rules": [
+        { "apiGroups": [""], "resources": ["nodes/stats", "nodes/metrics"], "verbs": ["get"] } ] });
+    let binding = json!({ "metadata": { "name": "figures" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "figures" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "scraper" }] });
+    let (roles, bindings): (kube::Api<ClusterRole>, kube::Api<ClusterRoleBinding>) = (
+        kube::Api::all(lab.client.clone()),
+        kube::Api::all(lab.client.clone()),
+    );
+    let params = kube::api::PostParams::default();
+    roles
+        .create(&params, &serde_json::from_value(role).unwrap())
+        .await
+        .unwrap();
+    bindings
+        .create(&params, &serde_json::from_value(binding).unwrap())
+        .await
+        .unwrap();
+    let mut answer = ask(lab, Some(&reader), "/stats/summary").await;
+    // The API learns of the role a moment later, and the kubelet remembers a refusal for a while.
+    for _ in 0..60 {
+        if answer.0 == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        answer = ask(lab, Some(&reader), "/stats/summary").await;
+    }
+    let (status, text) = answer;
+    assert_eq!(status, 200, "{text}");
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    let summary: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(summary["pods"][0]["podRef"]["name"], "web");
+    let container = &summary["pods"][0]["containers"][0];
+    assert_eq!(container["name"], "a");
+    for field in ["/cpu/usageCoreNanoSeconds", "/memory/workingSetBytes"] {
+        let amount = container.pointer(field).and_then(serde_json::Value::as_u64);
+        assert!(amount > Some(0), "{field} in {container}");
+    }
+    assert!(
+        summary["node"]["fs"]["capacityBytes"].as_u64() > Some(0),
+        "{summary}"
+    );
+    let (status, text) = ask(lab, Some(&reader), "/metrics/resource").await;
+    let line = "container_memory_working_set_bytes{container=\"a\",namespace=\"default\",pod=\"web\"}";
+    assert!(status == 200 && text.contains(line), "{text}");
+    assert_eq!(ask(lab, Some(&reader), "/pods").await.0, 403);
 }
 
 #[test]
