@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{Cluster, Node};
 use crate::protocol::NodeState;
 use crate::run::Supervisor;
+use crate::settings::Losses;
 use crate::unit::Unit;
 use crate::{Error, Paths, credentials, fabric, files, images, node, way_out};
 
@@ -135,17 +136,19 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
         list(&cluster.ranges.own_addresses())
     ));
     let losses = &cluster.settings.losses;
-    args.extend([
-        format!("--node-monitor-grace-period={}", losses.node_monitor_grace_period),
-        format!(
-            "--default-not-ready-toleration-seconds={}",
-            losses.not_ready_toleration
-        ),
-        format!(
-            "--default-unreachable-toleration-seconds={}",
-            losses.unreachable_toleration
-        ),
-    ]);
+    if *losses != Losses::default() {
+        args.extend([
+            format!("--node-monitor-grace-period={}", losses.node_monitor_grace_period),
+            format!(
+                "--default-not-ready-toleration-seconds={}",
+                losses.not_ready_toleration
+            ),
+            format!(
+                "--default-unreachable-toleration-seconds={}",
+                losses.unreachable_toleration
+            ),
+        ]);
+    }
     Ok(Unit {
         name: "server".to_owned(),
         program: cluster.programs.ripstop.clone(),

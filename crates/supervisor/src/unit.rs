@@ -116,9 +116,9 @@ impl Unit {
             source,
         };
         let mut fit = None;
-        for process in self.find().map_err(failed)? {
+        for (process, is_same) in self.find().map_err(failed)? {
             self.take_sockets(&process, sockets);
-            if fit.is_none() && !self.replace && self.fits(process.id()) {
+            if fit.is_none() && is_same && !self.replace && self.fits(process.id()) {
                 fit = Some(process);
             } else {
                 tracing::info!(process = self.name, pid = process.id().pid, "replacing");
@@ -131,8 +131,9 @@ impl Unit {
         }
     }
 
-    /// The processes in the unit's control group that were started with its command line.
-    fn find(&self) -> std::io::Result<Vec<Process>> {
+    /// The processes in the unit's control group that do its work, and whether each was started with its
+    /// command line: what the cluster is to be may have changed.
+    fn find(&self) -> std::io::Result<Vec<(Process, bool)>> {
         let Some(group) = &self.place.cgroup else {
             return Ok(Vec::new());
         };
@@ -140,8 +141,10 @@ impl Unit {
         for id in group.pids().into_iter().filter_map(ProcessId::of) {
             let line = id.command_line();
             let mut words = line.iter();
-            if words.next().map(Path::new) == Some(&self.program) && words.eq(&self.args) {
-                found.extend(id.open()?);
+            if words.next().map(Path::new) == Some(&self.program) && words.clone().next() == self.args.first()
+            {
+                let is_same = words.eq(&self.args);
+                found.extend(id.open()?.map(|process| (process, is_same)));
             }
         }
         Ok(found)

@@ -135,6 +135,19 @@ async fn a_process_whose_configuration_changed_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_process_with_another_command_line_is_replaced() {
+    let (own, dir) = (Own::new("other-line"), tempfile::tempdir().expect("a folder"));
+    let script = |pause: &str| format!("while :; do read line </dev/zero; done; {pause}");
+    let first = Watched::start(own.unit(dir.path(), &script("sleep 1")));
+    let pid = first.pid(0).await;
+    first.end(Wanted::Left).await;
+    let second = Watched::start(own.unit(dir.path(), &script("sleep 2")));
+    assert_ne!(second.pid(0).await, pid);
+    assert_eq!(ProcessId::of(pid), None);
+    second.end(Wanted::Ended).await;
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_is_tried_again_and_says_so() {
     let (own, dir) = (Own::new("missing"), tempfile::tempdir().expect("a folder"));
     let mut unit = own.unit(dir.path(), "");
