@@ -56,6 +56,27 @@ pub(crate) fn admit(server: &ApiServer, pod: &mut Value) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Checks an object that is created or changed: of PriorityClasses, one may be that of pods that name none.
+pub(crate) fn check(server: &ApiServer, of: &Kind, object: &Value) -> Result<(), Failure> {
+    if !of.is("scheduling.k8s.io", "priorityclasses") || object["globalDefault"] != true {
+        return Ok(());
+    }
+    let name = text(object, "/metadata/name");
+    let classes = all(server)?;
+    let mut others = classes
+        .iter()
+        .filter(|class| text(class, "/metadata/name") != name);
+    match others.find(|class| class["globalDefault"] == true) {
+        None => Ok(()),
+        Some(other) => {
+            let other = text(other, "/metadata/name");
+            let why =
+                format!("PriorityClass {other} is already marked as default. Only one default can exist");
+            Err(Failure::forbidden(Subject::of(of, name), &why))
+        }
+    }
+}
+
 /// Makes the classes that every cluster has.
 pub(crate) async fn keep_classes(server: &ApiServer) -> Result<(), Error> {
     for (name, value, description) in SYSTEM {
@@ -76,6 +97,7 @@ fn kind() -> &'static Kind {
     kinds::find("scheduling.k8s.io", "v1", "priorityclasses").expect("the table has PriorityClass")
 }
 
+/// All PriorityClasses.
 fn all(server: &ApiServer) -> Result<Vec<Value>, Failure> {
     let range = store::Range {
         prefix: &object::prefix(kind(), None),
@@ -132,7 +154,7 @@ fn prioritise(classes: impl Fn() -> Result<Vec<Value>, Failure>, pod: &mut Value
     Ok(())
 }
 
-/// The class of pods that name none. Where there are several, the lowest counts.
+/// The class of pods that name none. Should two have become it at the same moment, the lower counts.
 fn default_class(classes: &[Value]) -> Option<&Value> {
     let defaults = classes.iter().filter(|class| class["globalDefault"] == true);
     defaults.min_by_key(|class| class["value"].as_i64())

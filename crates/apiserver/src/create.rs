@@ -131,6 +131,7 @@ async fn create_named(
         admission::admit(server, &mut object)?;
         accounts::admit(server, &mut object).await?;
     }
+    admission::check(server, kind, &object)?;
     restriction::create(server, &call.identity, kind, &object)?;
     let errors = kind.validate(&object, None);
     if !errors.is_empty() {

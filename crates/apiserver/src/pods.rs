@@ -106,6 +106,8 @@ pub(crate) fn same_ephemeral(
     Err(Failure::invalid("Pod", "", subject.name, &[error]))
 }
 
+/// The condition of pods that somebody lets go.
+const DISRUPTION: &str = "DisruptionTarget";
 /// How often an eviction is tried again when the pod changes meanwhile.
 const TRIES: usize = 32;
 
@@ -131,10 +133,51 @@ pub(crate) async fn evict(server: &ApiServer, call: &Call, request: Request) -> 
         if held {
             options.resource_version = Some(text(&pod, "/metadata/resourceVersion").to_owned());
         }
-        match delete::delete(server, &call.kind, namespace, call.name()?, &options).await {
+        match mark_and_delete(server, call, options).await {
             Err(failure) if held && failure.code == StatusCode::CONFLICT => {}
-            other => return other.and_then(|_| resource::created(call)),
+            other => return other.and_then(|()| resource::created(call)),
         }
     }
     Err(Failure::modified(call.subject()))
+}
+
+/// Deletes a pod that says that it goes for no fault of its own.
+async fn mark_and_delete(
+    server: &ApiServer,
+    call: &Call,
+    mut options: delete::Options,
+) -> Result<(), Failure> {
+    if !options.dry_run {
+        let target = resource::target(call, Part::Server)?;
+        let marked = update::update(server, target, |pod| {
+            delete::check_preconditions(call.subject(), pod, &options)?;
+            Ok(Change::To(disrupted(pod)))
+        });
+        let marked = object::read(&call.kind, &marked.await?)?;
+        if let Some(version) = &mut options.resource_version {
+            text(&marked, "/metadata/resourceVersion").clone_into(version);
+        }
+    }
+    let namespace = call.namespace.as_deref();
+    let deleted = delete::delete(server, &call.kind, namespace, call.name()?, &options).await;
+    deleted.map(drop)
+}
+
+/// The pod with the condition of one that is evicted through the API.
+fn disrupted(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    object::metadata(&mut pod).remove("resourceVersion");
+    let mut conditions = list(&pod, "/status/conditions").to_vec();
+    let reason = "EvictionByEvictionAPI";
+    let is_so =
+        |condition: &Value| text(condition, "/type") == DISRUPTION && text(condition, "/reason") == reason;
+    if !conditions.iter().any(is_so) {
+        conditions.retain(|condition| text(condition, "/type") != DISRUPTION);
+        conditions.push(json!({
+            "type": DISRUPTION, "status": "True", "reason": reason, "message": "Eviction API: evicting",
+            "lastProbeTime": null, "lastTransitionTime": object::now(),
+        }));
+        object::child(&mut pod, "status").insert("conditions".into(), conditions.into());
+    }
+    pod
 }

@@ -12,7 +12,7 @@ use crate::managed::{self, Writer};
 use crate::object::{self, assign, text};
 use crate::server::ApiServer;
 use crate::status::{Failure, Subject};
-use crate::{definitions, delete, pods, services};
+use crate::{admission, definitions, delete, pods, services};
 
 /// How often a change without a resource version is tried again when others interfere.
 const TRIES: usize = 32;
@@ -90,6 +90,7 @@ pub(crate) async fn update(
         definitions::settle(server, target.kind, &mut new)?;
         if target.part != Part::Server {
             let status = target.part == Part::Status;
+            admission::check(server, target.kind, &new)?;
             restriction::update(target.identity, target.kind, status, &current, &new)?;
             rbac::check_escalation(server, target.identity, target.kind, Some(&current), &new)?;
         }

@@ -60,9 +60,43 @@ async fn an_eviction_deletes() {
     let raw = Running::start().await.raw();
     let path = bound_pod(&raw, "p").await;
     let eviction = json!({ "metadata": { "name": "p" }, "deleteOptions": { "gracePeriodSeconds": 1 } });
-    assert_eq!(raw.post(&format!("{path}/eviction"), &eviction).await.code, 201);
+    let evict = async |dry: &str| raw.post(&format!("{path}/eviction{dry}"), &eviction).await.code;
+    let before = raw.get(&path).await.body;
+    assert_eq!(evict("?dryRun=All").await, 201);
+    assert_eq!(raw.get(&path).await.body, before);
+    assert_eq!((evict("").await, evict("").await), (201, 201));
     let pod = raw.get(&path).await.body;
     assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 1);
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let is_disrupted = |condition: &&Value| condition["type"] == "DisruptionTarget";
+    let disrupted: Vec<_> = conditions.iter().filter(is_disrupted).collect();
+    assert_eq!(disrupted.len(), 1, "{conditions:?}");
+    assert_eq!(
+        (&disrupted[0]["status"], &disrupted[0]["reason"]),
+        (&json!("True"), &json!("EvictionByEvictionAPI"))
+    );
+    assert!(
+        conditions
+            .iter()
+            .any(|condition| condition["type"] == "PodScheduled")
+    );
+}
+
+#[tokio::test]
+async fn an_eviction_of_another_pod_than_was_meant_changes_nothing() {
+    let raw = Running::start().await.raw();
+    let path = bound_pod(&raw, "p").await;
+    let before = raw.get(&path).await.body;
+    for preconditions in [json!({ "uid": "another" }), json!({ "resourceVersion": "1" })] {
+        let options = json!({ "preconditions": preconditions });
+        let eviction = json!({ "metadata": { "name": "p" }, "deleteOptions": options });
+        assert_eq!(raw.post(&format!("{path}/eviction"), &eviction).await.code, 409);
+    }
+    assert_eq!(raw.get(&path).await.body, before);
+    let version = &before["metadata"]["resourceVersion"];
+    let options = json!({ "preconditions": { "resourceVersion": version } });
+    let eviction = json!({ "metadata": { "name": "p" }, "deleteOptions": options });
+    assert_eq!(raw.post(&format!("{path}/eviction"), &eviction).await.code, 201);
 }
 
 const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";

@@ -1,6 +1,6 @@
 //! Creating, reading and changing objects.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{CONFIG_MAPS, DEPLOYMENTS, PODS, Running, config_map, deployment, pod};
 
@@ -322,4 +322,34 @@ async fn unknown_paths_and_methods_are_refused() {
     assert_eq!(raw.post("/api", &json!({})).await.code, 405);
     let accept = [("accept", "text/html")];
     assert_eq!(raw.send("GET", PODS, &accept, "").await.code, 406);
+}
+
+#[tokio::test]
+async fn one_priority_class_is_that_of_pods_that_name_none() {
+    let raw = Running::start().await.raw();
+    let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class = |name: &str, value: i64, default: bool| json!({ "metadata": { "name": name }, "value": value, "globalDefault": default });
+    assert_eq!(raw.post(path, &class("usual", 5, true)).await.code, 201);
+    let refused = raw.post(path, &class("other", 6, true)).await;
+    let why = "PriorityClass usual is already marked as default. Only one default can exist";
+    assert_eq!(refused.code, 403);
+    assert!(refused.message().ends_with(why), "{}", refused.body);
+    assert_eq!(raw.post(path, &class("other", 6, false)).await.code, 201);
+    let to = async |name: &str, default: bool| {
+        let change = json!({ "globalDefault": default });
+        raw.patch(&format!("{path}/{name}"), "merge", &change).await.code
+    };
+    assert_eq!((to("other", true).await, to("usual", true).await), (403, 200));
+    let priority = async |name: &str, class: Value| {
+        let mut pod = pod(name, &["c"]);
+        pod["spec"]["priorityClassName"] = class;
+        let made = raw.post(PODS, &pod).await;
+        (made.code, made.body["spec"]["priority"].clone())
+    };
+    assert_eq!(priority("a", Value::Null).await, (201, json!(5)));
+    assert_eq!((to("usual", false).await, to("other", true).await), (200, 200));
+    assert_eq!(priority("b", Value::Null).await, (201, json!(6)));
+    let critical = json!("system-node-critical");
+    assert_eq!(priority("c", critical).await, (201, json!(2_000_001_000)));
+    assert_eq!(priority("d", json!("absent")).await.0, 403);
 }
