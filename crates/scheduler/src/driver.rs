@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::cluster::{self, Cluster};
 use crate::filter::{Question, summary};
+use crate::hint;
 use crate::info::Info;
 use crate::line::Line;
 use crate::outcome::{Nominated, Why};
@@ -314,6 +315,7 @@ impl Scheduler {
         }
         let budgets = self.budgets.list();
         let budgets: Vec<_> = budgets.iter().filter_map(|budget| Budget::of(budget)).collect();
+        let hint = hint::too_large(info, &view);
         let nominated = cluster.nomination(&info.uid);
         match preempt::find(pod, info, &view, &verdicts, nominated, &budgets) {
             Ok(sacrifice) => {
@@ -328,7 +330,8 @@ impl Scheduler {
                         Room::No
                     }
                 };
-                Decision::None(format!("{message} {}", refusal.why), room)
+                let told = [Some(message), Some(refusal.why), hint];
+                Decision::None(told.into_iter().flatten().collect::<Vec<_>>().join(" "), room)
             }
         }
     }

@@ -19,6 +19,7 @@ mod driver;
 mod filter;
 #[cfg(test)]
 mod fixture;
+mod hint;
 mod info;
 mod line;
 mod outcome;

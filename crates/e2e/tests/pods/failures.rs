@@ -145,7 +145,10 @@ const FAILURES: &[(&str, &str, &[&str])] = &[
     (
         "huge",
         "Pending",
-        &["0/2 nodes are available: 2 Insufficient cpu."],
+        &[
+            "0/2 nodes are available: 2 Insufficient cpu.",
+            "No node has that much cpu, even when empty",
+        ],
     ),
     (
         "fenced",
