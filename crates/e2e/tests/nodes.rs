@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Cluster, Options, Pod, Traces, eventually};
+use e2e::{Cluster, Options, Pod, Traces, eventually, toolbox_archive};
 use serde_json::Value;
+use testkit::{Registry, RegistryImage};
 
 const CONFIG: &str = r#"
 apiVersion: ripstop.dev/v1alpha1
@@ -22,6 +23,8 @@ nodes:
   maxPods: 20
 ports:
 - {port: 38080, nodePort: 30080}
+registries:
+- {host: mirrored.test, mirrors: ["http://machine:38500"]}
 manifests: [objects.yaml]
 nodeMonitorGracePeriod: 5s
 notReadyToleration: 5s
@@ -123,16 +126,37 @@ fn the_file_is_what_there_is(cluster: &Cluster, file: &Path) {
     assert!(error.contains("did you mean `zone`?"), "{error}");
 }
 
+/// A registry at the machine's address in the node network, which is the first of it.
+fn mirror(cluster: &Cluster) -> Registry {
+    let addresses = cluster.get(&["node", "a1"])["status"]["addresses"].clone();
+    let node: Ipv4Addr = addresses[0]["address"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .expect("an address");
+    let [a, b, c, _] = node.octets();
+    let registry = Registry::default();
+    registry.serve(TcpListener::bind((Ipv4Addr::new(a, b, c, 1), 38500)).expect("a free port"));
+    let image = RegistryImage::from_archive(&toolbox_archive(), "localhost/ripstop/toolbox:1");
+    registry.push("team/app", "1", &image);
+    registry
+}
+
 fn pods_go_where_their_fields_say(cluster: &Cluster) {
-    // To the tainted node alone, and what the machine shows there.
+    // To the tainted node alone, from the machine's registry, and what the machine shows there.
+    let registry = mirror(cluster);
     let picky = "      nodeSelector: {topology.kubernetes.io/zone: b}\n      \
                  tolerations: [{key: dedicated, operator: Equal, value: db}]\n      \
                  volumes: [{name: m, hostPath: {path: /mnt}}]\n";
-    let mounted = "image: 'localhost/ripstop/toolbox:1', volumeMounts: [{name: m, mountPath: /m}]";
+    let mounted = "image: 'mirrored.test/team/app:1', volumeMounts: [{name: m, mountPath: /m}]";
     let manifest = deployment("db", 1, picky).replace("image: 'localhost/ripstop/toolbox:1'", mounted);
     apply(cluster, &manifest);
     let db = available(cluster, "db");
     assert_eq!(nodes(&db), ["b1"]);
+    let pulled = registry.requests();
+    assert!(
+        pulled.iter().any(|line| line.contains("/v2/team/app/")),
+        "{pulled:?}"
+    );
     assert_eq!(
         cluster.exec(&db[0].name, &["cat", "/m/hello"]).ok(),
         "from the machine"

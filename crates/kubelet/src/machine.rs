@@ -9,6 +9,10 @@ use nix::sys::utsname::uname;
 
 use crate::config::Capacity;
 
+/// The least that a node claims of the machine's processors, in thousandths, however many nodes share them: what
+/// asks for one whole processor then fits. Nodes get equal parts of the time in any case, by the kernel's weights.
+const LEAST_CPU: u64 = 1000;
+
 /// What the node has and is, read once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
@@ -38,7 +42,11 @@ impl Machine {
         let machine_id = line("/etc/machine-id");
         let system_uuid = line("/sys/class/dmi/id/product_uuid");
         Self {
-            cpu_millis: signed(share.cpu_millis.unwrap_or_else(|| part(processors * 1000))),
+            cpu_millis: signed(
+                share
+                    .cpu_millis
+                    .unwrap_or_else(|| part(processors * 1000).max(LEAST_CPU)),
+            ),
             memory: signed(share.memory_bytes.unwrap_or_else(|| part(meminfo("MemTotal")))),
             disk: signed(part(disk(root_dir).map_or(0, |d| d.total))),
             kernel: uname()
@@ -200,7 +208,7 @@ mod tests {
             ..Capacity::default()
         };
         let quarter = Machine::detect(Path::new("/"), &share);
-        assert_eq!(quarter.cpu_millis, whole.cpu_millis / 4);
+        assert_eq!(quarter.cpu_millis, (whole.cpu_millis / 4).max(1000));
         assert_eq!((quarter.memory, quarter.disk), (whole.memory / 4, whole.disk / 4));
     }
 

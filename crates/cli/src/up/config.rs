@@ -39,12 +39,16 @@ pub(crate) fn read(path: &Path) -> Result<Wish, Failure> {
             "`ripstop up --config FILE` takes a file as docs/config.md describes it",
         )
     })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    parse(&text, &folder).map_err(|mistakes| {
+    parse(&text, &folder(path)).map_err(|mistakes| {
         let problems = mistakes.iter().map(|mistake| mistake.problem(path));
         Failure::usage_of_several(problems.collect())
     })
+}
+
+/// The folder that a file is in, from the root: the supervisor, which mounts what is in it, works elsewhere.
+fn folder(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Paths in the file are relative to the folder that it is in.

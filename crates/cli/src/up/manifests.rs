@@ -172,13 +172,13 @@ mod tests {
     #[test]
     fn what_others_are_in_comes_first() {
         let dir = tempfile::tempdir().expect("a folder");
-        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: n}\n---\n# nothing\n---\n";
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: ns}\n---\n# nothing\n---\n";
         let list =
-            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: n}}\n";
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: ns}}\n";
         std::fs::write(dir.path().join("a.yaml"), pod).expect("written");
         std::fs::write(dir.path().join("b.yml"), list).expect("written");
         std::fs::write(dir.path().join("notes.txt"), "nothing").expect("written");
-        assert_eq!(names(dir.path()), ["Namespace/n", "Pod/p"]);
+        assert_eq!(names(dir.path()), ["Namespace/ns", "Pod/p"]);
     }
 
     #[test]

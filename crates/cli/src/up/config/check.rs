@@ -152,13 +152,17 @@ impl Check<'_> {
                 self.wrong(value, what, "write one of them");
             }
         }
+        if let Some(most) = node.max_pods.as_ref().filter(|most| most.value == 0) {
+            let cure = "at least 1, or cordon it: `kubectl cordon NAME`";
+            self.wrong(most, "a node without pods is of no use", cure);
+        }
         NodeSettings {
             labels,
             taints: node.taints.iter().map(|taint| self.taint(taint)).collect(),
             mounts: node.mounts.iter().filter_map(|mount| self.mount(mount)).collect(),
             cpu_millis: node.cpu.map(|cpu| cpu.0),
             memory_bytes: node.memory.map(|memory| memory.0),
-            max_pods: node.max_pods,
+            max_pods: node.max_pods.as_ref().map(|most| most.value),
         }
     }
 

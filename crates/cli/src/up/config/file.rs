@@ -91,7 +91,7 @@ pub(super) struct Node {
     #[serde(default)]
     pub(super) memory: Option<Memory>,
     #[serde(default)]
-    pub(super) max_pods: Option<u32>,
+    pub(super) max_pods: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

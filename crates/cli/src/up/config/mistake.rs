@@ -53,20 +53,20 @@ impl Mistake {
                 format!("the field `{field}` is missing"),
                 "docs/config.md has an example".to_owned(),
             ),
-            other => {
-                let text = other.to_string();
-                // The place is told in front; the reader says it again.
-                let text = text.lines().next().unwrap_or_default();
-                let text = text.strip_prefix("error: ").unwrap_or(text);
-                let text = match (text.strip_prefix("line "), text.split_once(": ")) {
-                    (Some(_), Some((_, rest))) => rest,
-                    _ => text,
-                };
-                (
-                    without_place(text).to_owned(),
-                    "docs/config.md tells what can be written".to_owned(),
-                )
+            Error::DuplicateMappingKey { key: Some(key), .. } => {
+                (format!("`{key}` is there twice"), "write it once".to_owned())
             }
+            Error::Unexpected {
+                expected: "sequence start",
+                ..
+            } => (
+                "a list is expected here".to_owned(),
+                "as in `[a, b]`, or each on a line of its own after `- `".to_owned(),
+            ),
+            other => (
+                expected(other),
+                "docs/config.md tells what can be written".to_owned(),
+            ),
         };
         Self { at, what, cure }
     }
@@ -78,6 +78,35 @@ impl Mistake {
             what: format!("{}{}: {}", path.display(), place.unwrap_or_default(), self.what),
             cure: self.cure.clone(),
             fatal: true,
+        }
+    }
+}
+
+/// What a value should have been, or else what the reader says.
+fn expected(error: &Error) -> String {
+    match error {
+        Error::InvalidScalar { ty: "u16", .. } => {
+            "a whole number from 0 to 65535 is expected here".to_owned()
+        }
+        Error::InvalidScalar { ty: "u32", .. } => "a whole number is expected here".to_owned(),
+        Error::InvalidScalar { ty: "boolean", .. } => "`true` or `false` is expected here".to_owned(),
+        Error::Unexpected { expected, .. } if expected.contains("scalar") => {
+            "one value is expected here".to_owned()
+        }
+        Error::Unexpected {
+            expected: "mapping start",
+            ..
+        } => "fields are expected here, as in `name: value`".to_owned(),
+        other => {
+            let text = other.to_string();
+            // The place is told in front; the reader says it again.
+            let text = text.lines().next().unwrap_or_default();
+            let text = text.strip_prefix("error: ").unwrap_or(text);
+            let text = match (text.strip_prefix("line "), text.split_once(": ")) {
+                (Some(_), Some((_, rest))) => rest,
+                _ => text,
+            };
+            without_place(text).to_owned()
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct Range(pub(super) IpNet);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) u32);
 
-/// Processors in thousandths, as in `2` or `500m`.
+/// Processors in thousandths, as in `2`, `1.5` or `500m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cpu(pub(super) u64);
 
@@ -47,14 +47,21 @@ fn seconds(text: &str) -> Result<Seconds, String> {
 }
 
 fn cpu(text: &str) -> Result<Cpu, String> {
-    let millis = match text.strip_suffix('m') {
-        Some(millis) => millis.parse().ok(),
-        None => text.parse::<u64>().ok().and_then(|whole| whole.checked_mul(1000)),
+    let number = |text: &str| {
+        text.bytes()
+            .all(|c| c.is_ascii_digit())
+            .then(|| text.parse().ok())?
+    };
+    let millis = match (text.strip_suffix('m'), text.split_once('.')) {
+        (Some(millis), _) => number(millis),
+        (None, None) => number(text).and_then(|whole: u64| whole.checked_mul(1000)),
+        (None, Some((whole, part))) if part.len() <= 3 => number(&format!("{whole}{part:0<3}")),
+        (None, Some(_)) => None,
     };
     millis
         .filter(|&millis: &u64| millis > 0)
         .map(Cpu)
-        .ok_or_else(|| format!("{text:?} is no number of processors: write it as in 2 or 500m"))
+        .ok_or_else(|| format!("{text:?} is no number of processors: write it as in 2, 1.5 or 500m"))
 }
 
 fn memory(text: &str) -> Result<Memory, String> {
@@ -116,12 +123,15 @@ mod tests {
     fn amounts_are_kubernetes() {
         assert_eq!(cpu("2"), Ok(Cpu(2000)));
         assert_eq!(cpu("500m"), Ok(Cpu(500)));
+        assert_eq!((cpu("1.5"), cpu("0.25")), (Ok(Cpu(1500)), Ok(Cpu(250))));
         assert_eq!(memory("2Gi"), Ok(Memory(2 << 30)));
         assert_eq!(memory("1048576"), Ok(Memory(1 << 20)));
         for text in ["", "0", "-1", "two", "2G"] {
             assert!(memory(text).is_err(), "{text:?}");
         }
-        assert!(cpu("0").is_err() && cpu("1.5.5").is_err());
+        for text in ["0", "0.0", "1.5.5", "1.2345", "1.5m", "+1", "-0.5", "."] {
+            assert!(cpu(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

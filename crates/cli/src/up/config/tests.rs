@@ -115,7 +115,7 @@ fn what_is_typed_counts_more() {
 )]
 #[case::a_missing_field(
     "ports:\n- {port: 80}\n",
-    "c.yaml:4:3: the field `nodePort` is missing → docs/config.md has an example"
+    "c.yaml:4:4: the field `nodePort` is missing → docs/config.md has an example"
 )]
 #[case::a_duration(
     "nodeMonitorGracePeriod: 40\n",
@@ -135,7 +135,7 @@ fn what_is_typed_counts_more() {
 )]
 #[case::a_node_that_is_not_there(
     "nodes: [{name: db-1}]\nports:\n- {port: 80, nodePort: 80, node: bd-1}\n",
-    "c.yaml:5:33: there is no node \"bd-1\" → did you mean `db-1`?"
+    "c.yaml:5:34: there is no node \"bd-1\" → did you mean `db-1`?"
 )]
 #[case::a_label(
     "nodes:\n- labels: {a: 'x y'}\n",
@@ -143,7 +143,7 @@ fn what_is_typed_counts_more() {
 )]
 #[case::a_label_that_is_not_the_nodes(
     "nodes:\n- labels: {node-role.kubernetes.io/db: x}\n",
-    "c.yaml:4:42: a node can't give itself the label `node-role.kubernetes.io/db` → put it on when the cluster is up: `kubectl label node NAME node-role.kubernetes.io/db=x`"
+    "c.yaml:4:40: a node can't give itself the label `node-role.kubernetes.io/db` → put it on when the cluster is up: `kubectl label node NAME node-role.kubernetes.io/db=x`"
 )]
 #[case::a_path(
     "manifests:\n- absent.yaml\n",
@@ -157,8 +157,40 @@ fn what_is_typed_counts_more() {
     "ports:\n- {port: 80, nodePort: 1}\n- {port: 80, nodePort: 2}\n",
     "c.yaml:5:10: port 80 leads somewhere already → each port of the machine once"
 )]
+#[case::a_number(
+    "ports:\n- {port: http, nodePort: 1}\n",
+    "c.yaml:4:10: a whole number from 0 to 65535 is expected here → docs/config.md tells what can be written"
+)]
+#[case::no_pods(
+    "nodes:\n- maxPods: 0\n",
+    "c.yaml:4:12: a node without pods is of no use → at least 1, or cordon it: `kubectl cordon NAME`"
+)]
+#[case::one_of_a_list(
+    "manifests: base\n",
+    "c.yaml:3:12: a list is expected here → as in `[a, b]`, or each on a line of its own after `- `"
+)]
+#[case::a_list_of_one(
+    "nodes: [{name: [a]}]\n",
+    "c.yaml:3:16: one value is expected here → docs/config.md tells what can be written"
+)]
+#[case::no_fields(
+    "nodes: [a1]\n",
+    "c.yaml:3:9: fields are expected here, as in `name: value` → docs/config.md tells what can be written"
+)]
+#[case::twice(
+    "nodes: []\nnodes: []\n",
+    "c.yaml:4:1: `nodes` is there twice → write it once"
+)]
 fn a_mistake_is_told_with_its_place(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(parsed(text).expect_err("refused"), [expected]);
+}
+
+#[test]
+fn the_folder_of_a_file_is_told_from_the_root() {
+    let here = std::env::current_dir().expect("a folder");
+    assert_eq!(folder(Path::new("c.yaml")), here);
+    assert_eq!(folder(Path::new("x/c.yaml")), here.join("x"));
+    assert_eq!(folder(Path::new("/x/c.yaml")), Path::new("/x"));
 }
 
 #[test]
