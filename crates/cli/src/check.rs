@@ -73,7 +73,7 @@ async fn embedded(named: &Named) -> Result<(Client, Options, Vec<Outside>), Fail
     let mut options = Options::default();
     options.outside = outside.iter().map(Outside::probe).collect();
     options.vantages = vantages(&cluster);
-    if let Some(note) = Resolver::of_machine(cluster.ranges.ip_family()).note {
+    if let Some(note) = Resolver::of_machine(&cluster.ranges).note {
         options.outside_name = Err(note);
     }
     options.cluster = Some(named.name.to_string());

@@ -1,10 +1,12 @@
 //! `ripstop dns`: a node's DNS.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
+use dns::forward::{Transport, Way};
 use dns::{DnsConfig, Sockets};
-use kernel::sockets;
+use kernel::{NetNs, sockets};
 
 use crate::failure::Failure;
 use crate::server::until_signalled;
@@ -17,13 +19,25 @@ pub(crate) async fn run(config: &Path) -> Result<(), Failure> {
         None => sockets::open(&config.listen).context("can't answer questions there")?,
     };
     let sockets = Sockets::from_fds(sockets).context("the sockets that were given can't be used")?;
-    Ok(dns::run(config, sockets, until_signalled()?).await?)
+    let way = way(config.loopback_netns.as_deref())?;
+    Ok(dns::run(config, sockets, way, until_signalled()?).await?)
+}
+
+/// Where servers on loopback are asked from.
+fn way(netns: Option<&Path>) -> Result<Way, Failure> {
+    let Some(path) = netns else {
+        return Ok(Way::default());
+    };
+    let netns = NetNs::open(path).context("servers on the machine's loopback can't be asked")?;
+    let open = move |server, transport| sockets::open_in(&netns, server, transport == Transport::Tcp);
+    Ok(Way::to_loopback(Arc::new(open)))
 }
 
 #[cfg(test)]
 mod tests {
     use supervisor::cluster::Programs;
     use supervisor::network::{IpFamily, Ranges, Wish};
+    use supervisor::resolver::Resolver;
     use supervisor::{Cluster, Paths, dns_config};
 
     use super::*;
@@ -47,9 +61,22 @@ mod tests {
         };
         let cluster = Cluster::new(name, 3, ranges, programs).expect("fits");
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let text = dns_config::render(&cluster, &paths, &cluster.nodes[1]);
-        std::fs::write(file.path(), text).expect("written");
-        let config = DnsConfig::read(file.path()).expect("understood");
+        let read = |own: &str| {
+            let resolver = Resolver::choose(own, None, &cluster.ranges);
+            let text = dns_config::render(&cluster, &paths, &cluster.nodes[1], &resolver);
+            std::fs::write(file.path(), text).expect("written");
+            DnsConfig::read(file.path()).expect("understood")
+        };
+        let config = read("nameserver 127.0.0.1\n");
+        assert_eq!(config.resolv_conf, paths.node("node-2").upstreams());
+        let machine = config.loopback_netns.expect("the machine's");
+        assert_eq!(
+            NetNs::open(machine).expect("open"),
+            NetNs::current().expect("open")
+        );
+        let config = read("nameserver 192.0.2.53\n");
+        assert_eq!(config.resolv_conf, paths.node("node-2").resolv_conf());
+        assert_eq!(config.loopback_netns, None);
         assert_eq!(config.node_name, "node-2");
         let texts = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::config::DnsConfig;
 use crate::control::Control;
-use crate::forward::{Bounds, Forwarder, Routes};
+use crate::forward::{Bounds, Forwarder, Routes, Way};
 use crate::memory::{Memory, Remembered};
 use crate::metrics::Metrics;
 use crate::name;
@@ -31,14 +31,19 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How soon listening for health and numbers is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Runs one node's DNS until `shutdown`, on those sockets.
+/// Runs one node's DNS until `shutdown`, on those sockets; other servers are asked as `way` leads.
 ///
 /// # Errors
 /// When the configuration can't work, or there is no way to the API.
-pub async fn run(config: DnsConfig, sockets: Sockets, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    config: DnsConfig,
+    sockets: Sockets,
+    way: Way,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     config.validate()?;
     let client = connect(&config).await?;
-    run_with(config, client, sockets, shutdown).await
+    run_with(config, client, sockets, way, shutdown).await
 }
 
 /// As [`run`], with a client of the caller's.
@@ -49,9 +54,10 @@ pub async fn run_with(
     config: DnsConfig,
     client: Client,
     sockets: Sockets,
+    way: Way,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let resolver = Arc::new(resolver(&config)?);
+    let resolver = Arc::new(resolver(&config, way)?);
     let around = Surroundings {
         domain: resolver.look(|table| table.domain().clone()),
         own: config.servers.clone(),
@@ -93,7 +99,7 @@ pub async fn run_with(
     Ok(())
 }
 
-fn resolver(config: &DnsConfig) -> anyhow::Result<Resolver> {
+fn resolver(config: &DnsConfig, way: Way) -> anyhow::Result<Resolver> {
     let domain = name::parse(&config.cluster_domain).context("clusterDomain isn't a domain")?;
     let zone = Zone {
         domain,
@@ -116,7 +122,7 @@ fn resolver(config: &DnsConfig) -> anyhow::Result<Resolver> {
         keep: settings.keep,
         stale: settings.stale,
     };
-    let forwarder = Forwarder::new(routes, Bounds::default(), Arc::clone(&metrics));
+    let forwarder = Forwarder::new(routes, Bounds::default(), Arc::clone(&metrics)).by(way);
     Ok(Resolver::new(table, forwarder, config.clients.clone(), metrics))
 }
 

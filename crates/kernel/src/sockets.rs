@@ -16,6 +16,7 @@ use std::process::Command;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::NetNs;
 use crate::context::Context;
 use crate::process::Process;
 
@@ -73,6 +74,17 @@ fn listen(address: SocketAddr, kind: Type) -> io::Result<Socket> {
         socket.bind(&address.into())?;
     }
     Ok(socket)
+}
+
+/// A socket in another network namespace, neither bound nor connected: what is sent by it leaves from there.
+///
+/// # Errors
+/// When the namespace can't be entered, or has no such sockets.
+pub fn open_in(netns: &NetNs, family_of: SocketAddr, stream: bool) -> io::Result<OwnedFd> {
+    let kind = if stream { Type::STREAM } else { Type::DGRAM };
+    let open = || Socket::new(Domain::for_address(family_of), kind, None);
+    let socket = netns.run(open).map_err(io::Error::other)??;
+    Ok(socket.into())
 }
 
 /// Beyond the system's limit where that is allowed, else up to it.

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::Paths;
 use crate::cluster::{Cluster, Node};
 use crate::network::Family;
+use crate::resolver::Resolver;
 
 const DNS_PORT: u16 = 53;
 /// Where other clusters' DNS tells its numbers, too.
@@ -14,7 +15,7 @@ pub(crate) const METRICS_PORT: u16 = 9153;
 
 /// The DNS's configuration file.
 #[must_use]
-pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
+pub fn render(cluster: &Cluster, paths: &Paths, node: &Node, resolver: &Resolver) -> String {
     let own = paths.node(&node.name);
     let ranges = &cluster.ranges;
     let servers = ranges.dns_services();
@@ -25,7 +26,7 @@ pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
     let metrics: Vec<SocketAddr> = told
         .map(|address| SocketAddr::new(address, METRICS_PORT))
         .collect();
-    let config = json!({
+    let mut config = json!({
         "nodeName": node.name,
         "kubeconfig": own.dns_kubeconfig(),
         "dataDir": own.dns_data(),
@@ -36,6 +37,11 @@ pub fn render(cluster: &Cluster, paths: &Paths, node: &Node) -> String {
         "clients": clients,
         "resolvConf": own.resolv_conf(),
     });
+    if resolver.on_loopback.is_some() {
+        config["resolvConf"] = json!(own.upstreams());
+        // The supervisor is in the machine's own; a DNS that runs goes on with that when another one comes.
+        config["loopbackNetns"] = json!(format!("/proc/{}/ns/net", std::process::id()));
+    }
     serde_json::to_string_pretty(&config).expect("plain data becomes JSON") + "\n"
 }
 

@@ -69,6 +69,9 @@ pub(crate) async fn power_on(
         registries,
         cluster.ranges.preferred().gateway().addr(),
     )?;
+    if let Some(text) = &resolver.on_loopback {
+        files::write(&own.upstreams(), text, 0o644)?;
+    }
     if !mountns::exists(&own.mountns) {
         make_mounts(&own, &node.settings.mounts)?;
     }
@@ -77,7 +80,7 @@ pub(crate) async fn power_on(
     let containerd_changed = files::write(&own.containerd_config(), &config, 0o644)?;
     let config = agent_config::render(cluster, paths, node);
     let agent_changed = files::write(&own.agent_config(), &config, 0o600)?;
-    let config = dns_config::render(cluster, paths, node);
+    let config = dns_config::render(cluster, paths, node, resolver);
     let dns_changed = files::write(&own.dns_config(), &config, 0o600)?;
     let unit = |kind: &str, program: &Path, args: [&str; 3], replace, grace| Unit {
         name: format!("{kind} {}", node.name),

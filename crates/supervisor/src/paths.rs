@@ -186,6 +186,12 @@ impl NodePaths {
         self.data.join("dns")
     }
 
+    /// The name servers on the machine's loopback, which the node's DNS asks.
+    #[must_use]
+    pub fn upstreams(&self) -> PathBuf {
+        self.data.join("upstreams.conf")
+    }
+
     /// The name servers that the node asks.
     #[must_use]
     pub fn resolv_conf(&self) -> PathBuf {

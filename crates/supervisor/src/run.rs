@@ -118,7 +118,7 @@ async fn until_signalled() -> std::io::Result<()> {
 
 impl Supervisor {
     fn new(cluster: Cluster, paths: Paths) -> Self {
-        let resolver = Resolver::of_machine(cluster.ranges.ip_family());
+        let resolver = Resolver::of_machine(&cluster.ranges);
         let state = Arc::new(State::new());
         let names = cluster.nodes.iter().map(|node| node.name.clone());
         let nodes = names.map(|name| (name, Crew::new(&state))).collect();

@@ -1,18 +1,18 @@
 //! One question to some servers: over UDP, over TCP where the answer is too long; to the next
 //! server when one doesn't answer soon.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Asked;
 use super::servers::Servers;
+use super::way::Way;
 use crate::metrics::{Metrics, count};
 use crate::wire::{MAX_UDP, Packet, Unfit};
 
@@ -37,6 +37,7 @@ pub(super) async fn exchange(
     asked: &Asked,
     servers: &Servers,
     order: &[SocketAddr],
+    way: &Way,
     metrics: &Metrics,
 ) -> Result<Packet, ()> {
     let end = Instant::now() + IN_ALL;
@@ -78,7 +79,7 @@ pub(super) async fn exchange(
                 if let Some(server) = tries.next() {
                     count(&metrics.upstream_queries);
                     latest = Some(server);
-                    running.push(async move { (server, one(asked, server, end).await) });
+                    running.push(async move { (server, one(asked, server, way, end).await) });
                 }
                 next_at = Instant::now() + SOON;
             }
@@ -91,11 +92,13 @@ pub(super) async fn exchange(
 }
 
 /// Asks one server; a second time in the old way if it doesn't understand.
-async fn one(asked: &Asked, server: SocketAddr, end: Instant) -> Result<Packet, Trouble> {
+async fn one(asked: &Asked, server: SocketAddr, way: &Way, end: Instant) -> Result<Packet, Trouble> {
     let work = async {
-        let packet = udp_or_tcp(&query(asked, true)?, server).await?;
+        let packet = udp_or_tcp(&query(asked, true)?, server, way).await?;
         let packet = match packet.code() {
-            ResponseCode::FormErr | ResponseCode::NotImp => udp_or_tcp(&query(asked, false)?, server).await?,
+            ResponseCode::FormErr | ResponseCode::NotImp => {
+                udp_or_tcp(&query(asked, false)?, server, way).await?
+            }
             _ => packet,
         };
         match packet.code() {
@@ -120,23 +123,17 @@ fn query(asked: &Asked, modern: bool) -> Result<Vec<u8>, Trouble> {
     message.to_vec().map_err(|_| Trouble::Broken)
 }
 
-async fn udp_or_tcp(query: &[u8], server: SocketAddr) -> Result<Packet, Trouble> {
-    match udp(query, server).await {
-        Err(Unfit::CutShort) => tcp(query, server).await,
+async fn udp_or_tcp(query: &[u8], server: SocketAddr, way: &Way) -> Result<Packet, Trouble> {
+    match udp(query, server, way).await {
+        Err(Unfit::CutShort) => tcp(query, server, way).await,
         outcome => outcome,
     }
     .map_err(|_| Trouble::Broken)
 }
 
-/// From a port of its own, so that whoever wants to forge an answer has to guess that, too.
-async fn udp(query: &[u8], server: SocketAddr) -> Result<Packet, Unfit> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
+async fn udp(query: &[u8], server: SocketAddr, way: &Way) -> Result<Packet, Unfit> {
     let broken = |_| Unfit::Broken;
-    let socket = UdpSocket::bind((any, 0)).await.map_err(broken)?;
-    socket.connect(server).await.map_err(broken)?;
+    let socket = way.datagrams(server).await.map_err(broken)?;
     socket.send(query).await.map_err(broken)?;
     // More than servers were told to send at most; 64 KiB for each question that waits would add up.
     let mut buffer = vec![0; 4096];
@@ -150,9 +147,9 @@ async fn udp(query: &[u8], server: SocketAddr) -> Result<Packet, Unfit> {
     }
 }
 
-async fn tcp(query: &[u8], server: SocketAddr) -> Result<Packet, Unfit> {
+async fn tcp(query: &[u8], server: SocketAddr, way: &Way) -> Result<Packet, Unfit> {
     let work = async {
-        let mut stream = TcpStream::connect(server).await?;
+        let mut stream = way.connection(server).await?;
         let length = u16::try_from(query.len()).map_err(std::io::Error::other)?;
         let message = [&length.to_be_bytes()[..], query].concat();
         stream.write_all(&message).await?;

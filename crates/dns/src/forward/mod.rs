@@ -11,6 +11,7 @@ mod cache;
 mod exchange;
 mod limits;
 mod servers;
+mod way;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,7 @@ use cache::{Cache, Hit};
 pub use limits::Bounds;
 use limits::Limits;
 use servers::Servers;
+pub use way::{Elsewhere, Transport, Way};
 
 /// How long an answer is waited for while there is an old one (RFC 8767 says 1.8 seconds).
 const PATIENCE: Duration = Duration::from_millis(1800);
@@ -93,6 +95,7 @@ pub struct Forwarder {
     cache: Cache,
     flights: Mutex<HashMap<Asked, Flight>>,
     limits: Limits,
+    way: Way,
     metrics: Arc<Metrics>,
 }
 
@@ -104,8 +107,15 @@ impl Forwarder {
             cache: Cache::new(bounds.cache_bytes),
             flights: Mutex::default(),
             limits: Limits::new(bounds),
+            way: Way::default(),
             metrics,
         }
+    }
+
+    /// The same, asking from where that leads.
+    #[must_use]
+    pub fn by(self, way: Way) -> Forwarder {
+        Forwarder { way, ..self }
     }
 
     /// Asks others from now on. What was said by those before is forgotten.
@@ -209,7 +219,7 @@ impl Forwarder {
                 of: &own,
                 asked: &asked,
             };
-            let outcome = exchange::exchange(&asked, &servers, &order, &own.metrics).await;
+            let outcome = exchange::exchange(&asked, &servers, &order, &own.way, &own.metrics).await;
             let outcome = match outcome {
                 Ok(packet) => Ok(own.cache.put(asked.clone(), packet, keep)),
                 Err(()) => {

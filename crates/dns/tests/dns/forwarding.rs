@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dns::forward::Bounds;
+use dns::forward::{Bounds, Transport, Way};
 use dns::settings::Settings;
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
 use rstest::rstest;
+use socket2::{Domain, Socket, Type};
+use testkit::TestNs;
 
 use crate::lab::{Dns, Upstream, answer, lines, named, query, reply_to, routes, soa};
 
@@ -47,6 +49,37 @@ async fn an_answer_is_asked_for_once_and_remembered() {
     dns.ask("www.example.com", RecordType::AAAA).await;
     assert_eq!(upstream.asked(), 2, "another type is another question");
     assert_eq!(dns.counter("cache_hits_total"), 2);
+}
+
+/// As dnsmasq or unbound on the machine whose namespaces nodes are.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_on_the_machines_loopback_are_asked_from_there() {
+    let machine = Arc::new(TestNs::new("machine").await);
+    let behave = |asked: &Message, by_tcp: bool| {
+        let mut reply = answer(asked, 300, "192.0.2.80");
+        if !by_tcp && asked.queries[0].name() == &named("long.example.com") {
+            reply.metadata.truncation = true;
+        }
+        vec![reply.to_vec().unwrap()]
+    };
+    let upstream = machine.within(|| Upstream::start(behave));
+    let there = Arc::clone(&machine);
+    let open = move |server: SocketAddr, transport| {
+        let kind = match transport {
+            Transport::Udp => Type::DGRAM,
+            Transport::Tcp => Type::STREAM,
+        };
+        there.within(|| Socket::new(Domain::for_address(server), kind, None).map(Into::into))
+    };
+    let dns = Dns::by(&[upstream.address], Way::to_loopback(Arc::new(open)));
+    for name in ["www.example.com", "long.example.com"] {
+        let reply = dns.ask(name, RecordType::A).await;
+        assert_eq!(lines(&reply.answers), [format!("{name}. A 192.0.2.80")]);
+    }
+    assert_eq!((upstream.asked(), upstream.asked_by_tcp()), (2, 1));
+    let elsewhere = Dns::start(&[upstream.address]);
+    let reply = elsewhere.ask("www.example.com", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
 }
 
 #[tokio::test(flavor = "multi_thread")]

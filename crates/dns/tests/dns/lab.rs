@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use dns::forward::{Bounds, Forwarder, Routes};
+use dns::forward::{Bounds, Forwarder, Routes, Way};
 use dns::metrics::Metrics;
 use dns::name;
 use dns::record::{Endpoint, Key, Kind, Node, Port, Service, Slice};
@@ -161,6 +161,15 @@ impl Dns {
     pub(crate) fn bounded(upstreams: &[SocketAddr], bounds: Bounds) -> Dns {
         let metrics = Arc::new(Metrics::default());
         let forwarder = Forwarder::new(routes(upstreams), bounds, Arc::clone(&metrics));
+        let resolver = Resolver::new(cluster(), forwarder, Vec::new(), metrics);
+        resolver.set_known();
+        Dns::of(Arc::new(resolver))
+    }
+
+    /// One that asks those as that leads.
+    pub(crate) fn by(upstreams: &[SocketAddr], way: Way) -> Dns {
+        let metrics = Arc::new(Metrics::default());
+        let forwarder = Forwarder::new(routes(upstreams), Bounds::default(), Arc::clone(&metrics)).by(way);
         let resolver = Resolver::new(cluster(), forwarder, Vec::new(), metrics);
         resolver.set_known();
         Dns::of(Arc::new(resolver))
