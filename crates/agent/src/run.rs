@@ -156,10 +156,24 @@ pub async fn run_with(
             Ok(())
         })
     });
+    let (listener, nodes, token) = (network.clone(), latest_nodes.clone(), all.clone());
+    parts.spawn(async move {
+        ("the answers of other nodes", {
+            listener.listen_to_nodes(nodes, token).await;
+            Ok(())
+        })
+    });
     let (counter, token) = (network.clone(), all.clone());
     parts.spawn(async move {
         ("the count of translated connections", {
             counter.recount_connections(token).await;
+            Ok(())
+        })
+    });
+    let (sweeper, token) = (network.clone(), all.clone());
+    parts.spawn(async move {
+        ("connections that nobody answers", {
+            sweeper.forget_unanswered(token).await;
             Ok(())
         })
     });

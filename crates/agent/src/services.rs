@@ -97,6 +97,26 @@ impl Catalogue {
         self.known().services.keys().cloned().collect()
     }
 
+    /// Those with an endpoint on one of these nodes.
+    pub(crate) fn on_nodes(&self, nodes: &BTreeSet<String>) -> BTreeSet<ServiceName> {
+        if nodes.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_there = |slice: &Arc<Slice>| {
+            let mut own = slice
+                .endpoints
+                .iter()
+                .filter_map(|endpoint| endpoint.node.as_deref());
+            own.any(|node| nodes.contains(node))
+        };
+        let known = self.known();
+        let those = known
+            .slices
+            .iter()
+            .filter(|(_, slices)| slices.values().any(is_there));
+        those.map(|(name, _)| name.clone()).collect()
+    }
+
     /// The Service that has an address.
     pub(crate) fn at(&self, address: IpAddr) -> Option<ServiceName> {
         self.known().at.get(&address).cloned()

@@ -238,10 +238,20 @@ fn a_stopped_node_is_seen_as_gone_and_comes_back() {
     );
     cluster.deployment("web", 2);
     let web = Web::expose(&cluster, "web");
-    // A client's port that went to the dead pod goes there for two minutes: conntrack remembers.
-    let fresh = Web::expose(&cluster, "fresh");
     let loads = web.load(&cluster);
     cluster.ripstop(&["node", "stop", "node-2"]).ok();
+    eventually(Duration::from_secs(20), || {
+        let log = cluster.ripstop(&["logs", "agent", "node-1", "-n", "200"]).ok();
+        let knows = log.contains("the node doesn't answer");
+        knows.then_some(()).ok_or(log)
+    });
+    let (inside, outside) = finish(loads, &cluster);
+    println!("until the nodes knew: from a pod {inside:?}, from the machine {outside:?}");
+    assert!(
+        inside.answered > 0 && outside.answered > 0,
+        "half of the pods are well"
+    );
+    let loads = web.load(&cluster);
     cluster
         .kubectl(&[
             "wait",
@@ -250,22 +260,13 @@ fn a_stopped_node_is_seen_as_gone_and_comes_back() {
             "--timeout=70s",
         ])
         .ok();
-    // Until then nothing says that its pods are gone, and who is sent to one of them waits in vain.
-    let (inside, outside) = finish(loads, &cluster);
-    println!("until the API knew: from a pod {inside:?}, from the machine {outside:?}");
-    assert!(
-        inside.answered > 0 && outside.answered > 0,
-        "half of the pods are well"
-    );
     eventually(Duration::from_secs(10), || {
-        Web::is_served_by(&cluster, "fresh", "node-1")
+        Web::is_served_by(&cluster, "web", "node-1")
     });
-    let loads = fresh.load(&cluster);
-    std::thread::sleep(Duration::from_secs(2));
     let (inside, outside) = finish(loads, &cluster);
-    println!("after that: from a pod {inside:?}, from the machine {outside:?}");
-    inside.assert_whole("from a pod, when the API knows that the node is gone");
-    outside.assert_whole("from the machine, when the API knows that the node is gone");
+    println!("after that, and when the API knew: from a pod {inside:?}, from the machine {outside:?}");
+    inside.assert_whole("from a pod, when the nodes know that one is gone");
+    outside.assert_whole("from the machine, when the nodes know that one is gone");
     cluster.ripstop(&["node", "start", "node-2"]).ok();
     cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
     cluster

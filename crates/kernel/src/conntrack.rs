@@ -31,9 +31,11 @@ const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
 /// `IPS_DST_NAT`.
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// `IPS_SEEN_REPLY`.
+const ANSWERED: u32 = 1 << 1;
 
 /// One direction of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Direction {
     /// Who sends.
     pub source: SocketAddr,
@@ -42,7 +44,7 @@ pub struct Direction {
 }
 
 /// A connection that the kernel remembers, of a protocol that has ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// Transport protocol.
     pub protocol: u8,
@@ -52,6 +54,8 @@ pub struct Connection {
     pub reply: Direction,
     /// Of TCP: both sides have ended it, or one has broken it off, and it's remembered for stragglers.
     pub is_over: bool,
+    /// Whether something has come back.
+    pub is_answered: bool,
     /// The tuple, number and zone that it's deleted by, as the kernel wrote them.
     tuple: Vec<u8>,
     id: Vec<u8>,
@@ -72,6 +76,8 @@ pub enum Which {
     All,
     /// Those whose destination was translated.
     Translated,
+    /// Those of them that nobody has answered.
+    Unanswered,
 }
 
 /// A conntrack connection into one network namespace.
@@ -95,13 +101,17 @@ impl Conntrack {
 
     /// The connections of both families.
     pub fn connections(&self, which: Which) -> Result<Vec<Connection>> {
-        let attributes = match which {
-            Which::All => Attributes::new(),
-            // Kernels before 5.15 don't know the mask and say more: whoever asks looks himself.
-            Which::Translated => Attributes::new()
-                .be32(STATUS, DESTINATION_TRANSLATED)
-                .be32(STATUS_MASK, DESTINATION_TRANSLATED),
+        let mask = match which {
+            Which::All => None,
+            Which::Translated => Some(DESTINATION_TRANSLATED),
+            Which::Unanswered => Some(DESTINATION_TRANSLATED | ANSWERED),
         };
+        // Kernels before 5.15 don't know the mask and say more: whoever asks looks himself.
+        let attributes = mask.map_or_else(Attributes::new, |mask| {
+            Attributes::new()
+                .be32(STATUS, DESTINATION_TRANSLATED)
+                .be32(STATUS_MASK, mask)
+        });
         let request = message(GET, F_REQUEST | F_DUMP, libc::AF_UNSPEC, &attributes);
         self.netfilter.dump(&request, "read the connections", parse)
     }
@@ -169,6 +179,9 @@ fn parse(message: &Message<'_>) -> Option<Connection> {
         protocol,
         original,
         reply,
+        is_answered: find(body, STATUS)
+            .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
+            .is_some_and(|bytes| u32::from_be_bytes(bytes) & ANSWERED != 0),
         is_over: tcp_state(body).is_some_and(|state| OVER.contains(&state)),
         tuple: tuple.to_vec(),
         id: find(body, ID)?.to_vec(),

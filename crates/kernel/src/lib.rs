@@ -29,6 +29,7 @@ pub mod conntrack;
 mod context;
 mod delete;
 mod direct;
+pub mod echo;
 mod error;
 pub mod facts;
 pub mod fdb;

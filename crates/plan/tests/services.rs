@@ -95,8 +95,14 @@ fn cluster() -> (Snapshot, NodeFacts) {
 }
 
 fn planned(service: &Service) -> Part {
+    planned_without(service, &[])
+}
+
+/// With nodes that don't answer.
+fn planned_without(service: &Service, unreachable: &[&str]) -> Part {
     let (snapshot, facts) = cluster();
-    let context = ServiceContext::new(&snapshot, &facts);
+    let unreachable = unreachable.iter().map(|node| (*node).to_owned()).collect();
+    let context = ServiceContext::new(&snapshot, &facts).with_unreachable(unreachable);
     plan_service(&ServiceName::new("default", "web"), service, &context)
 }
 
@@ -172,6 +178,64 @@ fn udp_keeps_what_endpoints_that_end_still_serve() {
       lingering 10.244.1.6:5353
     ping 10.96.0.20 answers
     "#);
+}
+
+#[test]
+fn endpoints_of_nodes_that_do_not_answer_come_last() {
+    let sockets = |service: &Service, unreachable: &[&str]| {
+        let part = planned_without(service, unreachable);
+        let Some(Object::Service(port)) = part.objects.first() else {
+            panic!("no port: {part}");
+        };
+        let backends = port.cluster.backends.iter();
+        backends
+            .map(|backend| backend.socket.ip().to_string())
+            .collect::<Vec<_>>()
+    };
+    let mut service = web(vec![
+        endpoint("10.244.1.6", "a", "ending"),
+        endpoint("10.244.2.7", "b", "ready"),
+        endpoint("10.244.3.8", "c", "ready"),
+    ]);
+    let both = ["10.244.2.7", "10.244.3.8"];
+    assert_eq!(sockets(&service, &[]), both);
+    assert_eq!(sockets(&service, &["b"]), ["10.244.3.8"]);
+    assert_eq!(
+        sockets(&service, &["b", "c"]),
+        ["10.244.1.6"],
+        "one that ends still serves"
+    );
+    service.slices = web(vec![
+        endpoint("10.244.1.6", "a", "gone"),
+        endpoint("10.244.2.7", "b", "ready"),
+        endpoint("10.244.3.8", "c", "ready"),
+    ])
+    .slices;
+    assert_eq!(sockets(&service, &["b", "c"]), both, "there are no others");
+    // A node hears itself.
+    service.slices = web(three()).slices;
+    assert_eq!(sockets(&service, &["a", "b"]), ["10.244.1.5"]);
+    // UDP stays with whom it has, as TCP does.
+    service.ports[0].protocol = Protocol::Udp;
+    let slices = [slice(&[("", Protocol::Udp, 8080)], three())];
+    service.slices = slices.map(|slice| ("one".to_owned(), slice)).into();
+    let part = planned_without(&service, &["b"]).to_string();
+    assert!(part.contains("lingering 10.244.2.7:8080"), "{part}");
+}
+
+#[test]
+fn a_node_that_turns_concerns_its_own_endpoints_alone() {
+    let (mut snapshot, facts) = cluster();
+    let context = |snapshot: &Snapshot, nodes: &[&str]| {
+        let unreachable = nodes.iter().map(|node| (*node).to_owned()).collect();
+        ServiceContext::new(snapshot, &facts).with_unreachable(unreachable)
+    };
+    let before = context(&snapshot, &["b"]);
+    let turned = context(&snapshot, &["c"]).turned_since(&before);
+    assert_eq!(turned, Some(["b", "c"].map(str::to_owned).into()));
+    assert_eq!(before.turned_since(&before), Some(BTreeSet::new()));
+    snapshot.external_ips = true;
+    assert_eq!(context(&snapshot, &["c"]).turned_since(&before), None);
 }
 
 #[test]
@@ -256,20 +320,25 @@ mod judged {
 
     use super::{
         Arc, BTreeSet, Endpoint, Hints, Object, Scope, Service, SocketAddr, TrafficPolicy, endpoint, planned,
-        web,
+        planned_without, web,
     };
 
     /// Who serves, in the words of the documentation of `EndpointConditions`, `EndpointHints`, the
     /// traffic policies and KEP-1669.
-    fn by_the_book(service: &Service, scope: Scope) -> BTreeSet<SocketAddr> {
+    /// Where one that serves is on a node that answers, those of other nodes don't count.
+    fn by_the_book(service: &Service, scope: Scope, unreachable: &[&str]) -> BTreeSet<SocketAddr> {
+        let answers = |one: &Endpoint| {
+            let node = one.node.as_deref();
+            node == Some("a") || !node.is_some_and(|node| unreachable.contains(&node))
+        };
+        let every = || service.slices.values().flat_map(|slice| &slice.endpoints);
+        let choosy = every().any(|one| answers(one) && (one.ready || one.serving && one.terminating));
         let all = || {
             service.slices.values().flat_map(|slice| {
                 let ports = slice.ports.iter().filter(|port| port.name.is_empty());
                 ports.flat_map(|port| {
-                    slice
-                        .endpoints
-                        .iter()
-                        .map(|one| (SocketAddr::new(one.address, port.port), one))
+                    let those = slice.endpoints.iter().filter(|one| !choosy || answers(one));
+                    those.map(|one| (SocketAddr::new(one.address, port.port), one))
                 })
             })
         };
@@ -339,15 +408,21 @@ mod judged {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn those_serve_who_should(endpoints in endpoints(), internal in policy(), external in policy()) {
+        fn those_serve_who_should(
+            endpoints in endpoints(),
+            internal in policy(),
+            external in policy(),
+            unreachable in proptest::sample::subsequence(vec!["a", "b", "c"], 0..=3),
+        ) {
             let mut service = web(endpoints);
             service.internal_policy = internal;
             service.external_policy = external;
             service.ports[0].node_port = Some(30000);
-            let part = planned(&service);
+            let part = planned_without(&service, &unreachable);
             let Some(Object::Service(port)) = part.objects.first() else {
                 panic!("no port: {part}");
             };
+            let by_the_book = |scope| by_the_book(&service, scope, &unreachable);
             let scope = |policy| match policy {
                 TrafficPolicy::Cluster => Scope::Cluster,
                 TrafficPolicy::Local => Scope::Local,
@@ -356,7 +431,7 @@ mod judged {
                 let set = port.set(scope).expect("a frontend leads to it");
                 set.backends.iter().map(|backend| backend.socket).collect()
             };
-            let anybody = !by_the_book(&service, Scope::Cluster).is_empty()
+            let anybody = !by_the_book(Scope::Cluster).is_empty()
                 || service.slices.values().flat_map(|slice| &slice.endpoints).any(|one| one.serving);
             for frontend in &port.frontends {
                 let (inside, outside) = if frontend.address.is_unspecified() {
@@ -364,8 +439,8 @@ mod judged {
                 } else {
                     (scope(internal), scope(internal))
                 };
-                prop_assert_eq!(serves(frontend.inside), by_the_book(&service, inside));
-                prop_assert_eq!(serves(frontend.outside), by_the_book(&service, outside));
+                prop_assert_eq!(serves(frontend.inside), by_the_book(inside));
+                prop_assert_eq!(serves(frontend.outside), by_the_book(outside));
                 // Only where another node has an endpoint may a client be left waiting.
                 if frontend.silent {
                     prop_assert!(anybody && external == TrafficPolicy::Local);

@@ -31,6 +31,12 @@ pub trait DataPlane: Send + Sync + 'static {
     /// Has the kernel find out what the paths carry: a datagram of `mtu` bytes to each address.
     fn probe_paths(&self, addresses: &BTreeSet<IpAddr>, port: u16, mtu: u32);
 
+    /// Who of those that were asked has answered since the last time.
+    fn answers(&self) -> BTreeSet<IpAddr>;
+
+    /// Asks other nodes' kernels for a sign of life.
+    fn ask(&self, addresses: &BTreeSet<IpAddr>);
+
     /// The names of our pods' links that are there.
     fn pod_links(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
 
@@ -43,6 +49,10 @@ pub trait DataPlane: Send + Sync + 'static {
 
     /// Counts anew the connections that are translated on the way, for who picks by the fewest.
     fn count_translated(&self) -> impl Future<Output = Result<usize, Error>> + Send;
+
+    /// Forgets connections that wait for endpoints which are gone, and were seen to do so the last time. Says how
+    /// many.
+    fn forget_unanswered(&self) -> impl Future<Output = Result<usize, Error>> + Send;
 
     /// Lets the sockets of these pods, by the node's ends of their links, see Services' addresses as they
     /// are, and translates for all others'. Says how many writes that took.

@@ -30,6 +30,9 @@ pub(super) struct Played {
     pub(super) path_mtus: BTreeMap<IpAddr, u32>,
     /// Which were asked about, each time.
     pub(super) probed: Vec<BTreeSet<IpAddr>>,
+    /// Who answers, and who was asked last.
+    pub(super) answering: BTreeSet<IpAddr>,
+    pub(super) asked: BTreeSet<IpAddr>,
     /// The Services that were written, each time.
     pub(super) services: Vec<String>,
     /// The links of pods whose sockets see Services' addresses.
@@ -101,6 +104,15 @@ impl DataPlane for Fake {
         self.played().probed.push(addresses.clone());
     }
 
+    fn answers(&self) -> BTreeSet<IpAddr> {
+        let played = self.played();
+        played.asked.intersection(&played.answering).copied().collect()
+    }
+
+    fn ask(&self, addresses: &BTreeSet<IpAddr>) {
+        self.played().asked.clone_from(addresses);
+    }
+
     async fn pod_links(&self) -> Result<BTreeSet<String>, kernel::Error> {
         Ok(self.links())
     }
@@ -139,6 +151,10 @@ impl DataPlane for Fake {
     }
 
     async fn count_translated(&self) -> Result<usize, kernel::Error> {
+        Ok(0)
+    }
+
+    async fn forget_unanswered(&self) -> Result<usize, kernel::Error> {
         Ok(0)
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! snapshots ──► follow ──► plan ──► difference from the last plan ──► DataPlane
 //! Services ───► services ──► one part each, of those that changed ──► DataPlane
+//!     other nodes ──► answers ─┘  (those that don't answer)
 //! Policies ───► policies ──► what changes in their tables ──► DataPlane
 //! plugin ──► server ──► attach: Ipam (journal) ──► isolation, one part of the plan ──► DataPlane
 //! ```
@@ -14,6 +15,7 @@
 //! - **Ready** means: this node has blocks of pod addresses, and the kernel holds the policies and the plan. What is
 //!   ready stays ready while the API is away.
 
+mod answers;
 mod attach;
 mod counters;
 mod dataplane;
@@ -26,16 +28,16 @@ mod left_out;
 mod node_kernel;
 mod policies;
 mod reconcile;
-mod recount;
 mod report;
 mod review;
 mod server;
 mod services;
 #[cfg(test)]
 mod tests;
+mod translated;
 mod wishes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -139,6 +141,8 @@ pub struct Network<D> {
     ready: watch::Sender<Result<(), String>>,
     /// What Services' parts rest on, once the kernel holds the node's base.
     context: watch::Sender<Option<ServiceContext>>,
+    /// Nodes that don't answer.
+    unreachable: watch::Sender<BTreeSet<String>>,
     left_out: LeftOut,
     counters: Counters,
 }
@@ -171,6 +175,7 @@ impl<D: DataPlane> Network<D> {
             attachments: Keyed::new(),
             ready: watch::Sender::new(Err("the agent is starting".to_owned())),
             context: watch::Sender::new(None),
+            unreachable: watch::Sender::default(),
             left_out: LeftOut::default(),
             counters: Counters::default(),
         };

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use kernel::echo::Echoes;
 use kernel::link::Link;
 use kernel::path::Probes;
 use kernel::{Applied, Error, Kernel, NetNs, Netlink};
@@ -22,6 +23,7 @@ use super::{DataPlane, Services};
 pub struct NodeKernel {
     netlink: Netlink,
     probes: Probes,
+    echoes: Echoes,
     cgroup: Option<String>,
     /// Shared by single parts, held alone by whole plans.
     kernel: RwLock<Kernel>,
@@ -39,6 +41,7 @@ impl NodeKernel {
         Ok(NodeKernel {
             netlink: Netlink::open(&netns)?,
             probes: Probes::open(&netns)?,
+            echoes: Echoes::open(&netns)?,
             cgroup,
             kernel: RwLock::new(Kernel::open(netns, pins)?),
         })
@@ -67,6 +70,14 @@ impl DataPlane for NodeKernel {
         self.probes.send(addresses, port, mtu);
     }
 
+    fn answers(&self) -> BTreeSet<IpAddr> {
+        self.echoes.answers()
+    }
+
+    fn ask(&self, addresses: &BTreeSet<IpAddr>) {
+        addresses.iter().for_each(|address| self.echoes.ask(*address));
+    }
+
     async fn pod_links(&self) -> Result<BTreeSet<String>, Error> {
         let links = self.netlink.links().await?.into_iter();
         Ok(links
@@ -92,6 +103,10 @@ impl DataPlane for NodeKernel {
 
     async fn count_translated(&self) -> Result<usize, Error> {
         self.kernel.read().await.count_translated()
+    }
+
+    async fn forget_unanswered(&self) -> Result<usize, Error> {
+        self.kernel.read().await.forget_unanswered()
     }
 
     async fn set_untranslated(&self, links: &BTreeSet<String>) -> Result<usize, Error> {

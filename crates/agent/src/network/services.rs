@@ -3,6 +3,7 @@
 //! ```text
 //! Catalogue ──changed names──► plan_service ──► part ──► DataPlane
 //!     the node's plan ──► ServiceContext ─┘  (another one: all Services anew)
+//!     nodes that don't answer ─┘             (others: Services with endpoints there)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,11 +49,14 @@ impl<D: DataPlane> Network<D> {
     pub async fn follow_services(&self, catalogue: Arc<Catalogue>, shutdown: CancellationToken) {
         let mut changes = catalogue.changes();
         let mut contexts = self.context.subscribe();
+        let mut unreachable = self.unreachable.subscribe();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         let mut progress = Progress::default();
         loop {
             changes.mark_unchanged();
+            let silent = unreachable.borrow_and_update().clone();
             let context = contexts.borrow_and_update().clone();
+            let context = context.map(|context| context.with_unreachable(silent));
             let mut retry = None;
             if let Some(context) = context
                 && let Some(changed) = catalogue.take_changed()
@@ -71,6 +75,7 @@ impl<D: DataPlane> Network<D> {
                 // If nobody publishes any more the agent is ending.
                 changed = changes.changed() => if changed.is_err() { return },
                 changed = contexts.changed() => if changed.is_err() { return },
+                changed = unreachable.changed() => if changed.is_err() { return },
                 () = super::follow::pause(retry) => {}
             }
         }
@@ -85,7 +90,9 @@ impl<D: DataPlane> Network<D> {
         progress: &mut Progress,
     ) -> bool {
         let started = Instant::now();
-        let all = progress.all_failed || progress.context.as_ref() != Some(&context);
+        let before = progress.context.as_ref().filter(|_| !progress.all_failed);
+        let turned = before.and_then(|before| context.turned_since(before));
+        let all = turned.is_none();
         let services = if all {
             let names = catalogue.names().into_iter();
             Services::All(
@@ -97,15 +104,18 @@ impl<D: DataPlane> Network<D> {
                     .collect(),
             )
         } else {
-            let names = changed.union(&progress.failed);
+            let mut names = catalogue.on_nodes(&turned.unwrap_or_default());
+            names.extend(changed.into_iter().chain(progress.failed.iter().cloned()));
             let parts: BTreeMap<ServiceName, Option<Part>> = names
+                .into_iter()
                 .map(|name| {
-                    let service = catalogue.get(name);
-                    let part = service.map(|service| plan::plan_service(name, &service, &context));
-                    (name.clone(), part)
+                    let service = catalogue.get(&name);
+                    let part = service.map(|service| plan::plan_service(&name, &service, &context));
+                    (name, part)
                 })
                 .collect();
             if parts.is_empty() {
+                progress.context = Some(context);
                 return true;
             }
             Services::Some(parts)

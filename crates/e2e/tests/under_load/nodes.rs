@@ -11,7 +11,7 @@ use crate::lab::{Lab, WAIT, asker};
 const UNDER_WAY: Duration = Duration::from_secs(5);
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-/// Of `web`, requests to the pods that died with the node may fail until the API knows of it, in 40 seconds:
+/// Of `web`, requests to the pods that died with the node may fail until the others know of it, in two seconds:
 /// nobody can answer them. Of `steady`, whose endpoints are elsewhere, those may fail that go by the node itself,
 /// until another announces.
 pub(crate) fn a_node_stops(lab: &Lab) {

@@ -1,7 +1,7 @@
 //! Services as part of what a node's kernel holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -61,6 +61,17 @@ impl Kernel {
         let counts: Vec<_> = counts.into_iter().collect();
         maps.put_translated(&counts)?;
         Ok(counts.len())
+    }
+
+    /// Forgets TCP connections that nobody answers because their endpoints are gone, so that the next attempt from
+    /// the same port gets another one; those that a call a moment ago has seen. Says how many.
+    pub fn forget_unanswered(&self) -> Result<usize> {
+        let mut held = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(services) = held.as_mut() else {
+            return Ok(0);
+        };
+        let is_there = |socket: &SocketAddr| services.backends.id(socket).is_some();
+        services.unanswered.forget(&self.conntrack, is_there)
     }
 
     /// Our table was made anew, without what it held for Services.

@@ -22,6 +22,7 @@ mod stale;
 #[cfg(test)]
 mod tests;
 mod translations;
+mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -41,6 +42,7 @@ use set::{Set, Unclaimed};
 
 pub(crate) use stale::Stale;
 pub(crate) use translations::Translations;
+use unanswered::Unanswered;
 
 /// What a change did.
 #[derive(Debug, Default)]
@@ -68,6 +70,8 @@ pub(crate) struct Services {
     idle: BTreeSet<Known>,
     /// Whether what our table holds isn't known.
     unread: bool,
+    /// Who may wait for endpoints that are gone.
+    unanswered: Unanswered,
 }
 
 /// A port, as it is held.
@@ -108,6 +112,7 @@ impl Services {
             unclaimed: Unclaimed::new(slots, sources),
             idle: odd.into_iter().collect(),
             unread: true,
+            unanswered: Unanswered::default(),
         })
     }
 
@@ -508,6 +513,7 @@ impl Services {
                 maps.remove_backend(*id, socket.is_ipv4())?;
             }
             stale.remove(*id);
+            self.unanswered.leave(*socket);
             self.idle.remove(&(*id, *socket));
         }
         Ok(idle.len() + known.len())

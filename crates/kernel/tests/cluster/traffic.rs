@@ -1,15 +1,18 @@
 //! Who reaches whom, and under which address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bpf_abi::Counter;
+use kernel::echo::Echoes;
+use kernel::link::LinkChange;
 use kernel::route::Route;
 use kernel::{Hooks, sysctl};
 use model::Packet;
 use plan::{NodePlan, Verdict};
 use rstest::rstest;
-use testkit::{Echo, Pong, TestNs, ask, ping};
+use testkit::{Echo, Lan, LanNode, Pong, TestNs, ask, eventually, ping};
 
 use crate::fixture::{Cluster, Stack, alike, ip, name, net};
 
@@ -203,4 +206,35 @@ async fn packets_go_where_the_tracer_says() {
             assert!(matches!(pong, Pong::Unreachable { .. }), "{pong:?} {trace}");
         }
     }
+}
+
+/// As when a node loses its power: nothing else is told by its silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_kernel_answers_as_long_as_it_is_there() {
+    let lan = Lan::new(3).await;
+    let echoes = Echoes::open(&lan.nodes[0].netns).unwrap();
+    let of = |nodes: &[LanNode]| -> BTreeSet<IpAddr> { nodes.iter().flat_map(LanNode::addresses).collect() };
+    let (all, left) = (of(&lan.nodes[1..]), of(&lan.nodes[1..2]));
+    let mut heard = BTreeSet::new();
+    all.iter().for_each(|address| echoes.ask(*address));
+    eventually(Duration::from_secs(20), || {
+        heard.extend(echoes.answers());
+        heard == all
+    });
+    let lost = lan.nodes[2].netns.netlink();
+    let links = lost.links().await.unwrap();
+    let link = links.iter().find(|link| link.name == "eth0").unwrap();
+    let down = LinkChange {
+        up: Some(false),
+        ..LinkChange::default()
+    };
+    lost.set_link(link.index, &down).await.unwrap();
+    // Whoever is there answers the question after the one that the other doesn't.
+    let mut heard = BTreeSet::new();
+    all.iter().chain(&left).for_each(|address| echoes.ask(*address));
+    eventually(Duration::from_secs(20), || {
+        heard.extend(echoes.answers());
+        heard.is_superset(&left)
+    });
+    assert_eq!(heard, left);
 }

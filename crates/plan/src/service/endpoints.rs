@@ -1,5 +1,5 @@
 //! Which endpoints serve a port of a Service, as the traffic policies, the hints and the endpoints'
-//! own conditions have it.
+//! own conditions have it; those of nodes that don't answer when there are no others.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,7 +33,11 @@ impl Endpoints {
     /// Those of one port of a Service in one family.
     pub(super) fn of(service: &Service, port: &ServicePort, v4: bool, context: &ServiceContext) -> Endpoints {
         let all = known(service, port, v4);
-        let view = View { context, all: &all };
+        let reachable = reachable(&all, context);
+        let view = View {
+            context,
+            all: &reachable,
+        };
         let cluster = view.cluster();
         let local = view.local();
         let any = !cluster.is_empty() || all.iter().any(|(_, one)| is_last_resort(one));
@@ -81,6 +85,23 @@ fn known<'a>(service: &'a Service, port: &ServicePort, v4: bool) -> Vec<(SocketA
         }
     }
     known.into_iter().collect()
+}
+
+/// Those that are to be used: the ones on nodes that answer, as long as one of them serves. Which node answers is
+/// only known from this one, and the API hasn't said yet that the others are gone.
+fn reachable<'a>(
+    all: &[(SocketAddr, &'a Endpoint)],
+    context: &ServiceContext,
+) -> Vec<(SocketAddr, &'a Endpoint)> {
+    let answers = |endpoint: &Endpoint| {
+        let node = endpoint.node.as_deref();
+        node.is_none_or(|node| node == context.node || !context.unreachable.contains(node))
+    };
+    let theirs: Vec<_> = all.iter().filter(|(_, one)| answers(one)).copied().collect();
+    match theirs.iter().any(|(_, one)| one.ready || is_last_resort(one)) {
+        true => theirs,
+        false => all.to_vec(),
+    }
 }
 
 const fn rank(endpoint: &Endpoint) -> (bool, bool) {

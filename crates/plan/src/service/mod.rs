@@ -41,6 +41,8 @@ pub struct ServiceContext {
     external_ips: bool,
     /// Services' addresses that are the node's own.
     node_local: BTreeSet<IpAddr>,
+    /// Nodes that don't answer this one.
+    unreachable: BTreeSet<String>,
 }
 
 impl ServiceContext {
@@ -59,7 +61,22 @@ impl ServiceContext {
             own: addresses.chain(blocks.of(&facts.name)).collect(),
             external_ips: snapshot.external_ips,
             node_local: snapshot.node_local.clone(),
+            unreachable: BTreeSet::new(),
         }
+    }
+
+    /// The same, with nodes that don't answer this one: their endpoints are used where there are no others.
+    #[must_use]
+    pub fn with_unreachable(self, unreachable: BTreeSet<String>) -> ServiceContext {
+        ServiceContext { unreachable, ..self }
+    }
+
+    /// The nodes that have become unreachable since `before`, or reachable again, if nothing else differs: only
+    /// Services with endpoints there are concerned.
+    pub fn turned_since(&self, before: &ServiceContext) -> Option<BTreeSet<String>> {
+        let alike = self.clone().with_unreachable(before.unreachable.clone());
+        let turned = self.unreachable.symmetric_difference(&before.unreachable);
+        (alike == *before).then(|| turned.cloned().collect())
     }
 
     /// Whether an address is one of this node or of its pods.
