@@ -4,8 +4,10 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tracing::warn;
 
 /// Listens at `path`, for root alone. A socket that an earlier agent left is replaced in one step:
 /// nobody finds none.
@@ -22,4 +24,18 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     fs::rename(&new, path)?;
     Ok(listener)
+}
+
+/// The next caller. One that can't be accepted is tried again; `what` says what they call for.
+pub(crate) async fn accept(listener: &UnixListener, what: &str) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: it passes as others end.
+                warn!(%error, "cannot accept {what}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
 }

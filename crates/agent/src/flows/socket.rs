@@ -14,10 +14,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Flows, Query, text};
-use crate::socket::listen;
+use crate::socket::{accept, listen};
 
 /// How many may ask at once: more wait.
 const CALLERS: usize = 16;
@@ -39,41 +39,27 @@ impl FlowSocket {
     pub(crate) async fn serve(self, flows: Arc<Flows>, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(CALLERS));
         loop {
-            let accepted = tokio::select! {
-                () = shutdown.cancelled() => return,
-                accepted = accept(&self.0, &places) => accepted,
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                let place = place.expect("nobody closes it");
+                (accept(&self.0, "a question for flows").await, place)
             };
-            match accepted {
-                Ok((stream, place)) => {
-                    let (flows, shutdown) = (flows.clone(), shutdown.clone());
-                    tokio::spawn(async move {
-                        let _place = place;
-                        tokio::select! {
-                            () = shutdown.cancelled() => {}
-                            answered = answer(&flows, stream) => if let Err(error) = answered {
-                                debug!(%error, "whoever asked for flows has gone");
-                            }
-                        }
-                    });
+            let (stream, place) = tokio::select! {
+                () = shutdown.cancelled() => return,
+                next = next => next,
+            };
+            let (flows, shutdown) = (flows.clone(), shutdown.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    answered = answer(&flows, stream) => if let Err(error) = answered {
+                        debug!(%error, "whoever asked for flows has gone");
+                    }
                 }
-                Err(error) => {
-                    // Out of file descriptors, most likely: it passes as others end.
-                    warn!(%error, "cannot accept a question for flows");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+            });
         }
     }
-}
-
-async fn accept(
-    listener: &UnixListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await;
-    let place = place.expect("nobody closes it");
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
 }
 
 async fn answer(flows: &Arc<Flows>, stream: UnixStream) -> io::Result<()> {

@@ -44,25 +44,16 @@ impl Server {
     pub async fn serve<D: DataPlane>(self, network: Arc<Network<D>>, shutdown: CancellationToken) {
         let calls = TaskTracker::new();
         loop {
-            let accepted = tokio::select! {
+            let stream = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                stream = socket::accept(&self.listener, "a call of the CNI plugin") => stream,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    let network = network.clone();
-                    calls.spawn(async move {
-                        if let Err(error) = serve_one(&network, stream).await {
-                            debug!(%error, "a plugin went away");
-                        }
-                    });
+            let network = network.clone();
+            calls.spawn(async move {
+                if let Err(error) = serve_one(&network, stream).await {
+                    debug!(%error, "a plugin went away");
                 }
-                Err(error) => {
-                    // Out of file descriptors, most likely: it passes as calls end.
-                    warn!(%error, "cannot accept a call of the CNI plugin");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+            });
         }
         drop(self.listener);
         calls.close();
