@@ -150,6 +150,21 @@ fn groups(custom: &[Kind]) -> Vec<(&str, Vec<&str>)> {
     groups
 }
 
+/// The paths below `/api` and `/apis` that lead to resources, and those to groups.
+pub(crate) fn paths(custom: &[Kind]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (group, versions) in groups(custom) {
+        let root = match group {
+            "" => "/api".to_owned(),
+            group => format!("/apis/{group}"),
+        };
+        paths.extend(versions.iter().map(|version| format!("{root}/{version}")));
+        // `/api` itself is no group's.
+        paths.extend((!group.is_empty()).then_some(root));
+    }
+    paths
+}
+
 /// `/api`.
 pub(crate) fn core_versions() -> Value {
     json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })

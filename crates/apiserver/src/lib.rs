@@ -8,7 +8,7 @@
 //!                    ├─► server ─► path ─► auth ─► limits ─► resource ─► create · update · delete   ─► store
 //! client (in process)┘      │                                  │          apply · managed
 //!                           ├─► discovery, openapi             │          list · watch             ◄─ store
-//!                           └─► health, version                ├─► scale, pods (binding, eviction)
+//!                           └─► about (health …)               ├─► scale, pods (binding, eviction)
 //!                                                              ├─► auth (reviews, tokens)
 //!                                                              └─► kubelet (log, exec, attach, portforward)
 //! ```
@@ -20,6 +20,7 @@
 //! objects are stored as the bytes that clients get, so reading and watching copy and never serialise. Clients
 //! that like protobuf better (Go's do) send and get that instead: crate `protobuf` translates at the edge.
 
+mod about;
 mod admission;
 mod apply;
 mod auth;

@@ -9,8 +9,13 @@ use crate::status::Failure;
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// `/healthz`, `/livez`, `/readyz` and what lies below.
-    Health,
+    /// `/`.
+    Index,
+    /// `/healthz`, `/livez`, `/readyz`, and one check below.
+    Health {
+        what: String,
+        check: Option<String>,
+    },
     Version,
     /// `/api`.
     CoreVersions,
@@ -83,7 +88,11 @@ impl Route {
         };
         let parts: Vec<&str> = parts.iter().map(Cow::as_ref).collect();
         match &parts[..] {
-            ["healthz" | "livez" | "readyz", ..] => Route::Health,
+            [] => Route::Index,
+            [what @ ("healthz" | "livez" | "readyz"), check @ ..] if check.len() < 2 => Route::Health {
+                what: (*what).to_owned(),
+                check: check.first().map(|check| (*check).to_owned()),
+            },
             ["version"] => Route::Version,
             ["api"] => Route::CoreVersions,
             ["apis"] => Route::Groups,

@@ -1,7 +1,7 @@
 //! Objects in the form that the client wants: as they are, as rows of a table, or their metadata alone.
 
 use bytes::Bytes;
-use kinds::Kind;
+use kinds::{Column, Kind};
 use serde_json::{Value, json};
 
 use crate::negotiate::{Accept, Encoding, Form, Include};
@@ -78,9 +78,12 @@ pub(crate) fn many<'a>(
         ),
         (Form::Table(include), encoding) => {
             let now = now();
-            let row = |object: &Bytes| Ok(row(kind, include, object::read(kind, object)?, now));
+            let row = |object: &Bytes| {
+                let object = object::read(kind, object)?;
+                Ok(row(kind.row(&object, now), include, object))
+            };
             let rows = objects.map(row).collect::<Result<_, Failure>>()?;
-            encode(encoding, &table(kind, metadata.json(), rows, true))
+            encode(encoding, &table(&kind.columns(), metadata.json(), rows))
         }
     }
 }
@@ -130,9 +133,21 @@ pub(crate) fn event(kind: &Kind, accept: Accept, object: &Bytes, first: bool) ->
         (Form::Metadata, _) => object::partial(&object::read(kind, object)?),
         (Form::Table(include), _) => {
             let object = object::read(kind, object)?;
-            let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
-            let rows = vec![row(kind, include, object, now())];
-            table(kind, metadata, rows, first)
+            let columns = if first { kind.columns() } else { Vec::new() };
+            table_of_one(&columns, kind.row(&object, now()), include, object)
+        }
+    };
+    encode(accept.encoding, &shown)
+}
+
+/// A Scale, which isn't stored.
+pub(crate) fn scale(accept: Accept, scale: Value) -> Result<Bytes, Failure> {
+    let shown = match accept.form {
+        Form::Objects => scale,
+        Form::Metadata => object::partial(&scale),
+        Form::Table(include) => {
+            let cells = kinds::scale_row(&scale, now());
+            table_of_one(kinds::SCALE_COLUMNS, cells, include, scale)
         }
     };
     encode(accept.encoding, &shown)
@@ -151,36 +166,35 @@ pub(crate) fn bookmark(kind: &Kind, form: Form, revision: u64, initial_events_en
         Form::Metadata => json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
         }),
-        Form::Table(_) => table(kind, metadata, Vec::new(), false),
+        Form::Table(_) => table(&[], metadata, Vec::new()),
     }
 }
 
-fn table(kind: &Kind, metadata: Value, rows: Vec<Value>, columns: bool) -> Value {
-    let columns: Vec<Value> = kind
-        .columns()
-        .into_iter()
-        .filter(|_| columns)
-        .map(|column| {
-            json!({
-                "name": column.name,
-                "type": column.kind,
-                "format": column.format,
-                "description": column.description,
-                "priority": column.priority,
-            })
+fn table_of_one(columns: &[Column<'_>], cells: Vec<Value>, include: Include, object: Value) -> Value {
+    let metadata = json!({ "resourceVersion": object["metadata"]["resourceVersion"] });
+    table(columns, metadata, vec![row(cells, include, object)])
+}
+
+fn table(columns: &[Column<'_>], metadata: Value, rows: Vec<Value>) -> Value {
+    let definition = |column: &Column<'_>| {
+        json!({
+            "name": column.name,
+            "type": column.kind,
+            "format": column.format,
+            "description": column.description,
+            "priority": column.priority,
         })
-        .collect();
+    };
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata,
-        "columnDefinitions": columns,
+        "columnDefinitions": columns.iter().map(definition).collect::<Vec<_>>(),
         "rows": rows,
     })
 }
 
-fn row(kind: &Kind, include: Include, object: Value, now: i64) -> Value {
-    let cells = kind.row(&object, now);
+fn row(cells: Vec<Value>, include: Include, object: Value) -> Value {
     let object = match include {
         Include::None => Value::Null,
         Include::Metadata => object::partial(&object),

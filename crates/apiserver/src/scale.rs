@@ -8,6 +8,7 @@ use crate::apply::{self, Configuration};
 use crate::call::Call;
 use crate::input;
 use crate::object::{self, list, text};
+use crate::present;
 use crate::reply::{self, Request, Response};
 use crate::resource::{self, Patch};
 use crate::server::ApiServer;
@@ -45,7 +46,8 @@ pub(crate) async fn handle(
         _ => return Err(Failure::method_not_allowed()),
     };
     let scale = scale_of(&call.kind, &object::read(&call.kind, &object)?);
-    reply::object(StatusCode::OK, call.accept.encoding, &scale)
+    let shown = present::scale(call.accept, scale)?;
+    Ok(reply::encoded(StatusCode::OK, call.accept.encoding, shown))
 }
 
 async fn change(

@@ -31,7 +31,7 @@ use crate::reply::{self, Request, Response};
 use crate::services::ServiceConfig;
 use crate::status::Failure;
 use crate::tls::ClientTls;
-use crate::{compress, create, discovery, object, resource, snapshot};
+use crate::{about, compress, create, discovery, object, resource, snapshot};
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
@@ -197,15 +197,19 @@ impl ApiServer {
         if route == Route::Snapshot {
             return Ok(snapshot::send(self));
         }
-        self.document(route, request.headers())
+        self.document(route, &request)
     }
 
     /// Documents about the API itself.
-    fn document(&self, route: Route, headers: &HeaderMap) -> Result<Response, Failure> {
+    fn document(&self, route: Route, request: &Request) -> Result<Response, Failure> {
+        let headers = request.headers();
         let (edition, custom) = self.definitions.edition(&self.store)?;
         let document = match &route {
-            Route::Health => return Ok(reply::bytes(StatusCode::OK, "text/plain", "ok")),
-            Route::Version => return Ok(reply::json(StatusCode::OK, &version())),
+            Route::Index => Some(about::index(&custom)),
+            Route::Health { what, check } => {
+                return about::health(what, check.as_deref(), request.uri().query());
+            }
+            Route::Version => return Ok(reply::json(StatusCode::OK, &about::version())),
             Route::OpenIdConfiguration | Route::OpenIdKeys => return self.open_id(&route),
             Route::CoreVersions | Route::Groups => return self.root(&route, headers),
             Route::Group(group) => discovery::group(group, &custom),
@@ -302,23 +306,4 @@ fn tagged(headers: &HeaderMap, content_type: &'static str, document: impl Into<B
     let tag = HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes make a header");
     response.headers_mut().insert(header::ETAG, tag);
     response
-}
-
-fn version() -> Value {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    json!({
-        "major": "1",
-        "minor": "36",
-        "gitVersion": "v1.36.0+ripstop",
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "",
-        "goVersion": "",
-        "compiler": "rustc",
-        "platform": format!("linux/{architecture}"),
-    })
 }

@@ -45,6 +45,7 @@ mod storage;
 mod pod;
 
 pub use apiextensions::{set_definition_condition, settle_definition};
+pub use autoscaling::{SCALE_COLUMNS, scale_row};
 pub use columns::human_duration;
 pub use custom::{compare_versions, kept_kind_of, kinds_of};
 pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Generation, Kind, Reason, Scale};

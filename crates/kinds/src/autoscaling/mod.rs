@@ -4,5 +4,8 @@ mod annotations;
 mod columns;
 mod metrics;
 mod rules;
+mod scale;
 pub(crate) mod v1;
 pub(crate) mod v2;
+
+pub use scale::{SCALE_COLUMNS, scale_row};
