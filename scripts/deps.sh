@@ -63,6 +63,8 @@ collect() {
         need nft nftables
         need iptables iptables
         need openssl openssl
+        # Another Python than the distribution's knows none of its packages.
+        /usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
     fi
     if [ "$tests$bench" != nono ] && ! has_cni_plugins; then
         missing+=(containernetworking-plugins)
@@ -107,7 +109,8 @@ busybox_aside() {
 
 # Debian has kubectl as kubernetes-client; Ubuntu as a snap only.
 packaged_kubectl() {
-    apt-cache policy kubernetes-client 2>/dev/null | grep -q 'Candidate: [0-9]'
+    # To its end: who writes into a pipe that is closed early has failed.
+    apt-cache policy kubernetes-client 2>/dev/null | grep 'Candidate: [0-9]' >/dev/null
 }
 
 provide_kubectl() {
@@ -125,6 +128,24 @@ provide_kubectl() {
     say "$cure"
 }
 
+# Tests drive kubectl as this machine has it, and as its distribution packages it: unpacked aside, so that
+# nobody's own is replaced. Where both are one, or there is no package, a link says so.
+second_kubectl() {
+    local aside own
+    aside=$(realpath -m "${CARGO_TARGET_DIR:-target}")/kubectl
+    own=$(realpath "$(command -v kubectl)")
+    if [ -x "$aside/usr/bin/kubectl" ] && [ ! -L "$aside/usr/bin/kubectl" ]; then return; fi
+    mkdir -p "$aside/usr/bin"
+    rm -f "$aside/usr/bin/kubectl"
+    if ! has apt-get || dpkg -S "$own" 2>/dev/null | grep '^kubernetes-client:' >/dev/null || ! packaged_kubectl; then
+        ln -s "$own" "$aside/usr/bin/kubectl"
+        return
+    fi
+    say "unpacking kubernetes-client into $aside"
+    update
+    (cd "$aside" && apt-get download -q kubernetes-client && dpkg -x kubernetes-client_*.deb . && rm kubernetes-client_*.deb)
+}
+
 tests=no bench=no
 case "${1:-}" in
 "") ;;
@@ -140,3 +161,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 scripts/busybox.sh >/dev/null 2>&1 || busybox_aside
 provide_kubectl
+[ "$tests" = no ] || second_kubectl

@@ -12,6 +12,7 @@
 mod capture;
 mod disk;
 mod frame;
+mod kubectl;
 mod lan;
 mod netns;
 mod ping;
@@ -23,6 +24,7 @@ mod wait;
 pub use capture::Capture;
 pub use disk::SmallDisk;
 pub use frame::send_frames;
+pub use kubectl::{Kubectl, WhichKubectl};
 pub use lan::{Lan, LanNode};
 pub use netns::{TestNs, unique};
 pub use ping::{Pong, icmp6_socket, ping, ping_whole};

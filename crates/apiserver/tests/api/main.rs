@@ -21,6 +21,7 @@ mod owners;
 mod patches;
 mod protobufs;
 mod proxies;
+mod python;
 mod roles;
 mod service_model;
 mod services;
