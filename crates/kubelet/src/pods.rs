@@ -55,6 +55,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         prints: HashMap::new(),
         listing: HashSet::new(),
         complete: false,
+        looked: false,
     };
     pods.run(events, snapshots).await;
 }
@@ -75,6 +76,8 @@ struct Pods {
     listing: HashSet<String>,
     /// Everything that the API has for this node is known.
     complete: bool,
+    /// Everything that the runtime has is known.
+    looked: bool,
 }
 
 impl Pods {
@@ -86,6 +89,7 @@ impl Pods {
         let mut garbage_timer = tokio::time::interval(GARBAGE_EVERY);
         let (scanned, mut scans) = mpsc::channel(1);
         loop {
+            let knew = self.knows_all();
             tokio::select! {
                 Some(event) = events.next() => match event {
                     Ok(event) => self.api_event(event),
@@ -99,7 +103,16 @@ impl Pods {
                 }
                 Some(found) = scans.recv() => self.collect(found),
             }
+            if self.knows_all() && !knew {
+                // Whoever was killed before us may have left something in the middle of removing it.
+                garbage_timer.reset_immediately();
+            }
         }
+    }
+
+    /// Whether what is on the node belongs to a pod can be told.
+    fn knows_all(&self) -> bool {
+        self.complete && self.looked
     }
 
     fn api_event(&mut self, event: Event<Pod>) {
@@ -206,6 +219,7 @@ impl Pods {
             .into_iter()
             .map(|(uid, seen)| (uid, seen.print))
             .collect();
+        self.looked = true;
     }
 
     fn worker_done(&mut self, done: Result<(Id, ()), JoinError>) {
@@ -235,7 +249,7 @@ impl Pods {
 
     /// Removes what was found on the node and belongs to no pod.
     fn collect(&mut self, mut found: garbage::Found) {
-        if !self.complete {
+        if !self.knows_all() {
             return;
         }
         found.retain(|uid| !self.workers.contains_key(uid) && !self.prints.contains_key(uid));

@@ -26,8 +26,15 @@ fn a_restarted_kubelet_disturbs_nothing_and_catches_up() {
             .delete("vanishes", &DeleteParams::default().grace_period(0))
             .await
             .unwrap();
+        // As a kubelet leaves it that is killed while it removes a pod.
+        let half = lab.config.root_dir.join("pods/half-removed/volumes");
+        std::fs::create_dir_all(&half).unwrap();
         lab.start_kubelet();
         lab.gone("goes").await;
+        lab.eventually("what was left behind is gone", || async {
+            (!half.parent().unwrap().exists()).then_some(())
+        })
+        .await;
         lab.eventually("only one pod is left", || async {
             let sandboxes = lab.cri.list_pod_sandbox(Default::default()).await.unwrap();
             (sandboxes.len() == 1).then_some(())
