@@ -196,6 +196,11 @@ impl Config {
         self.root_dir.join("seccomp")
     }
 
+    /// Where is kept whose images they are.
+    pub(crate) fn pulled_file(&self) -> PathBuf {
+        self.root_dir.join("pulled.json")
+    }
+
     /// Where pods' logs live.
     pub(crate) fn logs_dir(&self) -> PathBuf {
         self.root_dir.join("logs/pods")

@@ -99,7 +99,7 @@ fn is_for(place: &str, image: &str) -> bool {
 }
 
 /// An image's registry, and its path there.
-fn split(image: &str) -> (&str, &str) {
+pub(crate) fn split(image: &str) -> (&str, &str) {
     match image.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
         _ => ("docker.io", image),

@@ -73,6 +73,7 @@ async fn collect(ctx: &Context, settings: &ImageGc, known: &mut Known) -> Result
     for (id, size) in chosen {
         ctx.cri.remove_image(ImageSpec::named(&id)).await.map_err(text)?;
         tracing::info!(image = id, size, "removed an image that nobody used");
+        ctx.images.pulled.forget(&id);
         known.images.remove(&id);
         freed += size;
     }

@@ -1,16 +1,18 @@
 //! Images: there already, or pulled, as the container's policy says.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use cri::message::{Image, ImageSpec, PodSandboxConfig};
+use cri::message::{AuthConfig, Image, ImageSpec, PodSandboxConfig};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::credentials;
 use crate::events::{About, Recorder};
 use crate::objects::Lookup;
+use crate::pulled::Pulled;
 use crate::security::ImageUser;
 
 /// Why a container can't have its image.
@@ -34,15 +36,27 @@ pub(crate) struct Images {
     pulling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// When a container last asked for an image, by id: it may not have been made yet.
     wanted: Mutex<HashMap<String, Timestamp>>,
+    pub(crate) pulled: Pulled,
+}
+
+/// An image that is to be pulled.
+struct Pull<'a> {
+    about: &'a About,
+    name: &'a str,
+    policy: &'a str,
+    /// What the pod has to show to the registry.
+    credentials: Vec<AuthConfig>,
+    sandbox: &'a PodSandboxConfig,
 }
 
 impl Images {
-    pub(crate) fn new(cri: cri::Client, events: Recorder) -> Self {
+    pub(crate) fn new(cri: cri::Client, events: Recorder, pulled: PathBuf) -> Self {
         Self {
             cri,
             events,
             pulling: Mutex::default(),
             wanted: Mutex::default(),
+            pulled: Pulled::load(pulled),
         }
     }
 
@@ -81,7 +95,10 @@ impl Images {
             });
         }
         let policy = policy(container);
+        let credentials = credentials::for_image(pod, name, objects);
         let present = self.status(name).await?;
+        // One that isn't for this pod is as good as none.
+        let present = present.filter(|image| self.pulled.allows(image, name, &credentials));
         match (policy, present) {
             ("IfNotPresent" | "Never", Some(image)) => {
                 let message = format!("Container image {name:?} already present on machine");
@@ -96,7 +113,17 @@ impl Images {
                     message,
                 })
             }
-            _ => self.pull(pod, &about, name, policy, objects, sandbox).await,
+            _ => {
+                self.warn_of_missing(pod, objects);
+                let pull = Pull {
+                    about: &about,
+                    name,
+                    policy,
+                    credentials,
+                    sandbox,
+                };
+                self.pull(&pull).await
+            }
         }
     }
 
@@ -110,26 +137,7 @@ impl Images {
             })
     }
 
-    async fn pull(
-        &self,
-        pod: &Pod,
-        about: &About,
-        name: &str,
-        policy: &str,
-        objects: &dyn Lookup,
-        sandbox: &PodSandboxConfig,
-    ) -> Result<ReadyImage, ImageError> {
-        let asked = Instant::now();
-        let turn = self.turn(name);
-        let _turn = turn.lock().await;
-        if policy == "IfNotPresent"
-            && let Some(image) = self.status(name).await?
-        {
-            // Another container's pull brought it while this one waited.
-            let message = format!("Container image {name:?} already present on machine");
-            self.events.normal(about, "Pulled", message);
-            return Ok(self.ready(&image));
-        }
+    fn warn_of_missing(&self, pod: &Pod, objects: &dyn Lookup) {
         let missing = credentials::missing(pod, objects);
         if !missing.is_empty() {
             let message = format!(
@@ -140,21 +148,42 @@ impl Images {
             self.events
                 .warning(&about, "FailedToRetrieveImagePullSecret", message);
         }
+    }
+
+    async fn pull(&self, pull: &Pull<'_>) -> Result<ReadyImage, ImageError> {
+        let Pull { about, name, .. } = *pull;
+        let asked = Instant::now();
+        // Also while another's pull is waited for: whoever looks at this pod shall see what it waits for.
         self.events
             .normal(about, "Pulling", format!("Pulling image {name:?}"));
-        let begun = Instant::now();
-        if let Err(error) = self.pull_with_credentials(pod, name, objects, sandbox).await {
-            let message = format!("Failed to pull image {name:?}: {error}");
-            self.events.warning(about, "Failed", message.clone());
-            return Err(ImageError {
-                reason: "ErrImagePull",
-                message: error.to_string(),
-            });
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
+        if pull.policy == "IfNotPresent"
+            && let Some(image) = self.status(name).await?
+            && self.pulled.allows(&image, name, &pull.credentials)
+        {
+            // Another container's pull brought it while this one waited.
+            let message = format!("Container image {name:?} already present on machine");
+            self.events.normal(about, "Pulled", message);
+            return Ok(self.ready(&image));
         }
+        let begun = Instant::now();
+        let auth = match self.pull_with_credentials(pull).await {
+            Ok(auth) => auth,
+            Err(error) => {
+                let message = format!("Failed to pull image {name:?}: {error}");
+                self.events.warning(about, "Failed", message);
+                return Err(ImageError {
+                    reason: "ErrImagePull",
+                    message: error.to_string(),
+                });
+            }
+        };
         let image = self.status(name).await?.ok_or_else(|| ImageError {
             reason: "ErrImagePull",
             message: format!("image {name:?} was pulled and is not there"),
         })?;
+        self.pulled.note(&image.id, name, auth);
         let message = format!(
             "Successfully pulled image {name:?} in {:.3}s ({:.3}s including waiting). Image size: {} bytes.",
             begun.elapsed().as_secs_f64(),
@@ -177,27 +206,21 @@ impl Images {
     }
 
     /// Tries each of the pod's credentials for the registry, and none if there
-    /// are none.
-    async fn pull_with_credentials(
+    /// are none; returns those that it took.
+    async fn pull_with_credentials<'a>(
         &self,
-        pod: &Pod,
-        name: &str,
-        objects: &dyn Lookup,
-        sandbox: &PodSandboxConfig,
-    ) -> Result<(), cri::Error> {
-        let found = credentials::for_image(pod, name, objects);
-        let mut attempts: Vec<_> = found.into_iter().map(Some).collect();
+        pull: &'a Pull<'_>,
+    ) -> Result<Option<&'a AuthConfig>, cri::Error> {
+        let mut attempts: Vec<_> = pull.credentials.iter().map(Some).collect();
         if attempts.is_empty() {
             attempts.push(None);
         }
-        let mut last = Ok(());
+        let mut last = Ok(None);
         for auth in attempts {
-            let pulled = self
-                .cri
-                .pull_image(ImageSpec::named(name), auth, Some(sandbox.clone()))
-                .await;
-            match pulled {
-                Ok(_) => return Ok(()),
+            let image = ImageSpec::named(pull.name);
+            let sandbox = Some(pull.sandbox.clone());
+            match self.cri.pull_image(image, auth.cloned(), sandbox).await {
+                Ok(_) => return Ok(auth),
                 Err(error) => last = Err(error),
             }
         }

@@ -54,6 +54,7 @@ mod objects;
 mod pod;
 mod pods;
 mod probe;
+mod pulled;
 mod references;
 mod relist;
 mod resources;

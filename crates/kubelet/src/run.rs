@@ -50,7 +50,7 @@ pub async fn run(
         machine: Machine::detect(&config.root_dir, &config.capacity),
         hierarchies,
         objects: Objects::new(client.clone()),
-        images: Images::new(cri.clone(), events.clone()),
+        images: Images::new(cri.clone(), events.clone(), config.pulled_file()),
         services: Services::new(client.clone()),
         slots: Semaphore::new(config.parallel_starts.max(1)),
         directory: Directory::default(),

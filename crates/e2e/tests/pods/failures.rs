@@ -33,6 +33,15 @@ const FAILURES: &[(&str, &str, &[&str])] = &[
     ),
     ("busy", "ImagePullBackOff", &["429 Too Many Requests"]),
     (
+        "denied",
+        "ImagePullBackOff",
+        &[
+            "403 Forbidden",
+            "Unable to retrieve some image pull secrets (lost)",
+        ],
+    ),
+    ("corrupt", "ImagePullBackOff", &["digest"]),
+    (
         "bad-name",
         "InvalidImageName",
         &["couldn't parse image name \"Not//An/Image\": invalid reference format"],
@@ -154,6 +163,11 @@ const FAILURES: &[(&str, &str, &[&str])] = &[
         "fenced",
         "UserNamespacesNotSupported",
         &["runtime does not support user namespaces"],
+    ),
+    (
+        "whole",
+        "PodLevelResourcesNotSupported",
+        &["Pod was rejected: resources of the pod as a whole (spec.resources) are not supported"],
     ),
 ];
 

@@ -64,6 +64,10 @@ fn registry(cluster: &Cluster) -> Registry {
     registry.protect("team/app", "ann", "s3cret");
     let busy = Trouble::refuses(429, "TOOMANYREQUESTS", "come back tomorrow");
     registry.trouble("busy/app", busy);
+    let denied = "requested access to the resource is denied";
+    registry.trouble("denied/app", Trouble::refuses(403, "DENIED", denied));
+    registry.push("corrupt/app", "1", &image.with_label("corrupt"));
+    registry.trouble("corrupt/app", Trouble::Corrupt);
     registry
 }
 

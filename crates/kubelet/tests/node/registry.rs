@@ -55,11 +55,17 @@ fn an_image_is_pulled_with_the_pods_credentials_and_only_when_it_has_to_be() {
         lab.pod("again", friend.clone()).await;
         lab.ready("again").await;
         assert_eq!(registry.requests().len(), before);
+        // Nor does it have to be given again to those who may have it; to others it isn't given.
+        let mut other = sleeper("team/app:1");
+        other["containers"][0]["imagePullPolicy"] = "IfNotPresent".into();
+        lab.pod("other", other).await;
+        let failed = lab.event("other", "Failed").await;
+        assert!(refused.iter().any(|words| failed.contains(words)), "{failed}");
         friend["containers"][0]["imagePullPolicy"] = "Always".into();
         lab.pod("fresh", friend).await;
         lab.ready("fresh").await;
         assert!(registry.requests().len() > before);
-        for name in ["stranger", "friend", "again", "fresh"] {
+        for name in ["stranger", "friend", "again", "other", "fresh"] {
             lab.delete(name, &DeleteParams::default()).await;
         }
         lab.nothing_left().await;

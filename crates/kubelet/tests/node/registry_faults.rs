@@ -174,7 +174,6 @@ fn a_slow_pull_shows_as_one_and_ends_when_the_image_is_there() {
         registry.push("slow", "1", &image.with_label("slow"));
         registry.trouble("slow", Trouble::stalls());
         lab.pod("slow", sleeper("slow:1")).await;
-        lab.pod("waits", sleeper("slow:1")).await;
         let pulling = lab.event("slow", "Pulling").await;
         assert_eq!(pulling, format!("Pulling image \"{PLACE}/slow:1\""));
         let asked = || {
@@ -188,6 +187,8 @@ fn a_slow_pull_shows_as_one_and_ends_when_the_image_is_there() {
         let pod = lab.pods().get("slow").await.unwrap();
         let state: Value = container(&pod, "a")["state"].clone();
         assert_eq!(state["waiting"]["reason"], "ContainerCreating");
+        lab.pod("waits", sleeper("slow:1")).await;
+        lab.event("waits", "Pulling").await;
         registry.mend("slow");
         let mut pulls = Vec::new();
         for name in ["slow", "waits"] {
