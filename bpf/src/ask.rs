@@ -5,7 +5,7 @@
 //! Only what begins a conversation needs a backend, as netfilter knows the rest; of datagrams nobody
 //! can say, so each of them has the backend that its conversation was given, as long as that is there.
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT};
 use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_redirect};
 use aya_ebpf::programs::TcContext;
 use bpf_abi::Counter;
@@ -13,7 +13,7 @@ use bpf_abi::service::{Choice, Frontend, FrontendKey, backend, frontend, mark, s
 
 use crate::maps::{Family, Ipv4, Ipv6, count};
 use crate::neighbour::link;
-use crate::packet::{ETHERNET, Ethernet, ICMP, ICMPV6, Ipv4Header, Ipv6Header, Packet, UDP, at};
+use crate::packet::{ETHERNET, Ethernet, ICMP, ICMPV6, Ipv4Header, Ipv6Header, Packet, Read, UDP, at};
 use crate::pick::{Picked, pick};
 use crate::service::{self, Services};
 
@@ -142,6 +142,33 @@ pub fn answer<F: Services + Echo>(
         port: to.port,
         mark,
         ..Answer::only(What::To, to.address)
+    }
+}
+
+/// The node's own echo request, about to leave by a link to others. If it's for a Service it's answered as those of
+/// pods are, and the answer comes in by the link.
+#[inline(never)]
+pub fn answer_own<F: Read + Services + Echo>(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let Some(packet) = F::read(ctx).filter(|packet| packet.plain && packet.begins) else {
+        return crate::NEXT;
+    };
+    let key = FrontendKey {
+        address: packet.key.destination,
+        port: 0,
+        protocol: packet.key.protocol,
+        zero: 0,
+    };
+    let Some(found) = F::frontend(&key).filter(|found| found.inside.slots != 0) else {
+        return crate::NEXT;
+    };
+    if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, packet.key.source) {
+        return drop();
+    }
+    match F::echo(ctx) {
+        // SAFETY: the link is there, as the packet is about to leave by it.
+        Some(_) => unsafe { bpf_redirect(link(ctx), BPF_F_INGRESS.into()) as i32 },
+        None => crate::NEXT,
     }
 }
 

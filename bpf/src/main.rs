@@ -52,7 +52,7 @@ use bpf_abi::service::mark;
 use bpf_abi::{Counter, Endpoint, MARK_SHORTCUT, MARK_UNTRANSLATED, endpoint};
 use maps::{Ipv4, Ipv6, count};
 use neighbour::{Says, link};
-use packet::{Ethernet, Packet, Read, at};
+use packet::{Ethernet, ICMP, ICMPV6, Packet, Read, at};
 use slow::{All, next};
 
 /// On to whoever comes next: tcx's next program, clsact's next filter, the network stack.
@@ -100,10 +100,13 @@ pub fn rip_to_wire(ctx: TcContext) -> i32 {
     // SAFETY: the context is valid as long as the program runs.
     let mark = unsafe { (*ctx.skb.skb).mark };
     if mark & MARK_SHORTCUT == 0 {
-        match protocol(&ctx) {
+        let action = match protocol(&ctx) {
             IPV4 => learn_to_wire::<Ipv4>(&ctx, mark),
             IPV6 => learn_to_wire::<Ipv6>(&ctx, mark),
-            _ => {}
+            _ => NEXT,
+        };
+        if action != NEXT {
+            return action;
         }
     }
     // Others' rules are to see none of ours.
@@ -230,11 +233,15 @@ fn is_own(known: Option<&Endpoint>) -> bool {
 }
 
 #[inline(always)]
-fn learn_to_wire<F: All>(ctx: &TcContext, mark: u32) {
+fn learn_to_wire<F: All>(ctx: &TcContext, mark: u32) -> i32 {
     let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
-        return;
+        return NEXT;
     };
-    if F::endpoint(packet.key.source).is_some_and(is_pod) && F::forward(packet.key.destination).is_some() {
+    let from = F::endpoint(packet.key.source);
+    if is_own(from) && packet.begins && matches!(packet.key.protocol, ICMP | ICMPV6) {
+        return ask::answer_own::<F>(ctx.skb.skb);
+    }
+    if from.is_some_and(is_pod) && F::forward(packet.key.destination).is_some() {
         flow::learn::<F>(
             &packet,
             mark & MARK_UNTRANSLATED != 0,
@@ -243,6 +250,7 @@ fn learn_to_wire<F: All>(ctx: &TcContext, mark: u32) {
             || policy::who_began::<F>(&packet),
         );
     }
+    NEXT
 }
 
 #[unsafe(link_section = "license")]

@@ -11,6 +11,7 @@ use kernel::NetNs;
 use kernel::conntrack::{Conntrack, Which};
 use kernel::link::LinkChange;
 use kernel::nftables::Nft;
+use kernel::route::Route;
 use model::{
     Endpoint, Hints, Packet, Protocol, Service, ServiceName, ServicePort, Slice, SlicePort, Strategy,
     TrafficPolicy,
@@ -18,7 +19,7 @@ use model::{
 use nft::{Change, Place};
 use plan::{NodePlan, Part, PartId, ServiceContext, Verdict};
 use rstest::rstest;
-use testkit::{Echo, TestNs, ask, eventually};
+use testkit::{Echo, Pong, TestNs, ask, eventually, ping};
 
 use super::fixture::{Group, PATIENCE};
 use crate::fixture::{Cluster, Stack, alike, ip, name};
@@ -182,6 +183,28 @@ async fn only_what_differs_is_written_and_a_restart_writes_nothing() {
     cluster.apply(0).await;
     cluster.serve(&[("web", one)]).await;
     compare(&cluster, 80, &vips());
+}
+
+/// Whatever leaves for a Service's address leaves by the uplink, and comes back by it.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_own_pings_are_answered_while_somebody_serves(#[values(false, true)] v6: bool) {
+    let mut cluster = Cluster::running(1, 1, Stack::Dual).await;
+    let node = cluster.lan.nodes[0].netns.netlink();
+    let at = vips()[usize::from(v6)];
+    let gateway = if v6 { "fd00:172:30::1" } else { "172.30.0.1" };
+    let links = node.links().await.unwrap();
+    let uplink = links.iter().find(|link| link.name == "eth0").unwrap().index;
+    let route = Route::default_via(ip(gateway), uplink);
+    assert!(node.add_route(&route).await.unwrap());
+    let web = |cluster: &Cluster, pods: &[usize]| service(cluster, pods, Protocol::Tcp, 8080);
+    let served = web(&cluster, &[0]);
+    cluster.serve(&[("web", served)]).await;
+    let pong = |size| ping(&cluster.lan.nodes[0].netns, at, size).unwrap();
+    assert_eq!([pong(56), pong(1000)], [Pong::Reply; 2]);
+    let nobody = web(&cluster, &[]);
+    cluster.serve(&[("web", nobody)]).await;
+    assert_ne!(ping(&cluster.lan.nodes[0].netns, at, 56).unwrap(), Pong::Reply);
 }
 
 /// How many connections each endpoint has, by the counts of a node's links, in order.
