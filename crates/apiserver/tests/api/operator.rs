@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
 };
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::wait::{self, await_condition, conditions};
 use kube::runtime::{finalizer, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -38,6 +40,7 @@ struct Greeting {
 struct GreetingSpec {
     to: String,
     times: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mood: Option<Mood>,
 }
 
@@ -171,70 +174,139 @@ async fn say(client: &Client, greeting: &Greeting) -> Result<Action, kube::Error
     Ok(Action::await_change())
 }
 
+/// Whether a greeting's status says this.
+fn said(words: &'static str) -> impl Fn(Option<&Greeting>) -> bool {
+    move |greeting| {
+        let status = greeting.and_then(|greeting| greeting.status.as_ref());
+        status.is_some_and(|status| status.words.as_deref() == Some(words))
+    }
+}
+
+/// Waits as long as a busy machine may need.
+async fn settled<K>(api: &Api<K>, name: &str, condition: impl wait::Condition<K>)
+where
+    K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
+{
+    let waiting = await_condition(api.clone(), name, condition);
+    let outcome = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    outcome
+        .unwrap_or_else(|_| panic!("{name} doesn't settle"))
+        .unwrap();
+}
+
+/// Starts the controller, after its kind is there.
+async fn start(client: Client) -> tokio::task::JoinHandle<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let apply = Patch::Apply(definition());
+    let params = PatchParams::apply("greeter");
+    definitions.patch(NAME, &params, &apply).await.unwrap();
+    settled(&definitions, NAME, conditions::is_crd_established()).await;
+    let controller = Controller::new(
+        Api::<Greeting>::namespaced(client.clone(), "default"),
+        watcher::Config::default(),
+    )
+    .owns(
+        Api::<ConfigMap>::namespaced(client.clone(), "default"),
+        watcher::Config::default(),
+    )
+    .run(
+        reconcile,
+        |_, _, _| Action::requeue(Duration::from_millis(200)),
+        Arc::new(client),
+    )
+    .for_each(|_| async {});
+    tokio::spawn(controller)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_written_with_kube_rs_does_its_work() -> Result<(), Error> {
     let running = Running::start().await;
     let client = running.over_tls("admin", "system:masters").await;
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    definitions
-        .patch(NAME, &PatchParams::apply("greeter"), &Patch::Apply(definition()))
-        .await?;
-    await_condition(definitions.clone(), NAME, conditions::is_crd_established()).await?;
-
+    let controller = start(client.clone()).await;
     let greetings: Api<Greeting> = Api::namespaced(client.clone(), "default");
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    let controller = Controller::new(greetings.clone(), watcher::Config::default())
-        .owns(maps.clone(), watcher::Config::default())
-        .run(
-            reconcile,
-            |_, _, _| Action::requeue(Duration::from_millis(200)),
-            Arc::new(client),
-        )
-        .for_each(|_| async {});
-    let controller = tokio::spawn(controller);
 
-    let first = json!({ "apiVersion": api_version(), "kind": kind(), "metadata": { "name": "first" },
-                        "spec": { "to": "world", "mood": "Cheerful" } });
+    // Without the field that has a default.
+    let first = json!({ "apiVersion": Greeting::api_version(&()), "kind": Greeting::kind(&()),
+                        "metadata": { "name": "first" }, "spec": { "to": "world", "mood": "Cheerful" } });
     let dynamic: Api<DynamicObject> =
         Api::default_namespaced_with(running.admin(), &ApiResource::erase::<Greeting>(&()));
     dynamic
         .create(&PostParams::default(), &serde_json::from_value(first)?)
         .await?;
-    let said = |words: &'static str| {
-        move |greeting: Option<&Greeting>| {
-            let status = greeting.and_then(|greeting| greeting.status.as_ref());
-            status.is_some_and(|status| status.words.as_deref() == Some(words))
-        }
-    };
-    await_condition(greetings.clone(), "first", said("hello world hello world ")).await?;
+    settled(&greetings, "first", said("hello world hello world ")).await;
     let patch = json!({ "spec": { "times": 1, "mood": "Grave" } });
     greetings
         .patch("first", &PatchParams::default(), &Patch::Merge(patch))
         .await?;
-    await_condition(greetings.clone(), "first", said("hello world ")).await?;
+    settled(&greetings, "first", said("hello world ")).await;
     let first = greetings.get("first").await?;
     assert_eq!(
         first.metadata.generation,
         first.status.and_then(|status| status.observed)
     );
-    let refused = json!({ "spec": { "mood": "Gloomy" } });
-    let refused = greetings
-        .patch("first", &PatchParams::default(), &Patch::Merge(refused))
-        .await;
-    assert!(
-        refused
-            .unwrap_err()
-            .to_string()
-            .contains(r#"Unsupported value: "Gloomy""#)
-    );
+    for (spec, complaint) in [
+        (json!({ "mood": "Gloomy" }), r#"Unsupported value: "Gloomy""#),
+        (json!({ "times": 256 }), "less than or equal to 255"),
+    ] {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        let refused = greetings.patch("first", &PatchParams::default(), &patch).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(complaint), "{refused}");
+    }
 
     // Its child comes back, and it goes when its finalizer has been looked after.
     maps.delete("first", &DeleteParams::default()).await?;
-    await_condition(maps.clone(), "first", |map: Option<&ConfigMap>| map.is_some()).await?;
+    settled(&maps, "first", |map: Option<&ConfigMap>| map.is_some()).await;
     let uid = first.metadata.uid.unwrap_or_default();
     greetings.delete("first", &DeleteParams::default()).await?;
-    await_condition(greetings.clone(), "first", conditions::is_deleted(&uid)).await?;
+    settled(&greetings, "first", conditions::is_deleted(&uid)).await;
     assert!(greetings.list(&ListParams::default()).await?.items.is_empty());
     controller.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_goes_on_after_the_server_was_started_anew() -> Result<(), Error> {
+    let running = Running::start().await;
+    let client = running.over_tls("admin", "system:masters").await;
+    let controller = start(client.clone()).await;
+    let greetings: Api<Greeting> = Api::namespaced(client.clone(), "default");
+    let greeting = |name: &str| Greeting {
+        api_version: api_version(),
+        kind: kind(),
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        },
+        spec: GreetingSpec {
+            to: name.to_owned(),
+            times: 1,
+            mood: None,
+        },
+        status: None,
+    };
+    for name in ["changed", "deleted"] {
+        greetings.create(&PostParams::default(), &greeting(name)).await?;
+    }
+    settled(&greetings, "changed", said("hello changed ")).await;
+    settled(&greetings, "deleted", said("hello deleted ")).await;
+    let uid = greetings.get("deleted").await?.metadata.uid.unwrap_or_default();
+
+    let running = running.restart().await;
+    // Nobody waits for the controller: what it finds when it is back is what counts.
+    let patch = Patch::Merge(json!({ "spec": { "times": 2 } }));
+    greetings
+        .patch("changed", &PatchParams::default(), &patch)
+        .await?;
+    greetings.delete("deleted", &DeleteParams::default()).await?;
+    greetings
+        .create(&PostParams::default(), &greeting("made"))
+        .await?;
+    settled(&greetings, "changed", said("hello changed hello changed ")).await;
+    settled(&greetings, "made", said("hello made ")).await;
+    settled(&greetings, "deleted", conditions::is_deleted(&uid)).await;
+    controller.abort();
+    drop(running);
     Ok(())
 }

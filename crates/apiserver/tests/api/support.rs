@@ -59,6 +59,29 @@ impl Running {
         services: ServiceConfig,
     ) -> Running {
         let dir = tempfile::tempdir().unwrap();
+        Running::start_in(dir, store, address, with_tokens, services).await
+    }
+
+    /// Ends the server and starts one anew where it was, with what it had: once nothing holds the old one.
+    pub(crate) async fn restart(self) -> Running {
+        let (dir, address) = (self.dir, self.address.to_string());
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        testkit::eventually_async(std::time::Duration::from_secs(30), async || {
+            Arc::strong_count(&self.server) == 1
+        })
+        .await;
+        drop(self.server);
+        Running::start_in(dir, None, &address, false, ServiceConfig::default()).await
+    }
+
+    async fn start_in(
+        dir: tempfile::TempDir,
+        store: Option<&Path>,
+        address: &str,
+        with_tokens: bool,
+        services: ServiceConfig,
+    ) -> Running {
         let authority = Authority::load_or_create(dir.path()).unwrap();
         let kubelet_client = client_pair(&authority, "kube-apiserver-kubelet-client", "system:masters");
         let config = Config {
