@@ -33,6 +33,8 @@ mod delete;
 mod discovery;
 mod document;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod input;
 mod kubelet;
 mod labels;

@@ -57,14 +57,14 @@ impl Token {
 }
 
 /// What a list request asks for.
-struct Plan {
+pub(crate) struct Plan {
     when: When,
     limit: usize,
     after: Option<String>,
 }
 
 impl Plan {
-    fn parse(query: &Query) -> Result<Plan, Failure> {
+    pub(crate) fn parse(query: &Query) -> Result<Plan, Failure> {
         let limit = query.number::<usize>("limit")?.unwrap_or(0);
         let version = resource_version(query)?;
         let matching = query.get("resourceVersionMatch");

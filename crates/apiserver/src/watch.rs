@@ -42,7 +42,7 @@ enum Start {
 }
 
 /// What a watch request asks for.
-struct Plan {
+pub(crate) struct Plan {
     start: Start,
     /// Marks the end of the existing objects with a bookmark.
     mark_initial: bool,
@@ -51,7 +51,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn parse(query: &Query) -> Result<Plan, Failure> {
+    pub(crate) fn parse(query: &Query) -> Result<Plan, Failure> {
         let version = list::resource_version(query)?;
         let matching = query.get("resourceVersionMatch");
         let initial = query.get("sendInitialEvents").map(|value| value == "true");

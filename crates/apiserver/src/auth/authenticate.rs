@@ -22,7 +22,7 @@ pub(crate) fn authenticate(
     impersonate(server, sender, headers)
 }
 
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim();
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
@@ -42,7 +42,7 @@ fn by_token(server: &ApiServer, token: &str) -> Result<Identity, Failure> {
 
 /// What the headers ask to be taken for.
 #[derive(Debug, Default, PartialEq)]
-struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     user: &'a str,
     uid: &'a str,
     groups: Vec<&'a str>,
@@ -55,7 +55,7 @@ const UID: HeaderName = HeaderName::from_static("impersonate-uid");
 const EXTRA: &str = "impersonate-extra-";
 
 impl<'a> Wanted<'a> {
-    fn read(headers: &'a HeaderMap) -> Result<Wanted<'a>, Failure> {
+    pub(crate) fn read(headers: &'a HeaderMap) -> Result<Wanted<'a>, Failure> {
         let text = |value: &'a HeaderValue| {
             std::str::from_utf8(value.as_bytes())
                 .map_err(|_| Failure::bad_request("an impersonation header is not UTF-8"))

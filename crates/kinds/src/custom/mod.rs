@@ -276,6 +276,12 @@ impl Custom {
 
     /// Reads the metadata, drops what the schema doesn't know, and says so.
     pub(crate) fn decode(&self, object: &Value) -> Result<Decoded, DecodeError> {
+        if !object.is_object() {
+            return Err(DecodeError {
+                path: String::new(),
+                message: "it is not an object".to_owned(),
+            });
+        }
         let schema = Schema(self.schema());
         let mut object = object.clone();
         let mut unknown = prune::prune(schema, &mut object);

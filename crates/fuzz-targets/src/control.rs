@@ -1,0 +1,207 @@
+//! Bytes that clients of the API server send.
+
+use patch::apply::{self, Author, Managers, Scope, Shape};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Objects, lists and watch events as protobuf. What is read can be written, and is the same then.
+pub(crate) fn protobuf(input: &[u8]) {
+    let mut stream = input;
+    while let Ok(Some(_)) = protobuf::decode_event(&mut stream) {}
+    let Ok(object) = protobuf::decode(input, Some(("v1", "Pod"))) else {
+        return;
+    };
+    let bytes = protobuf::encode(&object).expect("what was read can be written");
+    let again = protobuf::decode(&bytes, None).expect("what was written can be read");
+    assert_eq!(again, object);
+}
+
+#[derive(Deserialize)]
+struct Patched {
+    object: Value,
+    patch: Value,
+}
+
+/// The three patches, on any object.
+pub(crate) fn patch(input: &[u8]) {
+    let Ok(Patched { object, patch }) = serde_json::from_slice(input) else {
+        return;
+    };
+    let merged = patch::merge(&object, &patch);
+    assert_eq!(
+        patch::merge(&merged, &patch),
+        merged,
+        "a merge patch says what is to be"
+    );
+    let _ = patch::json(&object, &patch);
+    if let Ok(changed) = patch::strategic(&object, &patch) {
+        let _ = patch::strategic(&changed, &patch);
+    }
+}
+
+#[derive(Deserialize)]
+struct Applied {
+    /// What is there, with its managers.
+    live: Option<Value>,
+    /// What one of them applies, or puts in its place.
+    configuration: Value,
+    #[serde(default)]
+    force: bool,
+    /// Of a kind that a definition makes.
+    schema: Option<Value>,
+}
+
+/// Server-side apply, and updates that note their fields. Applying twice is applying once.
+pub(crate) fn apply(input: &[u8]) {
+    let Ok(Applied {
+        mut live,
+        configuration,
+        force,
+        schema,
+    }) = serde_json::from_slice(input)
+    else {
+        return;
+    };
+    let text = |field: &str| configuration[field].as_str().unwrap_or_default();
+    let (group, version) = text("apiVersion")
+        .split_once('/')
+        .unwrap_or(("", text("apiVersion")));
+    let shape = match &schema {
+        Some(schema) => Shape::of_schema(schema),
+        None => Shape::of(group, version, text("kind")),
+    };
+    let entries = live
+        .as_mut()
+        .and_then(|live| live.get_mut("metadata")?.as_object_mut()?.remove("managedFields"));
+    let managers = entries.and_then(|entries| Managers::from_json(&entries));
+    let managers = managers.unwrap_or_default();
+    let written = managers.to_json();
+    assert_eq!(Managers::from_json(&written).as_ref(), Some(&managers));
+    let author = Author {
+        name: "fuzz",
+        api_version: text("apiVersion"),
+        subresource: "",
+        scope: Scope::NotStatus,
+        now: "2026-01-01T00:00:00Z",
+    };
+    if let Some(live) = &live {
+        let _ = apply::update(shape, live, &configuration, managers.clone(), &author);
+    }
+    let Ok(once) = apply::apply(shape, live.as_ref(), &configuration, managers, &author, force) else {
+        return;
+    };
+    let twice = apply::apply(
+        shape,
+        Some(&once.object),
+        &configuration,
+        once.managers.clone(),
+        &author,
+        false,
+    );
+    let twice = twice.expect("what was applied can be applied again");
+    assert_eq!(twice.object, once.object);
+    assert!(twice.managers.same_owners(&once.managers));
+}
+
+#[derive(Deserialize)]
+struct Defined {
+    schema: Value,
+    #[serde(default)]
+    object: Value,
+    /// As it was before.
+    old: Option<Value>,
+    /// Further parts of the version: columns, subresources, selectable fields.
+    #[serde(default)]
+    version: serde_json::Map<String, Value>,
+}
+
+/// A definition's schema with its rules, and an object of the kind that it makes.
+pub(crate) fn definition(input: &[u8]) {
+    if let Ok(defined) = serde_json::from_slice::<Defined>(input)
+        && let Some(kind) = kind(defined.schema, defined.version)
+    {
+        check(&kind, &defined.object, defined.old.as_ref());
+    }
+}
+
+/// The kind that a schema makes, if it may.
+fn kind(schema: Value, mut version: serde_json::Map<String, Value>) -> Option<kinds::Kind> {
+    version.insert("name".into(), "v1".into());
+    version.insert("served".into(), true.into());
+    version.insert("storage".into(), true.into());
+    version.insert("schema".into(), json!({ "openAPIV3Schema": schema }));
+    let object = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "widgets.example.com" },
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "versions": [version],
+            "names": { "plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList" },
+        },
+    });
+    let definitions = kinds::find("apiextensions.k8s.io", "v1", "customresourcedefinitions")?;
+    let mut definition = definitions.decode(&object).ok()?.object;
+    definitions.default(&mut definition);
+    if !definitions.validate(&definition, None).is_empty() {
+        return None;
+    }
+    kinds::settle_definition(&mut definition, &[], "2026-01-01T00:00:00Z");
+    kinds::kinds_of(&definition).pop()
+}
+
+/// An object of such a kind, from reading to printing.
+fn check(kind: &kinds::Kind, object: &Value, old: Option<&Value>) {
+    let read = |object: &Value| {
+        let mut object = kind.decode(object).ok()?.object;
+        kind.default(&mut object);
+        Some(object)
+    };
+    let Some(object) = read(object) else { return };
+    assert_eq!(
+        read(&object).as_ref(),
+        Some(&object),
+        "defaults are complete the first time"
+    );
+    let old = old.and_then(read);
+    kind.validate(&object, old.as_ref());
+    kind.row(&object, 1_767_225_600);
+    for (_, field) in kind.fields() {
+        field.text(&object);
+    }
+    if let Some(before) = &old {
+        kind.is_new_generation(&object, before);
+    }
+    kind.read_kept(kind.write_kept(object));
+}
+
+/// A rule, on an object with a field of every type. One that may be in a definition can be run.
+pub(crate) fn rule(input: &[u8]) {
+    let Ok(rule) = str::from_utf8(input) else { return };
+    let schema = json!({ "type": "object", "properties": { "spec": {
+        "type": "object",
+        "x-kubernetes-validations": [{ "rule": rule, "message": "no" }, { "rule": "true", "messageExpression": rule }],
+        "properties": {
+            "flag": { "type": "boolean" }, "count": { "type": "integer" }, "share": { "type": "number" },
+            "name": { "type": "string", "maxLength": 64 },
+            "when": { "type": "string", "format": "date-time" },
+            "long": { "type": "string", "format": "duration" },
+            "raw": { "type": "string", "format": "byte", "maxLength": 64 },
+            "any": { "x-kubernetes-int-or-string": true },
+            "names": { "type": "array", "maxItems": 8, "items": { "type": "string", "maxLength": 16 } },
+            "ports": { "type": "array", "maxItems": 8, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                "items": { "type": "object", "required": ["name"], "properties": {
+                    "name": { "type": "string", "maxLength": 16 }, "port": { "type": "integer" } } } },
+            "labels": { "type": "object", "maxProperties": 8, "additionalProperties": { "type": "string", "maxLength": 16 } },
+        },
+    } } });
+    let spec = json!({
+        "flag": true, "count": 5, "share": 0.25, "name": "web1", "when": "2024-02-29T12:00:00Z", "long": "90m",
+        "raw": "aGVsbG8=", "any": "5", "names": ["a", "b", "c"], "ports": [{ "name": "http", "port": 80 }],
+        "labels": { "app": "web" },
+    });
+    let object = |spec: &Value| json!({ "apiVersion": "example.com/v1", "kind": "Widget", "metadata": { "name": "w" }, "spec": spec });
+    if let Some(kind) = kind(schema, serde_json::Map::new()) {
+        let mut other = spec.clone();
+        other["count"] = 6.into();
+        check(&kind, &object(&spec), Some(&object(&other)));
+    }
+}
