@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Document {
     pub(crate) value: Value,
-    /// Paths of fields that were there twice, as in `spec.containers[0].image`.
+    /// Paths of fields that were there twice, as in `spec.containers[0].image`; the first of them, if they are many.
     pub(crate) duplicates: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
                 duplicates: &mut *self.duplicates,
             })?;
             if map.insert(field, value).is_some() {
-                self.duplicates.push(self.path.clone());
+                kinds::note(self.duplicates, self.path);
             }
             self.path.truncate(length);
         }

@@ -173,35 +173,53 @@ fn check(kind: &kinds::Kind, object: &Value, old: Option<&Value>) {
     kind.read_kept(kind.write_kept(object));
 }
 
-/// A rule, on an object with a field of every type. One that may be in a definition can be run.
+/// A rule, on an object with a field of every type, and the same text as the expression of a message. What may be
+/// in a definition can be run.
 pub(crate) fn rule(input: &[u8]) {
-    let Ok(rule) = str::from_utf8(input) else { return };
-    let schema = json!({ "type": "object", "properties": { "spec": {
+    let Ok(text) = str::from_utf8(input) else { return };
+    let rules = [
+        json!([{ "rule": text, "message": "no" }]),
+        json!([{ "rule": "self.count == oldSelf.count", "messageExpression": text }]),
+    ];
+    for rules in rules {
+        if let Some(kind) = kind(every_type(rules), serde_json::Map::new()) {
+            check(&kind, &widget(5), Some(&widget(6)));
+        }
+    }
+}
+
+fn every_type(rules: Value) -> Value {
+    let text = json!({ "type": "string", "maxLength": 16 });
+    json!({ "type": "object", "properties": { "spec": {
         "type": "object",
-        "x-kubernetes-validations": [{ "rule": rule, "message": "no" }, { "rule": "true", "messageExpression": rule }],
+        "x-kubernetes-validations": rules,
         "properties": {
             "flag": { "type": "boolean" }, "count": { "type": "integer" }, "share": { "type": "number" },
-            "name": { "type": "string", "maxLength": 64 },
-            "when": { "type": "string", "format": "date-time" },
+            "name": text, "when": { "type": "string", "format": "date-time" },
             "long": { "type": "string", "format": "duration" },
             "raw": { "type": "string", "format": "byte", "maxLength": 64 },
             "any": { "x-kubernetes-int-or-string": true },
-            "names": { "type": "array", "maxItems": 8, "items": { "type": "string", "maxLength": 16 } },
-            "ports": { "type": "array", "maxItems": 8, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "names": { "type": "array", "maxItems": 8, "items": text },
+            "numbers": { "type": "array", "maxItems": 8, "items": { "type": "integer" } },
+            "ports": { "type": "array", "maxItems": 8, "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
                 "items": { "type": "object", "required": ["name"], "properties": {
-                    "name": { "type": "string", "maxLength": 16 }, "port": { "type": "integer" } } } },
-            "labels": { "type": "object", "maxProperties": 8, "additionalProperties": { "type": "string", "maxLength": 16 } },
+                    "name": text, "port": { "type": "integer" } } } },
+            "labels": { "type": "object", "maxProperties": 8, "additionalProperties": text },
+            "inner": { "type": "object", "properties": { "namespace": text, "a-b.c": { "type": "integer" } } },
+            "quantity": text,
         },
-    } } });
-    let spec = json!({
-        "flag": true, "count": 5, "share": 0.25, "name": "web1", "when": "2024-02-29T12:00:00Z", "long": "90m",
-        "raw": "aGVsbG8=", "any": "5", "names": ["a", "b", "c"], "ports": [{ "name": "http", "port": 80 }],
-        "labels": { "app": "web" },
-    });
-    let object = |spec: &Value| json!({ "apiVersion": "example.com/v1", "kind": "Widget", "metadata": { "name": "w" }, "spec": spec });
-    if let Some(kind) = kind(schema, serde_json::Map::new()) {
-        let mut other = spec.clone();
-        other["count"] = 6.into();
-        check(&kind, &object(&spec), Some(&object(&other)));
-    }
+    } } })
+}
+
+fn widget(count: i64) -> Value {
+    json!({
+        "apiVersion": "example.com/v1", "kind": "Widget", "metadata": { "name": "w" },
+        "spec": {
+            "flag": true, "count": count, "share": 0.25, "name": "web1", "when": "2024-02-29T12:00:00Z",
+            "long": "90m", "raw": "aGVsbG8=", "any": "5", "names": ["a", "b", "c"], "numbers": [1, 2, 3],
+            "ports": [{ "name": "http", "port": 80 }, { "name": "https", "port": 443 }],
+            "labels": { "app": "web" }, "inner": { "namespace": "x", "a-b.c": 7 }, "quantity": "2Gi",
+        },
+    })
 }

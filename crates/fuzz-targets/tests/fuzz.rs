@@ -10,7 +10,7 @@ use fuzz_targets::{Mutator, TARGETS};
 use rstest::rstest;
 
 /// How many inputs are made; `FUZZ_INPUTS` may say more.
-const INPUTS: usize = 500;
+const INPUTS: usize = 150;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")

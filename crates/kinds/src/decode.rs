@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 use crate::kind::{DecodeError, Decoded};
+use crate::notes::note;
 
 /// Reads an object as `T` and writes it back, with the fields of `T` only.
 pub(crate) fn typed<T: Serialize + DeserializeOwned>(raw: &Value) -> Result<Decoded, DecodeError> {
@@ -144,7 +145,7 @@ fn unknown_fields(raw: &Value, typed: &Value, path: &mut String, unknown: &mut V
                 push_field(path, field);
                 match typed.get(field) {
                     Some(typed) => unknown_fields(value, typed, path, unknown),
-                    None => unknown.push(path.clone()),
+                    None => note(unknown, path),
                 }
                 path.truncate(length);
             }

@@ -16,6 +16,7 @@ mod entry;
 mod json;
 mod kind;
 mod labels;
+mod notes;
 mod quantity;
 mod table;
 
@@ -50,6 +51,7 @@ pub use columns::human_duration;
 pub use custom::{compare_versions, kept_kind_of, kinds_of};
 pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Generation, Kind, Reason, Scale};
 pub use labels::selects;
+pub use notes::note;
 pub use pod::qos_class;
 pub use quantity::{NotAQuantity, Quantity};
 pub use table::{all, find, find_kind};

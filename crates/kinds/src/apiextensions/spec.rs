@@ -1,6 +1,5 @@
 //! What a definition's `spec` must be.
 
-use regex::Regex;
 use serde_json::{Value, json};
 
 use super::{default_values, openapi, structural};
@@ -9,6 +8,7 @@ use crate::check::names;
 use crate::custom::path::Path;
 use crate::custom::rules;
 use crate::custom::schema::Schema;
+use crate::custom::validate::expression;
 use crate::json::{at, flag, list, text};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -323,7 +323,7 @@ fn immutable(errors: &mut Errors, new: &Value, old: &Value, path: &Field) {
 
 /// Whether a pattern is a regular expression.
 pub(super) fn pattern(errors: &mut Errors, pattern: &str, path: &Field) {
-    if let Err(error) = Regex::new(pattern) {
+    if let Err(error) = expression(pattern) {
         let reason = error.to_string();
         let last = reason.lines().last().unwrap_or_default();
         let detail = format!("must be a valid regular expression, but isn't: {last}");

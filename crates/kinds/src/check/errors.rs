@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::kind::{FieldError, Reason};
+use crate::notes::short;
 
 /// Path of a field, as in `spec.containers[0].ports[1].name`.
 #[derive(Debug, Clone)]
@@ -21,8 +22,9 @@ impl Field {
     }
 
     pub(crate) fn child(&self, name: &str) -> Field {
+        let name = short(name);
         if self.0.is_empty() {
-            Field(name.to_owned())
+            Field(name)
         } else {
             Field(format!("{}.{name}", self.0))
         }
@@ -33,7 +35,7 @@ impl Field {
     }
 
     pub(crate) fn key(&self, key: &str) -> Field {
-        Field(format!("{}[{key}]", self.0))
+        Field(format!("{}[{}]", self.0, short(key)))
     }
 }
 
@@ -43,9 +45,12 @@ impl fmt::Display for Field {
     }
 }
 
-/// The mistakes found so far.
+/// The mistakes found so far; about as much as a request may be long, if there are more.
 #[derive(Debug, Default)]
-pub(crate) struct Errors(Vec<FieldError>);
+pub(crate) struct Errors(Vec<FieldError>, usize);
+
+/// How long all that is said may be.
+const MOST: usize = 3 << 20;
 
 impl Errors {
     pub(crate) fn into_list(self) -> Vec<FieldError> {
@@ -76,7 +81,7 @@ impl Errors {
     }
 
     pub(crate) fn extend(&mut self, others: Errors) {
-        self.0.extend(others.0);
+        others.0.into_iter().for_each(|error| self.add(error));
     }
 
     fn push(&mut self, reason: Reason, field: &Field, body: String, detail: &str) {
@@ -85,11 +90,18 @@ impl Errors {
         } else {
             format!("{body}: {detail}")
         };
-        self.0.push(FieldError {
+        self.add(FieldError {
             reason,
             field: field.0.clone(),
             message,
         });
+    }
+
+    fn add(&mut self, error: FieldError) {
+        if self.1 < MOST {
+            self.1 += error.field.len() + error.message.len();
+            self.0.push(error);
+        }
     }
 
     pub(crate) fn required(&mut self, field: &Field, detail: &str) {
@@ -97,12 +109,12 @@ impl Errors {
     }
 
     pub(crate) fn invalid(&mut self, field: &Field, value: impl Into<Value>, detail: &str) {
-        self.push(
-            Reason::Invalid,
-            field,
-            format!("Invalid value: {}", value.into()),
-            detail,
-        );
+        self.invalid_text(field, &value.into().to_string(), detail);
+    }
+
+    /// A value that is shown otherwise than JSON would be.
+    pub(crate) fn invalid_text(&mut self, field: &Field, shown: &str, detail: &str) {
+        self.push(Reason::Invalid, field, format!("Invalid value: {shown}"), detail);
     }
 
     /// A value of another type than its schema's.

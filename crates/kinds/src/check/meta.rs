@@ -1,5 +1,7 @@
 //! Metadata: names, labels, annotations, owners and finalizers.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
@@ -155,7 +157,7 @@ fn changed(errors: &mut Errors, new: &Value, old: &Value, path: &Field) {
         errors.immutable(&path.child(field), at(new, &pointer), at(old, &pointer));
     }
     if at(old, "/deletionTimestamp").is_some() {
-        let before = list(old, "/finalizers");
+        let before: HashSet<&Value> = list(old, "/finalizers").iter().collect();
         let added: Vec<_> = list(new, "/finalizers")
             .iter()
             .filter(|f| !before.contains(f))

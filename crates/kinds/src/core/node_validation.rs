@@ -1,5 +1,7 @@
 //! The rules of Nodes.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
@@ -18,8 +20,8 @@ pub(crate) fn rules(errors: &mut Errors, node: &Value, old: Option<&Value>) {
 }
 
 fn taints(errors: &mut Errors, node: &Value, path: &Field) {
-    let taints = list(node, "/spec/taints");
-    for (index, taint) in taints.iter().enumerate() {
+    let mut seen = BTreeSet::new();
+    for (index, taint) in list(node, "/spec/taints").iter().enumerate() {
         let path = path.index(index);
         let (key, value, effect) = (text(taint, "/key"), text(taint, "/value"), text(taint, "/effect"));
         errors.invalid_all(&path.child("key"), key, names::qualified(key));
@@ -32,8 +34,7 @@ fn taints(errors: &mut Errors, node: &Value, path: &Field) {
                 &["NoSchedule", "PreferNoSchedule", "NoExecute"],
             ),
         }
-        let same = |other: &&Value| text(other, "/key") == key && text(other, "/effect") == effect;
-        if taints[..index].iter().any(|other| same(&other)) {
+        if !seen.insert((key, effect)) {
             errors.duplicate(&path, taint.clone());
         }
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::schema::{Additional, Schema, is_meta};
+use crate::notes::note;
 
 /// Drops unknown fields of an object and collects their paths. The type and metadata of the object itself, and
 /// of those in it, aren't the schema's business.
@@ -73,7 +74,7 @@ impl Pruning {
             Some(None) if keeps => {}
             Some(inner) => self.object(inner, value, inner.is_some_and(Schema::is_resource)),
             None if keeps => {}
-            None => self.dropped.push(self.path.clone()),
+            None => note(&mut self.dropped, &self.path),
         }
         self.path.truncate(length);
         known.is_some() || keeps

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
@@ -20,7 +20,7 @@ pub(crate) fn patterns(schema: &Value, patterns: &mut Patterns) {
         Value::Object(map) => {
             if let Some(Value::String(pattern)) = map.get("pattern")
                 // What can't be compiled isn't let in.
-                && let Ok(regex) = Regex::new(pattern)
+                && let Ok(regex) = expression(pattern)
             {
                 patterns.insert(pattern.clone(), regex);
             }
@@ -29,6 +29,14 @@ pub(crate) fn patterns(schema: &Value, patterns: &mut Patterns) {
         Value::Array(list) => list.iter().for_each(|value| self::patterns(value, patterns)),
         _ => {}
     }
+}
+
+/// How much memory an expression may take, compiled. A definition has room for many.
+const LARGEST: usize = 1 << 20;
+
+/// Compiles a regular expression of a client's.
+pub(crate) fn expression(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(LARGEST).build()
 }
 
 /// Checks a value. What an update leaves as it was is let be.

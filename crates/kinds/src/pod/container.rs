@@ -136,13 +136,13 @@ fn common(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &
 }
 
 fn ports(errors: &mut Errors, container: &Value, host_network: bool, path: &Field) {
-    let ports = list(container, "/ports");
-    for (index, port) in ports.iter().enumerate() {
+    let mut seen = BTreeSet::new();
+    for (index, port) in list(container, "/ports").iter().enumerate() {
         let path = path.index(index);
         let name = text(port, "/name");
         if !name.is_empty() {
             errors.invalid_all(&path.child("name"), name, names::port(name));
-            if ports[..index].iter().any(|other| text(other, "/name") == name) {
+            if !seen.insert(name) {
                 errors.duplicate(&path.child("name"), name);
             }
         }
@@ -192,6 +192,7 @@ pub(crate) fn host_ports(errors: &mut Errors, containers: &[Value], path: &Field
 
 fn mounts(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &Field) {
     let mounts = list(container, "/volumeMounts");
+    let mut paths = BTreeSet::new();
     for (index, mount) in mounts.iter().enumerate() {
         let field = path.index(index);
         let name = text(mount, "/name");
@@ -205,10 +206,7 @@ fn mounts(errors: &mut Errors, container: &Value, context: &Context<'_>, path: &
         if mount_path.is_empty() {
             errors.required(&field.child("mountPath"), "");
         }
-        if mounts[..index]
-            .iter()
-            .any(|other| text(other, "/mountPath") == mount_path)
-        {
+        if !paths.insert(mount_path) {
             errors.invalid(&field.child("mountPath"), mount_path, "must be unique");
         }
         for name in ["subPath", "subPathExpr"] {

@@ -1,5 +1,7 @@
 //! The rules of what decides a pod's node: tolerations, affinity and spreading.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
@@ -59,8 +61,8 @@ pub(crate) fn toleration(errors: &mut Errors, toleration: &Value, path: &Field) 
 }
 
 fn spread(errors: &mut Errors, spec: &Value, path: &Field) {
-    let constraints = list(spec, "/topologySpreadConstraints");
-    for (index, constraint) in constraints.iter().enumerate() {
+    let mut seen = BTreeSet::new();
+    for (index, constraint) in list(spec, "/topologySpreadConstraints").iter().enumerate() {
         let path = path.index(index);
         let skew = int(constraint, "/maxSkew").unwrap_or_default();
         if skew <= 0 {
@@ -74,10 +76,7 @@ fn spread(errors: &mut Errors, spec: &Value, path: &Field) {
             otherwise,
             &["DoNotSchedule", "ScheduleAnyway"],
         );
-        let same = |other: &Value| {
-            text(other, "/topologyKey") == key && text(other, "/whenUnsatisfiable") == otherwise
-        };
-        if constraints[..index].iter().any(same) {
+        if !seen.insert((key, otherwise)) {
             errors.duplicate(
                 &path.child("{topologyKey, whenUnsatisfiable}"),
                 format!("{{{key}, {otherwise}}}"),

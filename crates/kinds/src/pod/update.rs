@@ -1,5 +1,7 @@
 //! What may change in a pod once it exists: little, because its containers run already.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use crate::check::errors::{Errors, Field};
@@ -62,7 +64,7 @@ fn tolerations(errors: &mut Errors, new: &Value, old: &Value, path: &Field) {
             .map(|toleration| toleration.remove("tolerationSeconds"));
         toleration
     };
-    let kept: Vec<Value> = list(new, "/tolerations").iter().map(without_seconds).collect();
+    let kept: HashSet<Value> = list(new, "/tolerations").iter().map(without_seconds).collect();
     if list(old, "/tolerations")
         .iter()
         .any(|toleration| !kept.contains(&without_seconds(toleration)))

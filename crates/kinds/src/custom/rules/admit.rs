@@ -4,15 +4,15 @@ use serde_json::Value as Json;
 
 use super::check::Checker;
 use super::types::Ty;
-use super::{WORD, names, parse, place};
+use super::{WORD, names, parse, place, size};
 use crate::check::errors::{Errors, Field};
 use crate::custom::schema::{Additional, Schema};
 
 const REASONS: [&str; 4] = [
-    "FieldValueRequired",
+    "FieldValueDuplicate",
     "FieldValueForbidden",
     "FieldValueInvalid",
-    "FieldValueDuplicate",
+    "FieldValueRequired",
 ];
 
 /// Checks the rules of a schema and of everything in it.
@@ -57,11 +57,7 @@ fn rule(
 ) {
     let text = |field: &str| rule[field].as_str().unwrap_or_default();
     words(errors, rule, path);
-    if let Some(within) = rule["fieldPath"].as_str()
-        && let Err(why) = place::check(schema, within)
-    {
-        errors.invalid(&path.child("fieldPath"), within, &why);
-    }
+    field_path(errors, schema, text("fieldPath"), &path.child("fieldPath"));
     if text("rule").trim().is_empty() {
         return;
     }
@@ -78,10 +74,11 @@ fn rule(
     let variables = vec![("self".to_owned(), this), ("oldSelf".to_owned(), before)];
     let at_rule = path.child("rule");
     match compiled(text("rule"), variables.clone()) {
-        Err(why) => errors.invalid(&at_rule, text("rule"), &format!("compilation failed: {why}")),
+        Err(why) => errors.invalid_text(&at_rule, &shown(rule), &format!("compilation failed: {why}")),
         Ok((ty, uses_old)) => {
             if !matches!(ty, Ty::Bool | Ty::Dyn) {
-                errors.invalid(&at_rule, text("rule"), "cel expression must evaluate to a bool");
+                let detail = "cel expression must evaluate to a bool";
+                errors.invalid_text(&at_rule, &shown(rule), detail);
             }
             if let (true, Some(list)) = (uses_old, apart) {
                 let detail = format!(
@@ -89,9 +86,9 @@ fn rule(
                 );
                 errors.invalid(&at_rule, text("rule"), &detail);
             }
-            if optional && !uses_old {
+            if let (Some(optional), false) = (rule["optionalOldSelf"].as_bool(), uses_old) {
                 let detail = "may not be set if oldSelf is not used in rule";
-                errors.invalid(&path.child("optionalOldSelf"), true, detail);
+                errors.invalid(&path.child("optionalOldSelf"), optional, detail);
             }
         }
     }
@@ -102,20 +99,55 @@ fn rule(
     match compiled(text("messageExpression"), variables) {
         Err(why) => {
             let detail = format!("messageExpression compilation failed: {why}");
-            errors.invalid(&at_message, text("messageExpression"), &detail);
+            errors.invalid_text(&at_message, &shown(rule), &detail);
         }
         Ok((Ty::String | Ty::Dyn, _)) => {}
         Ok(_) => {
             let detail = "messageExpression must evaluate to a string";
-            errors.invalid(&at_message, text("messageExpression"), detail);
+            errors.invalid_text(&at_message, &shown(rule), detail);
         }
+    }
+}
+
+/// The whole rule, as mistakes of its expressions show it.
+fn shown(rule: &Json) -> String {
+    let text = |field: &str| Json::from(rule[field].as_str().unwrap_or_default());
+    let shown = format!(
+        r#"{{"Rule":{},"Message":{},"MessageExpression":{},"Reason":{},"FieldPath":{},"OptionalOldSelf":{}}}"#,
+        text("rule"),
+        text("message"),
+        text("messageExpression"),
+        rule["reason"],
+        text("fieldPath"),
+        rule["optionalOldSelf"],
+    );
+    // As Go writes JSON.
+    shown
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+}
+
+/// The field that a broken rule is about.
+fn field_path(errors: &mut Errors, schema: Schema<'_>, text: &str, path: &Field) {
+    if text.is_empty() {
+        return;
+    }
+    if text.trim().is_empty() {
+        errors.invalid(path, text, "must be non-empty if specified");
+    }
+    if text.contains(['\n', '\r']) {
+        errors.invalid(path, text, "must not contain line breaks");
+    }
+    if !place::is_valid(schema, text) {
+        errors.invalid(path, text, "must be a valid path");
     }
 }
 
 /// The type of an expression, and whether it looks at what was.
 fn compiled<'a>(text: &str, variables: Vec<(String, Ty<'a>)>) -> Result<(Ty<'a>, bool), String> {
     let (expression, source) = parse(text)?;
-    let ty = Checker::type_of(&expression, &source, variables)?;
+    let ty = size::with_stack(|| Checker::type_of(&expression, &source, variables))?;
     Ok((ty, names(&expression, "oldSelf")))
 }
 
@@ -128,7 +160,7 @@ fn words(errors: &mut Errors, rule: &Json, path: &Field) {
     }
     let message = text("message").map(str::trim);
     if text("message").is_some_and(|message| !message.is_empty()) && message == Some("") {
-        let detail = "message must be non-empty if specified";
+        let detail = "must be non-empty if specified";
         errors.invalid(
             &path.child("message"),
             text("message").unwrap_or_default(),
@@ -141,11 +173,7 @@ fn words(errors: &mut Errors, rule: &Json, path: &Field) {
             errors.required(&path.child("message"), detail);
         }
         message if message.contains(['\n', '\r']) => {
-            errors.invalid(
-                &path.child("message"),
-                message,
-                "message must not contain line breaks",
-            );
+            errors.invalid(&path.child("message"), message, "must not contain line breaks");
         }
         _ => {}
     }

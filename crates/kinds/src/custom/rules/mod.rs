@@ -3,7 +3,7 @@
 //!
 //! The language is the crate `cel`'s: it parses and runs. Here is what Kubernetes adds: types by the schema
 //! (`types`, `signatures`, `check`), so that a rule that can't work is refused with its definition (`admit`);
-//! limits of cost (`meter`); functions (`functions`, `network`, `amounts`); and what a rule sees (`values`).
+//! limits of size and cost (`size`, `meter`); functions (`functions`, `network`, `amounts`); and what a rule sees (`values`).
 
 mod admit;
 mod amounts;
@@ -13,6 +13,7 @@ mod meter;
 mod network;
 mod place;
 mod signatures;
+mod size;
 mod types;
 mod values;
 
@@ -45,7 +46,8 @@ pub(crate) type Programs = HashMap<String, Program>;
 
 /// Reads an expression.
 fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), String> {
-    let parsed = ENVIRONMENT.parser().parse_with_source_info(text);
+    size::check(text)?;
+    let parsed = size::with_stack(|| ENVIRONMENT.parser().parse_with_source_info(text));
     parsed.map_err(|errors| errors.to_string().replace("\n| ", "\n | "))
 }
 
@@ -121,7 +123,7 @@ pub(crate) fn validate(
         is_root: true,
         path: Field::root(),
     };
-    if let Err(Spent::Budget) = run.value(&place, new, old) {
+    if let Err(Spent::Budget) = size::with_stack(|| run.value(&place, new, old)) {
         let detail =
             "validation failed due to running out of cost budget, no further validation rules will be run";
         run.errors.invalid(&Field::nowhere(), schema.ty(), detail);

@@ -34,22 +34,20 @@ fn steps(path: &str) -> Option<Vec<Step>> {
     Some(steps)
 }
 
-/// What is wrong with a path in a schema.
-pub(super) fn check(schema: Schema<'_>, path: &str) -> Result<(), String> {
-    let steps = steps(path).filter(|steps| !steps.is_empty());
-    let steps = steps.ok_or_else(|| "must be a path of fields, as in .spec.name or ['a-name']".to_owned())?;
-    let mut schema = schema;
-    for step in steps {
-        let name = match &step {
-            Step::Field(name) | Step::Key(name) => name,
-        };
-        schema = match (schema.property(name), schema.additional()) {
-            (Some(property), _) => property,
-            (None, Additional::Of(values)) => values,
-            _ => return Err(format!("does not refer to a valid field: {name}")),
-        };
-    }
-    Ok(())
+/// Whether a path leads to a field of a schema.
+pub(super) fn is_valid(schema: Schema<'_>, path: &str) -> bool {
+    let Some(steps) = steps(path.trim()).filter(|steps| !steps.is_empty()) else {
+        return false;
+    };
+    let found = steps.iter().try_fold(schema, |schema, step| {
+        let (Step::Field(name) | Step::Key(name)) = step;
+        match (schema.property(name), schema.additional()) {
+            (Some(property), _) => Some(property),
+            (None, Additional::Of(values)) => Some(values),
+            _ => None,
+        }
+    });
+    found.is_some()
 }
 
 /// The field at a path below another.
