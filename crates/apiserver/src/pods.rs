@@ -71,7 +71,10 @@ fn bound(call: &Call, binding: &Value, node: &str, pod: &Value) -> Result<Value,
     conditions.push(json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": object::now(),
     }));
-    object::child(&mut pod, "status").insert("conditions".into(), conditions.into());
+    let status = object::child(&mut pod, "status");
+    status.insert("conditions".into(), conditions.into());
+    // Where room was to be made for it says nothing any more.
+    status.remove("nominatedNodeName");
     Ok(pod)
 }
 

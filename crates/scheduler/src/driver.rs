@@ -205,7 +205,7 @@ impl Scheduler {
             }
             Change::Added(pod) | Change::Updated { new: pod, .. } => {
                 self.cluster().set_pod(pod);
-                if is_ours(pod) {
+                if is_ours(pod) && is_another_question(change) {
                     self.line.add(Key::of(&**pod), priority(pod));
                 }
             }
@@ -379,6 +379,17 @@ fn is_spread(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     let constraints = spec.and_then(|spec| spec.topology_spread_constraints.as_ref());
     constraints.is_some_and(|constraints| !constraints.is_empty())
+}
+
+/// Whether a pod that waits may get another answer than before: most changes are of its status, as what this
+/// scheduler writes there.
+fn is_another_question(change: &Change<Pod>) -> bool {
+    match change {
+        Change::Updated { old, new } => {
+            old.spec != new.spec || old.metadata.labels != new.metadata.labels || !is_ours(old)
+        }
+        _ => true,
+    }
 }
 
 /// Whether a pod with a node is news to those that want to be near it, or far from it.

@@ -372,5 +372,7 @@ async fn an_important_pod_takes_the_place_of_a_lesser_one() {
         .unwrap();
     let placed = || async { node_of(&pods.get("important").await.unwrap()) };
     assert_eq!(eventually("it has the node", placed).await, "a");
+    let status = pods.get("important").await.unwrap().status.unwrap();
+    assert_eq!(status.nominated_node_name, None, "it has one");
     assert_eq!(node_of(&pods.get("sneaky").await.unwrap()), None);
 }
