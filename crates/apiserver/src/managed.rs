@@ -79,7 +79,9 @@ impl Writer<'_> {
             api_version: &api_version,
             subresource: self.subresource,
             scope: match self.part {
-                Part::Status => Scope::Status,
+                Part::Status => Scope::Status {
+                    kept: self.kind.kept_by_status(),
+                },
                 Part::Main if self.kind.has_status() => Scope::NotStatus,
                 Part::Ephemeral => Scope::NotStatus,
                 Part::Main | Part::Server => Scope::Whole,

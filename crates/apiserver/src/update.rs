@@ -236,6 +236,10 @@ fn prepare(
         Part::Status => {
             let mut with_status = bare.clone();
             assign(&mut with_status, "status", wanted.get("status"));
+            for field in kind.kept_by_status() {
+                assign(&mut wanted["metadata"], field, bare["metadata"].get(*field));
+            }
+            assign(&mut with_status, "metadata", wanted.get("metadata"));
             wanted = with_status;
         }
     }

@@ -106,6 +106,20 @@ impl Kind {
         ask!(self, entry => entry.status, custom => custom.has_status())
     }
 
+    /// Fields of the metadata that stay as they are when the status is written; Kubernetes' strategies let
+    /// the others be changed with it.
+    pub fn kept_by_status(&self) -> &'static [&'static str] {
+        const ALL: &[&str] = &["annotations", "finalizers", "labels", "ownerReferences"];
+        ask!(self, entry => match (entry.group, entry.plural) {
+            ("", "pods") => &["ownerReferences"],
+            ("apps", "deployments") => &["labels"],
+            ("apiextensions.k8s.io", "customresourcedefinitions")
+            | ("networking.k8s.io", "servicecidrs")
+            | ("storage.k8s.io", "volumeattachments") => ALL,
+            _ => &[],
+        }, _custom => ALL)
+    }
+
     /// The `/scale` subresource, where the kind has one.
     pub fn scale(&self) -> Option<Scale<'_>> {
         ask!(self, entry => entry.scale, custom => custom.scale())

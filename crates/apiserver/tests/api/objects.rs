@@ -233,6 +233,56 @@ async fn specification_and_status_are_written_apart() {
 }
 
 #[tokio::test]
+async fn metadata_are_written_with_the_status_where_kubernetes_does_so() {
+    let raw = Running::start().await.raw();
+    let namespaced = |kind: &str| format!("/api/v1/namespaces/default/{kind}");
+    let service = json!({ "metadata": { "name": "web", "labels": { "a": "b" } }, "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] } });
+    raw.post(&namespaced("services"), &service).await;
+    let patch = json!({
+        "metadata": { "annotations": { "seen": "true" }, "labels": { "a": null, "c": "d" } },
+        "spec": { "sessionAffinity": "ClientIP" },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }] } },
+    });
+    let path = format!("{}/web/status", namespaced("services"));
+    let written = raw.patch(&path, "merge", &patch).await.body;
+    assert_eq!(written["metadata"]["annotations"], json!({ "seen": "true" }));
+    assert_eq!(written["metadata"]["labels"], json!({ "c": "d" }));
+    assert_eq!(written["spec"]["sessionAffinity"], "None");
+    assert_eq!(
+        written["status"]["loadBalancer"]["ingress"][0]["ip"],
+        "203.0.113.1"
+    );
+    let mine = written["metadata"]["managedFields"].as_array().unwrap();
+    let mine = mine
+        .iter()
+        .find(|entry| entry["subresource"] == "status")
+        .unwrap();
+    assert!(
+        mine["fieldsV1"]["f:metadata"]["f:annotations"]
+            .get("f:seen")
+            .is_some(),
+        "{mine}"
+    );
+
+    // A Deployment's labels stay, and a ServiceCIDR's metadata.
+    raw.post(DEPLOYMENTS, &deployment("web")).await;
+    let patch = json!({ "metadata": { "annotations": { "seen": "true" }, "labels": { "c": "d" } }, "status": { "replicas": 1 } });
+    let before = raw.get(&format!("{DEPLOYMENTS}/web")).await.body;
+    let path = format!("{DEPLOYMENTS}/web/status");
+    let written = raw.patch(&path, "merge", &patch).await.body;
+    assert_eq!(written["metadata"]["annotations"]["seen"], "true");
+    assert_eq!(written["metadata"]["labels"], before["metadata"]["labels"]);
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let range = json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["10.97.0.0/24"] } });
+    assert_eq!(raw.post(ranges, &range).await.code, 201);
+    let written = raw
+        .patch(&format!("{ranges}/more/status"), "merge", &patch)
+        .await
+        .body;
+    assert_eq!(written["metadata"].get("annotations"), None);
+}
+
+#[tokio::test]
 async fn a_scale_speaks_for_its_object() {
     let raw = Running::start().await.raw();
     raw.post(DEPLOYMENTS, &deployment("web")).await;

@@ -34,8 +34,11 @@ pub enum Scope {
     Whole,
     /// Everything but the status.
     NotStatus,
-    /// The status alone.
-    Status,
+    /// The status, and of the metadata all but these fields.
+    Status {
+        /// Names of fields of the metadata.
+        kept: &'static [&'static str],
+    },
 }
 
 /// Who changes an object, and through what.
@@ -68,22 +71,26 @@ impl Author<'_> {
 
     /// What of a set can be owned through this request.
     fn keep(&self, mut set: Set) -> Set {
-        let status = Element::field("status");
+        let (status, metadata) = (Element::field("status"), Element::field("metadata"));
+        let mut ownerless = &[][..];
         match self.scope {
             Scope::Whole => {}
             Scope::NotStatus => _ = set.take(&status),
-            Scope::Status => {
-                let mut kept = Set::default();
-                kept.put(status.clone(), set.take(&status).unwrap_or_default());
-                return kept;
+            Scope::Status { kept } => {
+                let mut rest = Set::default();
+                for part in [&status, &metadata] {
+                    if let Some(fields) = set.take(part) {
+                        rest.put(part.clone(), fields);
+                    }
+                }
+                (set, ownerless) = (rest, kept);
             }
         }
         for field in ["apiVersion", "kind"] {
             set.take(&Element::field(field));
         }
-        let metadata = Element::field("metadata");
         if let Some(mut fields) = set.take(&metadata) {
-            for field in OWNERLESS {
+            for field in OWNERLESS.iter().chain(ownerless) {
                 fields.take(&Element::field(field));
             }
             set.put(metadata, fields.without_member());
