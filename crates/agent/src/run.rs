@@ -9,7 +9,6 @@ use http::header::USER_AGENT;
 use kernel::NetNs;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use model::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -73,12 +72,8 @@ pub async fn run_with(
     let memory = Memory::new(&config.cni_dir(), &config.node_name);
     let remembered = memory.recall();
     let was_here = remembered.is_some();
-    let latest = Latest::new(remembered.map(|nodes| {
-        Arc::new(Snapshot {
-            nodes,
-            ..config.network.blank()
-        })
-    }));
+    let known = remembered.as_ref();
+    let latest = Latest::new(known.map(|cluster| Arc::new(cluster.snapshot(config.network.blank()))));
     let snapshots = latest.subscribe();
     let latest_nodes = latest.subscribe();
     info!(
@@ -95,6 +90,7 @@ pub async fn run_with(
     let watch = cluster::follow(
         client.clone(),
         config.network.blank(),
+        remembered.unwrap_or_default(),
         memory,
         latest,
         all.clone(),

@@ -43,6 +43,10 @@ pub struct Snapshot {
     pub attachments: BTreeMap<AttachmentId, Attachment>,
     /// Destinations that never see a masqueraded source, beside pods and nodes.
     pub non_masquerade: Vec<IpNet>,
+    /// Where Services' cluster addresses are from. What is sent to one of them and isn't for a Service is
+    /// refused.
+    #[serde(default)]
+    pub service_ranges: BTreeSet<IpNet>,
     /// How pods of different nodes reach each other.
     #[serde(default)]
     pub pod_network: PodNetwork,

@@ -30,15 +30,18 @@ pub(crate) enum SetName {
     TunnelEnds,
     /// Other destinations that must see pods' own addresses.
     Direct,
+    /// Where Services' cluster addresses are from.
+    Services,
 }
 
 impl SetName {
-    const ALL: [SetName; 5] = [
+    const ALL: [SetName; 6] = [
         SetName::OwnPods,
         SetName::Pods,
         SetName::Nodes,
         SetName::TunnelEnds,
         SetName::Direct,
+        SetName::Services,
     ];
 
     /// The set's name in the table.
@@ -54,6 +57,8 @@ impl SetName {
             (SetName::TunnelEnds, false) => "tunnel_ends6",
             (SetName::Direct, true) => "direct4",
             (SetName::Direct, false) => "direct6",
+            (SetName::Services, true) => "services4",
+            (SetName::Services, false) => "services6",
         }
     }
 
@@ -94,6 +99,9 @@ pub(crate) fn base(ways: &Ways<'_>, overlay: &Overlay) -> Part {
     part.objects.extend(rules::own_addresses(facts));
     for net in IpNet::aggregate(&snapshot.non_masquerade) {
         part.objects.insert(SetName::Direct.element(net));
+    }
+    for net in IpNet::aggregate(&Vec::from_iter(snapshot.service_ranges.iter().copied())) {
+        part.objects.insert(SetName::Services.element(net));
     }
     part.objects
         .extend(snapshot.node_local.iter().copied().map(Object::Address));

@@ -3,6 +3,8 @@
 //! ```text
 //!   prerouting   refused      new, and the mark is no backend's: its sender is told
 //!                prerouting   the mark is a backend's: the destination becomes what the map says
+//!   forward      strays       still for a Service's address: no port of any, and its sender is told
+//!   output       own_strays   the same of the node's own
 //!   postrouting  postrouting  the mark says so: an address of the node's takes the source's place
 //!                unmarked     nobody else is to see the mark
 //! ```
@@ -14,14 +16,17 @@ use std::net::IpAddr;
 use bpf_abi::service::mark::{ID, MASK, MASQUERADE, SERVICE};
 use model::{NodeFacts, Protocol};
 use nft::{
-    Atom, Base, Chain, ChainKind, Expr, Family, Field, Hook, KeyType, Nat, Policy, Reject, Rule, Set, Tuple,
-    Value, Verdict, priority,
+    Atom, Base, Chain, ChainKind, Expr, Family, Field, Hook, KeyType, Nat, Op, Policy, Reject, Rule, Set,
+    Tuple, Value, Verdict, priority,
 };
 
 use crate::base::SetName;
 use crate::{Mapping, Object, own_address};
 
 const CHAIN: &str = "services";
+/// The protocols' numbers.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// The map of our table that says where backends of a family are, by their ids. What is in it isn't
 /// the table's matter: it's written with what our programs know.
@@ -46,7 +51,7 @@ pub(crate) fn maps() -> impl Iterator<Item = Set> {
 }
 
 /// The chains that are about Services alone.
-pub(crate) fn chains() -> [Chain; 4] {
+pub(crate) fn chains() -> [Chain; 6] {
     let filter = |name: &str, hook, priority, rules| Chain {
         name: name.to_owned(),
         base: Some(Base {
@@ -64,6 +69,8 @@ pub(crate) fn chains() -> [Chain; 4] {
             rules: [true, false].map(to_backend).into(),
         },
         filter("refused", Hook::Prerouting, priority::MANGLE, refusals()),
+        filter("strays", Hook::Forward, priority::MANGLE, strays(&[])),
+        filter("own_strays", Hook::Output, priority::MANGLE, own_strays()),
         filter("unmarked_in", Hook::Input, priority::MANGLE, vec![unmark()]),
         filter(
             "unmarked",
@@ -154,6 +161,43 @@ fn refusals() -> Vec<Rule> {
         refuse(vec![is_tcp, Expr::Reject(Reject::TcpReset)]),
         refuse(vec![Expr::Reject(Reject::PortUnreachable)]),
     ]
+}
+
+/// What is for an address of Services and was translated by nothing is for none of their ports: it would leave
+/// the cluster by the default route. `exprs`: which of it.
+fn strays(exprs: &[Expr]) -> Vec<Rule> {
+    let is_tcp = Expr::eq(Field::Protocol, Value::Protocol(Protocol::Tcp.number()));
+    let destinations = [(true, Field::Ip4Destination), (false, Field::Ip6Destination)];
+    let rules = destinations.map(|(v4, destination)| {
+        let refuse = |more: Vec<Expr>| Rule {
+            exprs: [Expr::within(destination, SetName::Services.of(v4))]
+                .into_iter()
+                .chain(exprs.iter().cloned())
+                .chain(more)
+                .collect(),
+            comment: Some("no port of a Service".to_owned()),
+        };
+        [
+            refuse(vec![is_tcp.clone(), Expr::Reject(Reject::TcpReset)]),
+            refuse(vec![Expr::Reject(Reject::PortUnreachable)]),
+        ]
+    });
+    rules.concat()
+}
+
+/// A node has addresses of Services for itself, and its pings of others are answered on the link that they
+/// leave by.
+fn own_strays() -> Vec<Rule> {
+    let differs = |field, value| Expr::Match {
+        field,
+        op: Op::Ne,
+        value,
+    };
+    strays(&[
+        differs(Field::OifName, Value::Name("lo".to_owned())),
+        differs(Field::Protocol, Value::Protocol(ICMP)),
+        differs(Field::Protocol, Value::Protocol(ICMPV6)),
+    ])
 }
 
 fn unmark() -> Rule {

@@ -22,7 +22,7 @@ use rstest::rstest;
 use testkit::{Echo, Pong, TestNs, ask, eventually, ping};
 
 use super::fixture::{Group, PATIENCE};
-use crate::fixture::{Cluster, Stack, alike, ip, name};
+use crate::fixture::{Cluster, Stack, alike, ip, name, net};
 
 pub(super) const NODE_PORT: u16 = 30_080;
 
@@ -185,18 +185,60 @@ async fn only_what_differs_is_written_and_a_restart_writes_nothing() {
     compare(&cluster, 80, &vips());
 }
 
+/// A way out of the cluster, and where Services' addresses are from.
+async fn lead_out(cluster: &mut Cluster) {
+    let node = cluster.lan.nodes[0].netns.netlink();
+    let links = node.links().await.unwrap();
+    let uplink = links.iter().find(|link| link.name == "eth0").unwrap().index;
+    for gateway in ["172.30.0.1", "fd00:172:30::1"] {
+        let route = Route::default_via(ip(gateway), uplink);
+        assert!(node.add_route(&route).await.unwrap());
+    }
+    cluster.snapshots[0].service_ranges = ["10.96.0.0/16", "fd00:10:96::/112"].map(net).into();
+    cluster.apply(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_no_port_of_a_service_is_refused_and_stays_on_the_node() {
+    let mut cluster = Cluster::running(1, 1, Stack::Dual).await;
+    lead_out(&mut cluster).await;
+    let echo = Echo::start(&cluster.pods[0].netns);
+    let web = service(&cluster, &[0], Protocol::Tcp, echo.port);
+    cluster.serve(&[("web", web)]).await;
+    let plans = cluster.all_plans();
+    let unassigned = [ip("10.96.0.51"), ip("fd00:10:96::51")];
+    let strays = vips().map(|vip| (vip, 81)).into_iter();
+    for (address, port) in strays.chain(unassigned.map(|address| (address, 80))) {
+        let at = SocketAddr::new(address, port);
+        let source = alike(&cluster.pods[0].addresses, address);
+        let trace = plan::trace(&plans, &Packet::tcp(source, address, port));
+        assert!(matches!(trace.verdict, Verdict::Refused { .. }), "{trace}");
+        for asker in [&cluster.pods[0].netns, &cluster.lan.nodes[0].netns] {
+            let error = ask(asker, at).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{at}");
+            let error = asker.run(|| {
+                let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                let socket = UdpSocket::bind(any).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.connect(at).unwrap();
+                let sent = socket.send(b"x");
+                sent.and_then(|_| socket.recv(&mut [0; 8])).unwrap_err()
+            });
+            let error = error.unwrap();
+            // The node's own datagram isn't even sent.
+            let told = [io::ErrorKind::ConnectionRefused, io::ErrorKind::PermissionDenied];
+            assert!(told.contains(&error.kind()), "UDP {at}: {error}");
+        }
+    }
+}
+
 /// Whatever leaves for a Service's address leaves by the uplink, and comes back by it.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nodes_own_pings_are_answered_while_somebody_serves(#[values(false, true)] v6: bool) {
     let mut cluster = Cluster::running(1, 1, Stack::Dual).await;
-    let node = cluster.lan.nodes[0].netns.netlink();
     let at = vips()[usize::from(v6)];
-    let gateway = if v6 { "fd00:172:30::1" } else { "172.30.0.1" };
-    let links = node.links().await.unwrap();
-    let uplink = links.iter().find(|link| link.name == "eth0").unwrap().index;
-    let route = Route::default_via(ip(gateway), uplink);
-    assert!(node.add_route(&route).await.unwrap());
+    lead_out(&mut cluster).await;
     let web = |cluster: &Cluster, pods: &[usize]| service(cluster, pods, Protocol::Tcp, 8080);
     let served = web(&cluster, &[0]);
     cluster.serve(&[("web", served)]).await;
