@@ -204,10 +204,10 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A flag is true for anything but absent, `0` and `false`, as Kubernetes reads them.
+    /// A flag is true for anything but absent, `0` and `false`, as Kubernetes reads them: Python writes `False`.
     pub(crate) fn flag(&self, name: &str) -> bool {
         let value = self.all(name).next();
-        value.is_some_and(|value| !matches!(value, "0" | "false"))
+        value.is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {

@@ -222,7 +222,7 @@ async fn a_stream_passes_through_byte_for_byte() {
     let (running, kubelet) = start().await;
     for (path, asked) in [
         (
-            "one/exec?command=sh&command=-c&command=a+b&stdin=true&stdout=true&stderr=false&tty=true",
+            "one/exec?command=sh&command=-c&command=a+b&stdin=true&stdout=True&stderr=False&tty=true",
             "/exec/default/one/c?command=sh&command=-c&command=a+b&input=1&output=1&tty=1",
         ),
         (
