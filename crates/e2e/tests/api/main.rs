@@ -1,4 +1,6 @@
-//! The API of a whole cluster: what is proxied to pods and Services, and snapshots.
+//! The API of a whole cluster: what is proxied to pods and Services, streams, and snapshots.
+
+mod streams;
 
 use std::time::Duration;
 
@@ -80,6 +82,16 @@ fn pods_services_and_nodes_are_reached_through_the_server(#[case] family: &'stat
     assert!(refused.contains("error trying to reach service"), "{refused}");
     let health = raw(&format!("/api/v1/nodes/{}/proxy/healthz", pods[0].node)).ok();
     assert_eq!(health.trim(), "ok");
+    let front = [
+        "expose",
+        "deployment",
+        "web",
+        "--name=front",
+        "--port=80",
+        "--target-port=8080",
+    ];
+    cluster.kubectl(&front).ok();
+    streams::pass(&cluster, &pods[0]);
 }
 
 #[test]
