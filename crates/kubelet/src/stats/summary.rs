@@ -104,7 +104,12 @@ fn pod(pod: &PodFigures, at: Timestamp) -> Value {
         ("containers", pod.containers.iter().map(container).collect()),
         ("cpu", cpu(&pod.counted, at)),
         ("memory", memory(&pod.counted, at)),
-        ("network", pod.network.as_ref().map_or(Value::Null, network)),
+        (
+            "network",
+            pod.network
+                .as_ref()
+                .map_or(Value::Null, |usage| network(usage, at)),
+        ),
         (
             "process_stats",
             processes.map_or(Value::Null, |count| json!({ "process_count": count })),
@@ -165,11 +170,11 @@ fn layer(layer: &FilesystemUsage) -> Value {
     ])
 }
 
-fn network(network: &NetworkUsage) -> Value {
+fn network(network: &NetworkUsage, at: Timestamp) -> Value {
     let default = network.default_interface.as_ref();
     let all = default.into_iter().chain(&network.interfaces);
     let mut whole = default.map_or_else(|| json!({}), interface);
-    whole["time"] = json!(time(network.timestamp));
+    whole["time"] = json!(time(network.timestamp).unwrap_or(at));
     whole["interfaces"] = all.map(interface).collect();
     whole
 }
@@ -184,6 +189,8 @@ fn interface(usage: &NetworkInterfaceUsage) -> Value {
     ])
 }
 
+/// A moment that the runtime tells; containerd 1.6 leaves some out.
 fn time(nanoseconds: i64) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(nanoseconds.into()).ok()
+    let moment = Some(nanoseconds).filter(|nanoseconds| *nanoseconds > 0)?;
+    Timestamp::from_nanosecond(moment.into()).ok()
 }
