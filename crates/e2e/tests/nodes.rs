@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use e2e::resolver::Asker;
 use e2e::{Cluster, Options, Pod, Traces, eventually, toolbox_archive};
 use serde_json::Value;
 use testkit::{Registry, RegistryImage};
@@ -23,6 +24,7 @@ nodes:
   maxPods: 20
 ports:
 - {port: 38080, nodePort: 30080}
+- {port: 38053, protocol: UDP, node: a1, nodePort: 53}
 registries:
 - {host: mirrored.test, mirrors: ["http://machine:38500"]}
 manifests: [objects.yaml]
@@ -79,8 +81,10 @@ fn a_cluster_from_a_file_places_pods_and_outlives_a_node() {
     let file = dir.path().join("cluster.yaml");
     std::fs::write(&file, CONFIG).expect("written");
     let config = file.to_str().expect("UTF-8");
+    let held = TcpListener::bind("127.0.0.1:38080").expect("a free port");
     let cluster = Cluster::up_with("e2e-nodes", &Options::default(), &["--config", config]);
 
+    ports_of_the_machine_lead_to_nodes(&cluster, held);
     the_file_is_what_there_is(&cluster, &file);
     pods_go_where_their_fields_say(&cluster);
     a_drained_node_is_empty_until_it_is_uncordoned(&cluster);
@@ -89,6 +93,27 @@ fn a_cluster_from_a_file_places_pods_and_outlives_a_node() {
     let name = cluster.name().to_owned();
     drop(cluster);
     Traces::of(&name).assert_none();
+}
+
+fn ports_of_the_machine_lead_to_nodes(cluster: &Cluster, held: TcpListener) {
+    let told = || {
+        let status = cluster.ripstop(&["status"]).ok();
+        status.contains("127.0.0.1:38080 doesn't lead to a node")
+    };
+    assert!(told());
+    drop(held);
+    eventually(Duration::from_secs(30), || match told() {
+        true => Err("it is told still".to_owned()),
+        false => Ok(()),
+    });
+    // A node's DNS, by datagrams.
+    let mut asker = Asker::new("127.0.0.1:38053".parse().expect("an address"));
+    let reply = eventually(Duration::from_secs(30), || {
+        asker.ask("web.made.svc.cluster.local")
+    });
+    let service = cluster.get(&["service", "web", "-n", "made"]);
+    let address = reply.address.map(|address| address.to_string());
+    assert_eq!(address.as_deref(), service["spec"]["clusterIP"].as_str());
 }
 
 fn the_file_is_what_there_is(cluster: &Cluster, file: &Path) {

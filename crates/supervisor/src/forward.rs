@@ -36,27 +36,51 @@ pub(crate) async fn run(supervisor: Arc<Supervisor>) {
     while ports.join_next().await.is_some() {}
 }
 
-async fn keep(supervisor: Arc<Supervisor>, port: MachinePort) {
-    let mut told = false;
-    loop {
+/// What listens at a port of the machine.
+enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Listener {
+    async fn bind(port: &MachinePort) -> std::io::Result<Self> {
         let at = SocketAddr::new(port.address, port.port);
-        let failed = match port.protocol {
-            Protocol::Tcp => match TcpListener::bind(at).await {
-                Ok(listener) => streams(&supervisor, &port, listener).await,
-                Err(error) => error,
-            },
-            Protocol::Udp => match UdpSocket::bind(at).await {
-                Ok(socket) => datagrams(&supervisor, &port, Arc::new(socket)).await,
-                Err(error) => error,
-            },
+        match port.protocol {
+            Protocol::Tcp => TcpListener::bind(at).await.map(Self::Tcp),
+            Protocol::Udp => UdpSocket::bind(at).await.map(Self::Udp),
+        }
+    }
+
+    /// Returns the error that keeps it from going on.
+    async fn pass_on(self, supervisor: &Arc<Supervisor>, port: &MachinePort) -> std::io::Error {
+        match self {
+            Self::Tcp(listener) => streams(supervisor, port, listener).await,
+            Self::Udp(socket) => datagrams(supervisor, port, Arc::new(socket)).await,
+        }
+    }
+}
+
+async fn keep(supervisor: Arc<Supervisor>, port: MachinePort) {
+    let mut note: Option<String> = None;
+    loop {
+        let failed = match Listener::bind(&port).await {
+            Ok(listener) => {
+                if let Some(note) = note.take() {
+                    supervisor.state.withdraw(&note);
+                }
+                listener.pass_on(&supervisor, &port).await
+            }
+            Err(error) => error,
         };
-        if !told {
+        if note.is_none() {
+            let at = SocketAddr::new(port.address, port.port);
             tracing::warn!(%at, error = %failed, "can't listen at a port of the machine");
-            supervisor.state.note(format!(
+            let text = format!(
                 "{at} doesn't lead to a node: {failed}; it is tried again every {} s",
                 RETRY.as_secs()
-            ));
-            told = true;
+            );
+            supervisor.state.note(text.clone());
+            note = Some(text);
         }
         sleep(RETRY).await;
     }

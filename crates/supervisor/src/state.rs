@@ -69,6 +69,11 @@ impl State {
         self.change(|inner| inner.notes.push(text));
     }
 
+    /// What a note says is so no longer.
+    pub(crate) fn withdraw(&self, note: &str) {
+        self.change(|inner| inner.notes.retain(|text| text != note));
+    }
+
     pub(crate) fn set_firewalls(&self, problems: Vec<String>) {
         if self.lock().firewalls != problems {
             self.change(|inner| inner.firewalls = problems);
