@@ -269,6 +269,14 @@ fn a_drained_node_is_empty_until_it_is_uncordoned(cluster: &Cluster) {
     );
 }
 
+fn asked(at: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(at)?;
+    stream.write_all(b"GET /mapped HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
 fn pods_of_a_lost_node_come_back_elsewhere(cluster: &Cluster) {
     cluster
         .kubectl(&[
@@ -294,8 +302,10 @@ fn pods_of_a_lost_node_come_back_elsewhere(cluster: &Cluster) {
     cluster.ripstop(&["node", "stop", "a2"]).ok();
     let after = eventually(Duration::from_secs(45), || {
         let ready = cluster.get(&["pods", "-l", "app=web", "--field-selector=spec.nodeName=a1"]);
-        let now = ready["items"].as_array().expect("items").iter().map(Pod::read);
-        let now: Vec<Pod> = now.filter(|pod| !pod.ip.is_empty()).collect();
+        let now = ready["items"].as_array().expect("items").iter();
+        // Those of the rollout before may still be on their way out.
+        let now = now.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let now: Vec<Pod> = now.map(Pod::read).filter(|pod| !pod.ip.is_empty()).collect();
         match now.len() {
             4 => Ok(now),
             _ => Err(format!("{now:?}")),
@@ -314,12 +324,11 @@ fn pods_of_a_lost_node_come_back_elsewhere(cluster: &Cluster) {
         (ready["status"].as_str(), ready["reason"].as_str()),
         (Some("Unknown"), Some("NodeStatusUnknown"))
     );
-    // A port of the machine leads to a node that has power.
-    let mut stream = TcpStream::connect("127.0.0.1:38080").expect("the machine listens");
-    stream.write_all(b"GET /mapped HTTP/1.0\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    assert!(answer.contains("/mapped"), "{answer}");
+    // A port of the machine leads to a node that has power, and to the pod that is made anew.
+    eventually(Duration::from_secs(30), || match asked("127.0.0.1:38080") {
+        Ok(answer) if answer.contains("/mapped") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 
     cluster.ripstop(&["node", "start", "a2"]).ok();
     cluster.wait_nodes("condition=Ready", Duration::from_secs(30));
