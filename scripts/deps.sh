@@ -60,11 +60,13 @@ collect() {
     fi
     if [ "$tests" = yes ]; then
         need ip iproute2
-        need nft nftables
         need iptables iptables
         need openssl openssl
         # Another Python than the distribution's knows none of its packages.
         /usr/bin/python3 -c 'import kubernetes' 2>/dev/null || missing+=(python3-kubernetes)
+    fi
+    if [ "$tests$bench" != nono ]; then
+        need nft nftables
     fi
     if [ "$tests$bench" != nono ] && ! has_cni_plugins; then
         missing+=(containernetworking-plugins)

@@ -11,6 +11,7 @@
 mod api;
 mod attach;
 mod by_service;
+mod chains;
 mod chart;
 mod cluster;
 mod cni;

@@ -2,7 +2,7 @@
 //! again, and when one endpoint changes. The endpoints needn't exist for that.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use model::{Endpoint, Hints, Protocol, Service, ServiceName, ServicePort, Slice,
 use plan::{Part, ServiceContext, plan, plan_service};
 use tempfile::TempDir;
 
+use crate::chains::{Chains, Extent, kernel_memory};
 use crate::figures::{Figures, Unit, quantile};
 use crate::peers::{Pins, address, member, open};
 use crate::process::resident;
@@ -24,13 +25,67 @@ const OWN: &str = "node-0";
 /// How often one endpoint changes.
 const CHANGES: u32 = 400;
 
-/// Measures all of it on a node of its own.
+/// How often one changes in nftables alone.
+const CHAINS_CHANGES: u32 = 40;
+
+/// Measures all of it on a node of its own, then the same Services in nftables alone.
 pub(crate) async fn measure(figures: &mut Figures) -> Result<()> {
-    let title = |what: &str| format!("{SERVICES} Services, {} endpoints: {what}", SERVICES * ENDPOINTS);
+    let own = measure_own(figures).await?;
+    let begin = kernel_memory()?;
+    let chains = Chains::new(Extent {
+        services: SERVICES,
+        endpoints: ENDPOINTS,
+        address: vip,
+        endpoint,
+    })?;
+    let memory = kernel_memory()? - begin;
+    let mut times = Vec::new();
+    for change in 0..CHAINS_CHANGES {
+        let endpoints = if change % 2 == 0 { ENDPOINTS - 1 } else { ENDPOINTS };
+        times.push(chains.change(change * 7 % SERVICES, endpoints)?);
+    }
+    let mut beside = |what: &str, own: f64, other: f64, unit: Unit| {
+        let note = format!("{}, nftables {}", unit.write(own), unit.write(other));
+        let what = title(&format!("{what}, against nftables with one chain a Service"));
+        figures.add(&what, own / other, Unit::Times, None, note);
+    };
+    beside("cold", own.cold, chains.cold, Unit::Millis);
+    beside(
+        "one endpoint changes, p50",
+        own.change[0],
+        quantile(&times, 0.5),
+        Unit::Millis,
+    );
+    beside(
+        "one endpoint changes, p99",
+        own.change[1],
+        quantile(&times, 0.99),
+        Unit::Millis,
+    );
+    beside("memory of the kernel", own.memory, memory, Unit::MiB);
+    Ok(())
+}
+
+fn title(what: &str) -> String {
+    format!("{SERVICES} Services, {} endpoints: {what}", SERVICES * ENDPOINTS)
+}
+
+/// What is compared.
+struct Own {
+    cold: f64,
+    /// The median, and 99 of 100.
+    change: [f64; 2],
+    /// What the kernel holds, in MiB.
+    memory: f64,
+}
+
+async fn measure_own(figures: &mut Figures) -> Result<Own> {
     let before = resident(std::process::id())?;
     let mut catalogue = catalogue();
     let mut node = Node::new().await?;
+    let kernel_before = kernel_memory()?;
     let cold = node.apply_all(&catalogue).await?;
+    let kernel_holds = kernel_memory()? - kernel_before;
     let note = format!(
         "{} writes; planned in {}",
         cold.writes,
@@ -82,21 +137,26 @@ pub(crate) async fn measure(figures: &mut Figures) -> Result<()> {
         writes = writes.max(applied.writes);
     }
     let note = format!("{CHANGES} changes, of {writes} writes at most");
+    let change = [0.5, 0.99].map(|part| quantile(&times, part));
     figures.add(
         &title("one endpoint changes, p50"),
-        quantile(&times, 0.5),
+        change[0],
         Unit::Millis,
         None,
         note.clone(),
     );
     figures.add(
         &title("one endpoint changes, p99"),
-        quantile(&times, 0.99),
+        change[1],
         Unit::Millis,
         Some(100.0),
         note,
     );
-    Ok(())
+    Ok(Own {
+        cold: cold.total,
+        change,
+        memory: kernel_holds,
+    })
 }
 
 /// A node's kernel, and what its Services' parts rest on.
@@ -177,10 +237,18 @@ fn name(number: u32) -> ServiceName {
     ServiceName::new(format!("team-{}", number % 50), format!("service-{number}"))
 }
 
+fn vip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0a60_0100 + number)
+}
+
+fn endpoint(number: u32, at: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0b00_0000 + number * ENDPOINTS + at)
+}
+
 /// One with a node port, and as many endpoints on a few hundred nodes.
 fn service(number: u32, endpoints: u32) -> Service {
     let endpoint = |at: u32| Endpoint {
-        address: IpAddr::from(Ipv4Addr::from_bits(0x0b00_0000 + number * ENDPOINTS + at)),
+        address: self::endpoint(number, at).into(),
         node: Some(format!("node-{}", (number + at) % 200).into()),
         ready: true,
         serving: true,
@@ -196,7 +264,7 @@ fn service(number: u32, endpoints: u32) -> Service {
         endpoints: (0..endpoints).map(endpoint).collect(),
     };
     Service {
-        cluster_ips: vec![Ipv4Addr::from_bits(0x0a60_0100 + number).into()],
+        cluster_ips: vec![vip(number).into()],
         ports: vec![ServicePort {
             name: String::new(),
             protocol: Protocol::Tcp,
