@@ -126,6 +126,7 @@ impl fmt::Display for Atom {
         match self {
             Atom::Address(address) => address.fmt(f),
             Atom::Protocol(1) => f.write_str("icmp"),
+            Atom::Protocol(58) => f.write_str("ipv6-icmp"),
             Atom::Protocol(6) => f.write_str("tcp"),
             Atom::Protocol(17) => f.write_str("udp"),
             Atom::Protocol(132) => f.write_str("sctp"),

@@ -69,7 +69,7 @@ pub(crate) fn chains() -> [Chain; 6] {
             rules: [true, false].map(to_backend).into(),
         },
         filter("refused", Hook::Prerouting, priority::MANGLE, refusals()),
-        filter("strays", Hook::Forward, priority::MANGLE, strays(&[])),
+        filter("strays", Hook::Forward, priority::MANGLE, strays(|_| Vec::new())),
         filter("own_strays", Hook::Output, priority::MANGLE, own_strays()),
         filter("unmarked_in", Hook::Input, priority::MANGLE, vec![unmark()]),
         filter(
@@ -165,14 +165,14 @@ fn refusals() -> Vec<Rule> {
 
 /// What is for an address of Services and was translated by nothing is for none of their ports: it would leave
 /// the cluster by the default route. `exprs`: which of it.
-fn strays(exprs: &[Expr]) -> Vec<Rule> {
+fn strays(exprs: fn(v4: bool) -> Vec<Expr>) -> Vec<Rule> {
     let is_tcp = Expr::eq(Field::Protocol, Value::Protocol(Protocol::Tcp.number()));
     let destinations = [(true, Field::Ip4Destination), (false, Field::Ip6Destination)];
     let rules = destinations.map(|(v4, destination)| {
         let refuse = |more: Vec<Expr>| Rule {
             exprs: [Expr::within(destination, SetName::Services.of(v4))]
                 .into_iter()
-                .chain(exprs.iter().cloned())
+                .chain(exprs(v4))
                 .chain(more)
                 .collect(),
             comment: Some("no port of a Service".to_owned()),
@@ -188,16 +188,19 @@ fn strays(exprs: &[Expr]) -> Vec<Rule> {
 /// A node has addresses of Services for itself, and its pings of others are answered on the link that they
 /// leave by.
 fn own_strays() -> Vec<Rule> {
-    let differs = |field, value| Expr::Match {
-        field,
-        op: Op::Ne,
-        value,
-    };
-    strays(&[
-        differs(Field::OifName, Value::Name("lo".to_owned())),
-        differs(Field::Protocol, Value::Protocol(ICMP)),
-        differs(Field::Protocol, Value::Protocol(ICMPV6)),
-    ])
+    const fn differs(field: Field, value: Value) -> Expr {
+        Expr::Match {
+            field,
+            op: Op::Ne,
+            value,
+        }
+    }
+    strays(|v4| {
+        vec![
+            differs(Field::OifName, Value::Name("lo".to_owned())),
+            differs(Field::Protocol, Value::Protocol(if v4 { ICMP } else { ICMPV6 })),
+        ]
+    })
 }
 
 fn unmark() -> Rule {
