@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Request, Status};
+use tonic::{Code, IntoRequest, Status};
 use tonic_prost::ProstCodec;
 
 use crate::Error;
@@ -47,19 +47,25 @@ impl Client {
     }
 
     /// One call. `path` is the full gRPC path; `limit` bounds the whole call.
-    pub(crate) async fn call<Q, R>(&self, path: &'static str, limit: Duration, request: Q) -> Result<R, Error>
+    pub(crate) async fn call<Q, R>(
+        &self,
+        path: &'static str,
+        limit: Duration,
+        request: impl IntoRequest<Q>,
+    ) -> Result<R, Error>
     where
         Q: Message + 'static,
         R: Message + Default + 'static,
     {
         let method = path.rsplit('/').next().unwrap_or(path);
+        let request = request.into_request();
         let exchange = async {
             let mut grpc = tonic::client::Grpc::new(self.channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE);
             grpc.ready().await.map_err(|e| self.unreachable(&e))?;
             grpc.unary(
-                Request::new(request),
+                request,
                 PathAndQuery::from_static(path),
                 ProstCodec::<Q, R>::default(),
             )

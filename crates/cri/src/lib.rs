@@ -23,6 +23,7 @@ mod error;
 mod image;
 pub mod message;
 mod runtime;
+mod task;
 
 pub use client::Client;
 pub use error::Error;

@@ -60,8 +60,7 @@ impl Client {
         let request = RemovePodSandboxRequest {
             pod_sandbox_id: id.to_owned(),
         };
-        let _: Empty = self.call(path!("RemovePodSandbox"), CHANGE, request).await?;
-        Ok(())
+        self.remove(path!("RemovePodSandbox"), CHANGE, request, id).await
     }
 
     /// A sandbox in detail, its addresses included.
@@ -122,8 +121,7 @@ impl Client {
         let request = RemoveContainerRequest {
             container_id: id.to_owned(),
         };
-        let _: Empty = self.call(path!("RemoveContainer"), CHANGE, request).await?;
-        Ok(())
+        self.remove(path!("RemoveContainer"), CHANGE, request, id).await
     }
 
     /// The containers that match a filter; the default filter matches all.

@@ -18,6 +18,10 @@ pub struct Config {
     pub node_ips: Vec<IpAddr>,
     /// The container runtime's socket.
     pub cri_socket: PathBuf,
+    /// containerd's state folder (`state` of its configuration), where the kubelet removes what containerd
+    /// forgot. Left out, nobody looks there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containerd_state: Option<PathBuf>,
     /// Where pods' volumes (`pods/`) and logs (`logs/pods/`) live.
     pub root_dir: PathBuf,
     /// The node's cgroup in every hierarchy, such as `/ripstop/local/node-1`;
@@ -164,6 +168,7 @@ impl Config {
             node_name: node_name.into(),
             node_ips: vec![node_ip],
             cri_socket: cri_socket.into(),
+            containerd_state: None,
             cgroup_root: cgroup_root.into(),
             listen: vec![SocketAddr::new(node_ip, 10250)],
             server_cert: pki.join("server.crt"),

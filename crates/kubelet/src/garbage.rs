@@ -1,4 +1,5 @@
-//! What pods left behind when nobody was looking: folders and cgroups.
+//! What pods left behind when nobody was looking: folders, cgroups with or without processes, and tasks of
+//! the runtime.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::tasks::{self, Task};
 use crate::{sandbox, volumes};
 
 const CGROUP_LIMIT: Duration = Duration::from_secs(1);
@@ -15,9 +17,10 @@ const CGROUP_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Found {
     uids: BTreeSet<String>,
     logs: Vec<(String, PathBuf)>,
+    tasks: Vec<Task>,
 }
 
-/// Looks at the folders and cgroups of pods.
+/// Looks at the folders, cgroups and tasks of pods.
 pub(crate) fn scan(ctx: &Context) -> Found {
     let mut found = Found::default();
     found.uids.extend(names(&ctx.config.pods_dir()));
@@ -28,6 +31,8 @@ pub(crate) fn scan(ctx: &Context) -> Found {
             found.uids.insert(uid.to_owned());
         }
     }
+    found.tasks = tasks::scan(&ctx.config);
+    found.uids.extend(found.tasks.iter().map(|task| task.uid.clone()));
     let cgroup = ctx.config.pods_cgroup();
     for hierarchy in ctx.hierarchies.iter() {
         let all = names(&hierarchy.root.join(cgroup.trim_start_matches('/')));
@@ -51,6 +56,7 @@ impl Found {
     pub(crate) fn retain(&mut self, is_garbage: impl Fn(&str) -> bool) {
         self.uids.retain(|uid| is_garbage(uid));
         self.logs.retain(|(uid, _)| self.uids.contains(uid));
+        self.tasks.retain(|task| self.uids.contains(&task.uid));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -64,10 +70,21 @@ impl Found {
                 tracing::warn!(path = %what.display(), %error, "cannot remove what a pod left behind");
             }
         };
+        let cgroup = |uid: &String| sandbox::cgroup(&ctx.config, uid);
+        for cgroup in self.uids.iter().map(cgroup) {
+            warn(
+                Path::new(&cgroup),
+                ctx.hierarchies.group(&cgroup).kill_all(CGROUP_LIMIT),
+            );
+        }
+        for task in &self.tasks {
+            tracing::info!(task = %task.dir.display(), "removing a task that is no pod's");
+            warn(&task.dir, task.remove());
+        }
         for uid in &self.uids {
             let dir = ctx.pod_dir(uid);
             warn(&dir, volumes::remove_unmounted(&dir));
-            let cgroup = sandbox::cgroup(&ctx.config, uid);
+            let cgroup = cgroup(uid);
             warn(
                 Path::new(&cgroup),
                 ctx.hierarchies.group(&cgroup).remove(CGROUP_LIMIT),

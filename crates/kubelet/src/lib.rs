@@ -71,6 +71,7 @@ mod status;
 mod status_patch;
 mod stop;
 mod storage;
+mod tasks;
 mod volumes;
 mod worker;
 

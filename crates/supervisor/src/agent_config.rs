@@ -47,6 +47,7 @@ fn config(cluster: &Cluster, paths: &Paths, node: &Node) -> Value {
             "nodeName": node.name,
             "nodeIps": node.addresses,
             "criSocket": own.containerd_socket(),
+            "containerdState": own.containerd_state(),
             "rootDir": own.data,
             "cgroupRoot": node::cgroup(cluster, &node.name),
             "listen": listen,

@@ -105,7 +105,7 @@ SystemdCgroup = false
 BinaryName = {runc}
 "#,
         root = quote(&node.containerd_root()),
-        state = quote(&node.run.join("containerd")),
+        state = quote(&node.containerd_state()),
         unused = unused.concat(),
         socket = quote(&node.containerd_socket()),
         ttrpc = quote(&node.run.join("containerd.sock.ttrpc")),

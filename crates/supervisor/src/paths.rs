@@ -132,6 +132,12 @@ impl NodePaths {
         self.data.join("containerd")
     }
 
+    /// What containerd keeps of what runs: its tasks' folders, its sandboxes' mounts.
+    #[must_use]
+    pub fn containerd_state(&self) -> PathBuf {
+        self.run.join("containerd")
+    }
+
     /// The registries' `hosts.toml` files.
     #[must_use]
     pub fn registries(&self) -> PathBuf {

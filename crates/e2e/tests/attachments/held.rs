@@ -53,6 +53,11 @@ fn runtime(cluster: &Cluster) -> Held {
         .join("nodes/node-1/containerd");
     let node = cluster.data_dir().join("nodes/node-1");
     let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", cluster.pid("containerd node-1")));
+    // The machine's own come and go as others like.
+    let is_ours = |line: &&str| {
+        let target = line.split(' ').nth(4).map(Path::new);
+        target.is_some_and(|target| target.starts_with(&containerd) || target.starts_with(&node))
+    };
     let hierarchies = Hierarchies::detect().expect("control groups");
     let group = hierarchies.group(&format!("/ripstop/{name}/node-1"));
     let pods = format!("ripstop/{name}/node-1/kubepods");
@@ -62,7 +67,10 @@ fn runtime(cluster: &Cluster) -> Held {
     BTreeMap::from([
         ("shims", shims(cluster).len()),
         ("processes", group.child("kubepods").pids().len()),
-        ("mounts", mounts.map_or(0, |text| text.lines().count())),
+        (
+            "mounts",
+            mounts.map_or(0, |text| text.lines().filter(is_ours).count()),
+        ),
         ("control groups", groups.sum()),
         (
             "network namespaces",

@@ -69,13 +69,17 @@ impl Cleanup {
         Ok(())
     }
 
-    /// The pod's cgroup, which the runtime leaves alone.
+    /// The pod's cgroup, which the runtime leaves alone, and in it what the runtime has lost.
     async fn remove_cgroup(&self) -> Result<(), String> {
         let group = self
             .ctx
             .hierarchies
             .group(&sandbox::cgroup(&self.ctx.config, &self.key.uid));
-        blocking(move || group.remove(CGROUP_LIMIT)).await
+        blocking(move || {
+            group.kill_all(CGROUP_LIMIT)?;
+            group.remove(CGROUP_LIMIT)
+        })
+        .await
     }
 
     async fn delete(&self) -> Result<(), kube::Error> {

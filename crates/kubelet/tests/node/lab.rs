@@ -156,6 +156,11 @@ impl Lab {
         Hierarchies::detect().unwrap().group(&self.config.cgroup_root)
     }
 
+    /// What containerd has of containers and images when it loses its database, with the power say.
+    pub(crate) fn lose_database(&self) {
+        fs::remove_dir_all(self.dir.path().join("root/io.containerd.metadata.v1.bolt")).unwrap();
+    }
+
     pub(crate) fn kill_containerd(&mut self) {
         if let Some(mut child) = self.containerd.take() {
             child.kill().unwrap();
@@ -163,14 +168,18 @@ impl Lab {
         }
     }
 
-    fn load_image(&self) {
+    pub(crate) fn load_image(&self) {
         let archive = self.dir.path().join("image.tar");
         image::write(&archive);
+        self.ctr(&["images", "import", &archive.to_string_lossy()]);
+    }
+
+    /// Tells containerd something past its CRI.
+    pub(crate) fn ctr(&self, arguments: &[&str]) {
         let done = Command::new("ctr")
             .args(["--namespace", "k8s.io", "--address"])
             .arg(&self.config.cri_socket)
-            .args(["images", "import"])
-            .arg(&archive)
+            .args(arguments)
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -242,7 +251,9 @@ impl Lab {
         for event in events.list(&ListParams::default()).await.unwrap().items {
             text += &format!("{:?} {:?}\n", event.reason.unwrap(), event.message.unwrap());
         }
-        text
+        let log = fs::read_to_string(self.dir.path().join("containerd.log")).unwrap_or_default();
+        let last = log.lines().count().saturating_sub(30);
+        log.lines().skip(last).fold(text, |text, line| text + line + "\n")
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -356,10 +367,26 @@ impl Lab {
             let below = below.filter(|e| e.path().is_dir());
             left.extend(below.map(|e| format!("cgroup {}", e.path().display())));
         }
-        for mount in kernel::mountinfo::targets_below(&self.config.root_dir).unwrap() {
-            left.push(format!("mount {}", mount.display()));
+        for task in self.tasks() {
+            left.push(format!("task {}", task.display()));
+        }
+        for place in [&self.config.root_dir, &self.tasks_dir()] {
+            let mounts = kernel::mountinfo::targets_below(place).unwrap();
+            left.extend(mounts.iter().map(|m| format!("mount {}", m.display())));
         }
         left
+    }
+
+    /// Where containerd keeps the folders of its tasks.
+    pub(crate) fn tasks_dir(&self) -> PathBuf {
+        self.dir.path().join("state/io.containerd.runtime.v2.task/k8s.io")
+    }
+
+    /// Those folders, but for hidden ones: what containerd is about to remove.
+    pub(crate) fn tasks(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.tasks_dir()).into_iter().flatten().flatten();
+        let shown = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+        shown.map(|entry| entry.path()).collect()
     }
 
     pub(crate) async fn nothing_left(&self) {
@@ -440,6 +467,7 @@ fn write_config(dir: &Path, authority: &Authority) -> Config {
     fs::write(&resolv_conf, "nameserver 192.0.2.53\n").unwrap();
     config.resolv_conf = resolv_conf;
     config.relist_millis = 200;
+    config.containerd_state = Some(dir.join("state"));
     config
 }
 

@@ -7,6 +7,7 @@ mod basics;
 mod image;
 mod lab;
 mod lifecycle;
+mod lost;
 mod registry;
 mod registry_faults;
 mod restarts;

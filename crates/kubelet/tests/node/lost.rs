@@ -1,0 +1,123 @@
+//! What the runtime lost track of is found and removed.
+
+use std::fs;
+
+use cri::message::{
+    ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxPodSandboxConfig,
+    PodSandboxConfig, PodSandboxMetadata,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use nix::mount::{MsFlags, mount};
+use serde_json::{Value, json};
+
+use crate::image;
+use crate::lab::{Lab, container, on_a_node};
+
+fn sleeper() -> Value {
+    json!({"terminationGracePeriodSeconds": 1, "containers": [{"name": "a", "command": ["sleep", "1000"]}]})
+}
+
+/// A task's folder as a containerd leaves it that is killed while it makes it: mounted, and without what the
+/// shim wants in order to take it down.
+fn half_made(lab: &Lab) {
+    let id = "c0ffee".repeat(8);
+    let group = format!("{}/kubepods/podhalf-made/{id}", lab.config.cgroup_root);
+    let dir = lab.tasks_dir().join(&id);
+    let root = dir.join("rootfs");
+    fs::create_dir_all(&root).unwrap();
+    mount(None::<&str>, &root, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let spec = json!({"ociVersion": "1.0.2", "linux": {"cgroupsPath": group}});
+    fs::write(dir.join("config.json"), spec.to_string()).unwrap();
+    fs::write(dir.join("shim-binary-path"), "/usr/bin/containerd-shim-runc-v2").unwrap();
+}
+
+#[test]
+fn nothing_stays_of_what_containerd_forgot() {
+    on_a_node(async |lab| {
+        lab.pod("web", sleeper()).await;
+        lab.phase("web", "Running").await;
+        lab.stop_kubelet().await;
+        lab.kill_containerd();
+        lab.lose_database();
+        half_made(lab);
+        assert_eq!(lab.tasks().len(), 3, "a sandbox, a container, a half");
+        lab.start_containerd().await;
+        lab.load_image();
+        let sandboxes = lab.cri.list_pod_sandbox(Default::default()).await.unwrap();
+        assert_eq!(sandboxes, [], "containerd knows of none");
+        lab.pods()
+            .delete("web", &DeleteParams::default().grace_period(0))
+            .await
+            .unwrap();
+        lab.start_kubelet();
+        lab.nothing_left().await;
+    });
+}
+
+#[test]
+fn a_pod_whose_containers_containerd_forgot_can_be_deleted() {
+    on_a_node(async |lab| {
+        lab.pod("web", sleeper()).await;
+        let before = lab.phase("web", "Running").await;
+        lab.kill_containerd();
+        lab.lose_database();
+        lab.start_containerd().await;
+        lab.load_image();
+        let id = |pod: &Pod| container(pod, "a")["containerID"].clone();
+        lab.pod_where("web", "it runs anew", |pod| {
+            container(pod, "a")["ready"] == true && id(pod) != id(&before)
+        })
+        .await;
+        lab.delete("web", &DeleteParams::default()).await;
+        // The folders of what was forgotten are looked for each minute, or when a kubelet starts.
+        lab.stop_kubelet().await;
+        lab.start_kubelet();
+        lab.nothing_left().await;
+    });
+}
+
+/// A container in the pod's sandbox that nobody but the test knows.
+async fn create(lab: &Lab, sandbox: &str, uid: &str) -> String {
+    let config = ContainerConfig {
+        metadata: Some(ContainerMetadata {
+            name: "other".to_owned(),
+            attempt: 0,
+        }),
+        image: Some(ImageSpec {
+            image: image::IMAGE.to_owned(),
+            ..ImageSpec::default()
+        }),
+        command: vec!["sleep".to_owned(), "1000".to_owned()],
+        linux: Some(LinuxContainerConfig::default()),
+        ..ContainerConfig::default()
+    };
+    let of_pod = PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata::default()),
+        linux: Some(LinuxPodSandboxConfig {
+            cgroup_parent: format!("{}/kubepods/pod{uid}", lab.config.cgroup_root),
+            ..LinuxPodSandboxConfig::default()
+        }),
+        ..PodSandboxConfig::default()
+    };
+    let created = lab.cri.create_container(sandbox, config, of_pod);
+    created.await.unwrap()
+}
+
+#[test]
+fn a_container_with_a_task_that_the_runtime_takes_for_none_can_be_removed() {
+    on_a_node(async |lab| {
+        lab.pod("web", sleeper()).await;
+        let pod = lab.phase("web", "Running").await;
+        let sandboxes = lab.cri.list_pod_sandbox(Default::default()).await.unwrap();
+        let id = create(lab, &sandboxes[0].id, &pod.metadata.uid.unwrap()).await;
+        // As it is when the caller of StartContainer goes away at the wrong moment: containerd has the task,
+        // and its CRI doesn't know.
+        lab.ctr(&["tasks", "start", "--detach", "--null-io", &id]);
+        assert_eq!(lab.tasks().len(), 3);
+        lab.cri.remove_container(&id).await.unwrap();
+        assert_eq!(lab.tasks().len(), 2);
+        lab.delete("web", &DeleteParams::default()).await;
+        lab.nothing_left().await;
+    });
+}
