@@ -2,8 +2,8 @@
 //! start while the API is away.
 //!
 //! ```text
-//! Nodes, ServiceCIDRs ──watch──► Followed::step ──► Snapshot ──► watch::Sender ──► the network part
-//!                                                       └──► nodes.json ──► the next start
+//! Nodes, ServiceCIDRs ──watch──► Follower ──► Keeper ──► Snapshot ──► watch::Sender ──► the network part
+//!                                                              └──► nodes.json ──► the next start
 //! ```
 //!
 //! A snapshot is published only when the list of nodes is complete: half a list would take the routes to the
@@ -18,93 +18,38 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use model::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::watching;
+use crate::watching::{self, Follower, Keeps, Key};
 
 /// The latest snapshot, without this node's attachments; none until something is known.
 pub type Latest = watch::Sender<Option<Arc<Snapshot>>>;
 
-/// The objects of a kind by name, followed event by event.
-#[derive(Debug)]
-struct Followed<V> {
-    known: BTreeMap<String, V>,
-    /// A list that is being read anew.
-    relisting: Option<BTreeMap<String, V>>,
+/// A Node, boiled down to what is kept of it.
+fn node(object: &Node) -> model::Node {
+    let (node, problems) = kube_objects::node(object);
+    for problem in problems {
+        warn!(%problem, "a part of a Node is left out");
+    }
+    node
 }
 
-impl<V> Default for Followed<V> {
-    fn default() -> Followed<V> {
-        Followed {
-            known: BTreeMap::new(),
-            relisting: None,
+/// The ranges of a ServiceCIDR.
+fn ranges(object: &ServiceCIDR) -> Vec<IpNet> {
+    let texts = object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    let parsed = texts.filter_map(|text| match text.parse::<IpNet>() {
+        Ok(net) => Some(net.trunc()),
+        Err(error) => {
+            warn!(name = %object.name_any(), %text, %error, "a range of a ServiceCIDR is left out");
+            None
         }
-    }
-}
-
-impl<V> Followed<V> {
-    /// Takes an event in; true if what is known is a complete list now.
-    fn step<K: Convert<Into = V>>(&mut self, event: Event<K>) -> bool {
-        match event {
-            Event::Init => self.relisting = Some(BTreeMap::new()),
-            Event::InitApply(object) => {
-                let (name, value) = object.convert();
-                self.relisting.get_or_insert_default().insert(name, value);
-            }
-            Event::InitDone => self.known = self.relisting.take().unwrap_or_default(),
-            Event::Apply(object) => {
-                let (name, value) = object.convert();
-                self.known.insert(name, value);
-            }
-            Event::Delete(object) => {
-                self.known.remove(&object.convert().0);
-            }
-        }
-        self.relisting.is_none()
-    }
-}
-
-/// An object, boiled down to what is kept of it.
-trait Convert {
-    type Into;
-
-    /// Its name, and what is kept.
-    fn convert(&self) -> (String, Self::Into);
-}
-
-impl Convert for Node {
-    type Into = model::Node;
-
-    fn convert(&self) -> (String, model::Node) {
-        let (node, problems) = kube_objects::node(self);
-        for problem in problems {
-            warn!(%problem, "a part of a Node is left out");
-        }
-        (self.metadata.name.clone().unwrap_or_default(), node)
-    }
-}
-
-impl Convert for ServiceCIDR {
-    type Into = Vec<IpNet>;
-
-    fn convert(&self) -> (String, Vec<IpNet>) {
-        let name = self.metadata.name.clone().unwrap_or_default();
-        let texts = self.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
-        let parsed = texts.filter_map(|text| match text.parse::<IpNet>() {
-            Ok(net) => Some(net.trunc()),
-            Err(error) => {
-                warn!(%name, %text, %error, "a range of a ServiceCIDR is left out");
-                None
-            }
-        });
-        let ranges = parsed.collect();
-        (name, ranges)
-    }
+    });
+    parsed.collect()
 }
 
 /// What of the cluster every snapshot says.
@@ -129,10 +74,78 @@ impl Cluster {
 }
 
 /// What is known while the API is followed.
+#[derive(Debug, Default)]
 struct Known {
     cluster: Cluster,
+    /// The ServiceCIDRs' ranges, by name.
+    ranges: BTreeMap<String, Vec<IpNet>>,
     /// Whether there was a whole list of nodes: nothing is published before.
     has_nodes: bool,
+    /// Whether there was a whole list of ServiceCIDRs: what was known before holds until then.
+    has_ranges: bool,
+}
+
+/// Takes in what the API says of the cluster, and publishes it.
+struct Keeper {
+    known: Mutex<Known>,
+    /// What every snapshot has beside the cluster.
+    blank: Snapshot,
+    memory: Memory,
+    latest: Latest,
+}
+
+impl Keeper {
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        if known.has_ranges {
+            known.cluster.service_ranges = known.ranges.values().flatten().copied().collect();
+        }
+        if known.has_nodes {
+            publish(&known.cluster, &self.blank, &self.memory, &self.latest);
+        }
+    }
+}
+
+impl Keeps<Node> for Keeper {
+    fn put(&self, object: Node) {
+        let node = node(&object);
+        self.change(|known| drop(known.cluster.nodes.insert(object.name_any(), node)));
+    }
+
+    fn gone(&self, object: &Node) {
+        self.change(|known| drop(known.cluster.nodes.remove(&object.name_any())));
+    }
+
+    fn listed(&self, all: &BTreeSet<Key>) {
+        self.change(|known| {
+            known.cluster.nodes.retain(|name, _| is_in(all, name));
+            known.has_nodes = true;
+        });
+    }
+}
+
+impl Keeps<ServiceCIDR> for Keeper {
+    fn put(&self, object: ServiceCIDR) {
+        let ranges = ranges(&object);
+        self.change(|known| drop(known.ranges.insert(object.name_any(), ranges)));
+    }
+
+    fn gone(&self, object: &ServiceCIDR) {
+        self.change(|known| drop(known.ranges.remove(&object.name_any())));
+    }
+
+    fn listed(&self, all: &BTreeSet<Key>) {
+        self.change(|known| {
+            known.ranges.retain(|name, _| is_in(all, name));
+            known.has_ranges = true;
+        });
+    }
+}
+
+/// Whether an object without namespace is among those.
+fn is_in(all: &BTreeSet<Key>, name: &str) -> bool {
+    all.contains(&(String::new(), name.to_owned()))
 }
 
 /// Follows the API until `shutdown`, however often it goes away. What `blank` holds beside the cluster is
@@ -145,34 +158,19 @@ pub async fn follow(
     latest: Latest,
     shutdown: CancellationToken,
 ) {
-    let known = Mutex::new(Known {
-        cluster: last,
-        has_nodes: false,
-    });
-    let change = |change: &dyn Fn(&mut Known)| {
-        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut known);
-        if known.has_nodes {
-            publish(&known.cluster, &blank, &memory, &latest);
-        }
+    let keeper = Keeper {
+        known: Mutex::new(Known {
+            cluster: last,
+            ..Known::default()
+        }),
+        blank,
+        memory,
+        latest,
     };
-    let mut nodes = Followed::default();
-    let node = |event: Event<Node>| {
-        if nodes.step(event) {
-            change(&|known| {
-                known.cluster.nodes.clone_from(&nodes.known);
-                known.has_nodes = true;
-            });
-        }
-    };
-    let mut blocks = Followed::default();
-    let block = |event: Event<ServiceCIDR>| {
-        if blocks.step(event) {
-            let ranges: BTreeSet<IpNet> = blocks.known.values().flatten().copied().collect();
-            change(&|known| known.cluster.service_ranges.clone_from(&ranges));
-        }
-    };
+    let (mut nodes, mut blocks) = (Follower::new(&keeper), Follower::new(&keeper));
     let config = || watcher::Config::default().any_semantic();
+    let node = |event: Event<Node>| nodes.step(event);
+    let block = |event: Event<ServiceCIDR>| blocks.step(event);
     tokio::join!(
         watching::follow(Api::all(client.clone()), config(), node, &shutdown),
         watching::follow(Api::all(client), config(), block, &shutdown),
@@ -262,11 +260,29 @@ mod tests {
         serde_json::from_value(object).expect("a Node")
     }
 
-    fn known(nodes: &Followed<model::Node>) -> Cluster {
-        Cluster {
-            nodes: nodes.known.clone(),
-            ..Cluster::default()
+    fn block(name: &str, range: &str) -> ServiceCIDR {
+        let object = json!({"metadata": {"name": name}, "spec": {"cidrs": [range]}});
+        serde_json::from_value(object).expect("a ServiceCIDR")
+    }
+
+    /// Keeps what is known in `dir`, after `last`.
+    fn keeper(dir: &Path, last: Cluster) -> Keeper {
+        Keeper {
+            known: Mutex::new(Known {
+                cluster: last,
+                ..Known::default()
+            }),
+            blank: Snapshot::default(),
+            memory: Memory::new(dir, "a"),
+            latest: Latest::new(None),
         }
+    }
+
+    fn published(keeper: &Keeper) -> Option<Vec<String>> {
+        let latest = keeper.latest.borrow();
+        latest
+            .as_ref()
+            .map(|latest| latest.nodes.keys().cloned().collect())
     }
 
     #[test]
@@ -274,46 +290,80 @@ mod tests {
         let object =
             json!({"metadata": {"name": "a"}, "spec": {"cidrs": ["10.96.0.7/16", "a", "fd00:96::/112"]}});
         let object: ServiceCIDR = serde_json::from_value(object).expect("a ServiceCIDR");
-        let ranges = ["10.96.0.0/16", "fd00:96::/112"].map(|text| text.parse().expect("a range"));
-        assert_eq!(object.convert(), ("a".to_owned(), ranges.to_vec()));
+        let wanted = ["10.96.0.0/16", "fd00:96::/112"].map(|text| text.parse().expect("a range"));
+        assert_eq!(ranges(&object), wanted);
     }
 
     #[test]
-    fn a_list_counts_only_when_it_is_complete() {
-        let mut nodes = Followed::default();
-        assert!(!nodes.step(Event::<Node>::Init));
-        assert!(!nodes.step(Event::InitApply(object("a", "10.0.1.0/24"))));
-        assert!(nodes.known.is_empty());
-        assert!(nodes.step(Event::<Node>::InitDone));
-        assert!(nodes.step(Event::Apply(object("b", "10.0.2.0/24"))));
-        assert_eq!(nodes.known.keys().collect::<Vec<_>>(), ["a", "b"]);
-        assert!(nodes.step(Event::Delete(object("a", "10.0.1.0/24"))));
-        assert_eq!(nodes.known.keys().collect::<Vec<_>>(), ["b"]);
+    fn nothing_is_published_before_the_list_of_nodes_is_complete() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeper = keeper(dir.path(), Cluster::default());
+        let (mut nodes, mut blocks) = (Follower::new(&keeper), Follower::new(&keeper));
+        blocks.step(Event::<ServiceCIDR>::Init);
+        blocks.step(Event::<ServiceCIDR>::InitDone);
+        nodes.step(Event::<Node>::Init);
+        nodes.step(Event::InitApply(object("a", "10.0.1.0/24")));
+        assert_eq!(published(&keeper), None);
+        nodes.step(Event::<Node>::InitDone);
+        nodes.step(Event::Apply(object("b", "10.0.2.0/24")));
+        assert_eq!(published(&keeper), Some(vec!["a".into(), "b".into()]));
+        nodes.step(Event::Delete(object("a", "10.0.1.0/24")));
+        assert_eq!(published(&keeper), Some(vec!["b".into()]));
     }
 
     #[test]
     fn a_new_list_forgets_what_is_not_in_it_and_nothing_before_its_end() {
-        let mut nodes = Followed::default();
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeper = keeper(dir.path(), Cluster::default());
+        let mut nodes = Follower::new(&keeper);
+        nodes.step(Event::<Node>::InitDone);
         nodes.step(Event::Apply(object("gone", "10.0.1.0/24")));
         nodes.step(Event::<Node>::Init);
         nodes.step(Event::InitApply(object("new", "10.0.2.0/24")));
-        assert_eq!(nodes.known.keys().collect::<Vec<_>>(), ["gone"]);
+        assert_eq!(published(&keeper), Some(vec!["gone".into(), "new".into()]));
         nodes.step(Event::<Node>::InitDone);
-        assert_eq!(nodes.known.keys().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(published(&keeper), Some(vec!["new".into()]));
+    }
+
+    #[test]
+    fn ranges_of_before_hold_until_all_of_now_are_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let range = |text: &str| text.parse::<IpNet>().expect("a range");
+        let last = Cluster {
+            service_ranges: [range("10.96.0.0/16")].into(),
+            ..Cluster::default()
+        };
+        let keeper = keeper(dir.path(), last);
+        let ranges = || {
+            let latest = keeper.latest.borrow();
+            let ranges = latest.as_ref().map(|latest| latest.service_ranges.clone());
+            ranges.unwrap_or_default()
+        };
+        Follower::new(&keeper).step(Event::<Node>::InitDone);
+        let mut blocks = Follower::new(&keeper);
+        blocks.step(Event::<ServiceCIDR>::Init);
+        blocks.step(Event::InitApply(block("a", "10.97.0.0/16")));
+        assert_eq!(ranges(), [range("10.96.0.0/16")].into());
+        blocks.step(Event::<ServiceCIDR>::InitDone);
+        assert_eq!(ranges(), [range("10.97.0.0/16")].into());
+        blocks.step(Event::Apply(block("b", "10.98.0.0/16")));
+        blocks.step(Event::Delete(block("a", "10.97.0.0/16")));
+        assert_eq!(ranges(), [range("10.98.0.0/16")].into());
     }
 
     #[test]
     fn the_same_again_is_not_published() {
         let dir = tempfile::tempdir().expect("a directory");
-        let memory = Memory::new(dir.path(), "a");
-        let latest = Latest::new(None);
-        let mut seen = latest.subscribe();
-        let mut nodes = Followed::default();
+        let keeper = keeper(dir.path(), Cluster::default());
+        let mut seen = keeper.latest.subscribe();
+        let mut nodes = Follower::new(&keeper);
         nodes.step(Event::Apply(object("a", "10.0.1.0/24")));
-        publish(&known(&nodes), &Snapshot::default(), &memory, &latest);
+        nodes.step(Event::<Node>::Init);
+        nodes.step(Event::InitApply(object("a", "10.0.1.0/24")));
+        nodes.step(Event::<Node>::InitDone);
         assert!(seen.has_changed().expect("open"));
         seen.mark_unchanged();
-        publish(&known(&nodes), &Snapshot::default(), &memory, &latest);
+        nodes.step(Event::Apply(object("a", "10.0.1.0/24")));
         assert!(!seen.has_changed().expect("open"));
     }
 
@@ -322,11 +372,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let memory = Memory::new(&dir.path().join("cni"), "a");
         assert_eq!(memory.recall(), None);
-        let mut nodes = Followed::default();
-        nodes.step(Event::Apply(object("a", "10.0.1.0/24")));
         let cluster = Cluster {
             service_ranges: ["10.96.0.0/16".parse().expect("a range")].into(),
-            ..known(&nodes)
+            nodes: [("a".to_owned(), node(&object("a", "10.0.1.0/24")))].into(),
         };
         memory.remember(&cluster);
         assert_eq!(memory.recall(), Some(cluster));
