@@ -29,6 +29,7 @@
 
 mod ask;
 mod flow;
+mod loopback;
 mod maps;
 mod mix;
 mod named;

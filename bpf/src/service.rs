@@ -61,6 +61,11 @@ pub trait Services: Family {
     /// No address: a socket's that has none yet, and a node port's in the table of frontends.
     const NONE: Self::Address;
 
+    /// Whether it's the loopback's, each node's own.
+    fn is_loopback(address: Self::Address) -> bool;
+    /// An address, of words whose first is IPv4's.
+    fn of_words(words: [u32; 4]) -> Self::Address;
+
     /// What is reached at an address and port.
     fn frontend(key: &FrontendKey<Self::Address>) -> Option<&'static Frontend>;
     /// An endpoint.
@@ -88,10 +93,20 @@ pub trait Services: Family {
 }
 
 macro_rules! services {
-    ($family:ident, $address:ty, $none:expr, $bits:literal, $client:expr, $field:ident,
+    ($family:ident, $address:ty, $none:expr, $loopback:expr, $of_words:expr, $bits:literal, $client:expr, $field:ident,
      $frontends:ident, $backends:ident, $ranges:ident, $peers:ident, $talks:ident, $picks:ident) => {
         impl Services for $family {
             const NONE: $address = $none;
+
+            #[inline(always)]
+            fn is_loopback(address: $address) -> bool {
+                $loopback(address)
+            }
+
+            #[inline(always)]
+            fn of_words(words: [u32; 4]) -> $address {
+                $of_words(words)
+            }
 
             #[inline(always)]
             fn frontend(key: &FrontendKey<$address>) -> Option<&'static Frontend> {
@@ -168,6 +183,8 @@ services!(
     Ipv4,
     V4,
     0,
+    |v4: V4| v4.to_ne_bytes()[0] == 127,
+    |[v4, ..]: [u32; 4]| v4,
     64,
     |v4| [0, 0, 0, v4],
     v4,
@@ -182,6 +199,8 @@ services!(
     Ipv6,
     V6,
     [0; 4],
+    |v6: V6| v6 == [0, 0, 0, 1_u32.to_be()],
+    |v6| v6,
     160,
     |v6| v6,
     v6,

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   connect, sendmsg      Service ─► backend, and (socket, backend) ─► Service is kept
+//!                         the node's own: port of its loopback ─► pod, the same
 //!   getpeername, recvmsg  backend ─► Service, if that socket was sent there
 //!   release               what was kept is forgotten
 //! ```
@@ -16,9 +17,10 @@ use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use bpf_abi::endpoint;
 use bpf_abi::service::{
-    Frontend, FrontendKey, Namespace, Peer, PeerKey, TalkKey, frontend, namespace, strategy, used,
+    Backend, Frontend, FrontendKey, Namespace, Peer, PeerKey, TalkKey, frontend, namespace, strategy, used,
 };
 
+use crate::loopback::loopback;
 use crate::maps::{Ipv4, Ipv6};
 use crate::named;
 use crate::packet::{TCP, UDP};
@@ -226,16 +228,12 @@ enum Fate<F: Services> {
 #[inline(always)]
 fn connect<F: Services>(call: &Call, address: F::Address, set: impl Fn(F::Address)) -> i32 {
     let Some((key, found)) = frontend::<F>(call, address) else {
-        return PASS;
+        return at_loopback::<F>(call, address, set);
     };
     match decide::<F>(call, found, |_| None) {
         Fate::To((id, backend)) => {
             let socket = call.socket();
-            let has_slot = key.protocol == TCP
-                && named::keep::<F>(socket, (address, key.port), (backend.address, backend.port));
-            if !has_slot {
-                keep::<F>(socket, FrontendKey { address, ..key }, (id, backend));
-            }
+            keep_connected::<F>(socket, FrontendKey { address, ..key }, id, backend);
             if found.strategy == strategy::LEAST_CONNECTIONS {
                 service::count_up(socket, id);
                 named::mark_counted(socket);
@@ -251,7 +249,7 @@ fn connect<F: Services>(call: &Call, address: F::Address, set: impl Fn(F::Addres
 #[inline(always)]
 fn sendmsg<F: Services>(call: &Call, address: F::Address, set: impl Fn(F::Address)) -> i32 {
     let Some((key, found)) = frontend::<F>(call, address) else {
-        return PASS;
+        return at_loopback::<F>(call, address, set);
     };
     let socket = call.socket();
     let talk = TalkKey {
@@ -267,13 +265,53 @@ fn sendmsg<F: Services>(call: &Call, address: F::Address, set: impl Fn(F::Addres
             if F::talk(&talk) != Some(id) {
                 F::set_talk(&talk, id);
             }
-            keep::<F>(socket, talk.frontend, (id, backend));
+            keep::<F>(socket, talk.frontend, id, backend);
             set(backend.address);
             call.set_port(backend.port);
             PASS
         }
         fate => end(&fate),
     }
+}
+
+/// A socket of the node's own that connects or sends to a port of its loopback which leads to a pod. None of the
+/// Services' backends has the id zero.
+#[inline(always)]
+fn at_loopback<F: Services>(call: &Call, address: F::Address, set: impl Fn(F::Address)) -> i32 {
+    if !F::is_loopback(address) || !named::is_used(used::LOOPBACKS) {
+        return PASS;
+    }
+    let Some(protocol) = call.protocol() else {
+        return PASS;
+    };
+    let (port, zero) = (call.port(), 0);
+    let called = FrontendKey {
+        address: F::next_hop(address),
+        port,
+        protocol,
+        zero,
+    };
+    let Some(found) = loopback(&called) else {
+        return PASS;
+    };
+    if found.namespace != words(call.namespace()) {
+        return PASS;
+    }
+    let backend = Backend {
+        address: F::of_words(found.address),
+        port: found.port,
+        flags: 0,
+    };
+    let called = FrontendKey {
+        address,
+        port,
+        protocol,
+        zero,
+    };
+    keep_connected::<F>(call.socket(), called, 0, &backend);
+    set(backend.address);
+    call.set_port(backend.port);
+    PASS
 }
 
 #[inline(always)]
@@ -388,9 +426,33 @@ fn decide<F: Services>(
     }
 }
 
+/// Keeps whom a socket believes to talk to: TCP's in its slot, if that isn't another's.
+#[inline(always)]
+fn keep_connected<F: Services>(
+    socket: u64,
+    called: FrontendKey<F::Address>,
+    id: u32,
+    backend: &Backend<F::Address>,
+) {
+    let has_slot = called.protocol == TCP
+        && named::keep::<F>(
+            socket,
+            (called.address, called.port),
+            (backend.address, backend.port),
+        );
+    if !has_slot {
+        keep::<F>(socket, called, id, backend);
+    }
+}
+
 /// Keeps whom a socket believes to talk to.
 #[inline(always)]
-fn keep<F: Services>(socket: u64, called: FrontendKey<F::Address>, (id, backend): Picked<F>) {
+fn keep<F: Services>(
+    socket: u64,
+    called: FrontendKey<F::Address>,
+    id: u32,
+    backend: &Backend<F::Address>,
+) {
     let key = peer_key(socket, backend.address, backend.port);
     let peer = Peer {
         address: called.address,

@@ -88,6 +88,8 @@ pub mod size {
     pub const RANGES: u32 = 65_536;
     /// Network namespaces of a node.
     pub const NAMESPACES: u32 = 4096;
+    /// Ports of a node's loopback that lead to pods, of both families.
+    pub const LOOPBACKS: u32 = 4096;
     /// Endpoints whose connections are counted, of sockets and of those that netfilter translates.
     pub const LOADS: u32 = 65_536;
     /// Sockets that are counted for their backends.

@@ -197,6 +197,21 @@ pub mod named {
     pub const COUNTED: u16 = 1;
 }
 
+/// A port of the node's loopback that leads to a pod, for sockets of the node's own. Its key is a [`FrontendKey`],
+/// with IPv4's addresses in the first word, as here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Loopback {
+    /// Whose loopback it is: the kernel's cookie of the node's network namespace.
+    pub namespace: [u32; 2],
+    /// The pod's address.
+    pub address: V6,
+    /// Its port.
+    pub port: u16,
+    /// Always zero.
+    pub zero: u16,
+}
+
 /// What was ever used, so that what never was needn't be asked: indexes of the map `used`.
 pub mod used {
     /// The maps of whom sockets believe to talk to.
@@ -205,8 +220,10 @@ pub mod used {
     pub const COUNTED: u32 = 1;
     /// Namespaces that are left out: [`namespace::UNTRANSLATED`](super::namespace::UNTRANSLATED).
     pub const LEFT_OUT: u32 = 2;
+    /// Ports of the node's loopback that lead to pods.
+    pub const LOOPBACKS: u32 = 3;
     /// How many there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// A socket that isn't connected, and a Service that it sends to. The value is the id of the backend

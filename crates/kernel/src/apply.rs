@@ -159,12 +159,16 @@ impl Kernel {
             .iter()
             .map(|link| (link.index, link.name.as_str()))
             .collect();
-        let held = bpf.objects(&names)?;
+        let own = self.netns.cookie().ok();
+        let held = bpf.objects(&names, own)?;
         let index = |name: &str| links.iter().find(|link| link.name == name).map(|link| link.index);
         let mut missing = Vec::new();
         for object in &part.objects {
             match object {
                 Object::Endpoint(_) if !held.contains(object) => missing.push(format!("no {object}")),
+                Object::LoopbackPort(_) if own.is_some() && !held.contains(object) => {
+                    missing.push(format!("no {object}"));
+                }
                 Object::Veth(veth) => {
                     let Some(index) = index(&veth.name) else { continue };
                     if !self
@@ -247,7 +251,7 @@ impl Kernel {
         }
         let readable = matches!(
             object,
-            Object::Endpoint(_) | Object::Neighbour(_) | Object::Route(_)
+            Object::Endpoint(_) | Object::Neighbour(_) | Object::Route(_) | Object::LoopbackPort(_)
         );
         if readable && born.is_empty() {
             if observed.is_none() {
@@ -439,6 +443,7 @@ impl Kernel {
                 self.change_element(&element.set, element.key.clone().into(), nft::Change::AddElements)
             }
             Object::Mapping(mapping) => self.put_mapping(mapping).await,
+            Object::LoopbackPort(port) => self.put_loopback(port),
             // All Services' step by step: one's alone would be written in the wrong order.
             Object::Service(_) | Object::ServiceAddress(_) => Ok(0),
             Object::Tunnel(tunnel) => tunnel::ensure(self, tunnel, indexes).await,
@@ -491,6 +496,7 @@ impl Kernel {
                 )
                 .map(|count| count > 0),
             Object::Mapping(mapping) => self.remove_mappings(&[mapping]).map(|count| count > 0),
+            Object::LoopbackPort(port) => self.remove_loopback(port),
             Object::Service(_) | Object::ServiceAddress(_) => Ok(false),
             Object::Veth(Veth { name, .. }) | Object::Tunnel(Tunnel { name, .. }) => {
                 indexes.forget(name);

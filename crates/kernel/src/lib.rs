@@ -37,6 +37,7 @@ pub mod gratuitous;
 pub mod held;
 mod hurry;
 pub mod link;
+mod loopback;
 pub mod machine;
 mod mapping;
 pub mod mountinfo;

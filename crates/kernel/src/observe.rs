@@ -39,7 +39,7 @@ impl Observed {
             .filter(|link| is_ours(link) || is_tunnel(link))
             .map(|link| link.name.clone())
             .collect();
-        let mut objects: BTreeSet<Object> = bpf.objects(&names)?.into_iter().collect();
+        let mut objects: BTreeSet<Object> = bpf.objects(&names, netns.cookie().ok())?.into_iter().collect();
         let wires = netns.run(|| wires(&links, bpf))??;
         objects.extend(wires.whole.into_iter().map(Object::Wire));
         for route in netlink.own_routes().await? {

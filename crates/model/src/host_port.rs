@@ -46,7 +46,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A port of the node's own addresses that leads to a port of the pod.
+/// A port of the node's own addresses that leads to a port of the pod. Its loopback's are reached by the node alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostPort {
     /// The protocol.

@@ -5,24 +5,30 @@
 //!               ├──────────────────────► chain host_ports ┤
 //!   output ─────┘ (not a loopback one)                   └─ host_ports4                 tcp . 8080 : 10.244.0.5 . 80
 //!
+//!   the node's own sockets ── 127.0.0.1, ::1 ── our programs     loopback 127.0.0.1:8080/tcp : 10.244.0.5:80
+//!
 //!   postrouting ── a pod that reached itself ── hairpins4  10.244.0.5 . 10.244.0.5 : 172.30.0.11
 //! ```
 //!
 //! The rules are the same on every node; a port is an element of a map, so that a change is one
 //! element. Whoever comes from elsewhere keeps its address. Only a pod that reaches itself by the
 //! node takes the node's address: it would not take in packets from its own.
+//!
+//! The loopback is the node's own: packets for it come from nobody else, and don't leave it. So they
+//! aren't translated; the calls of the node's sockets are, before there's a packet, and what it sends
+//! to the pod is sent from the node's address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
-use model::{Attachment, HostPort, NodeFacts};
+use model::{Attachment, HostPort, NodeFacts, Protocol};
 use nft::{
     Atom, Base, Chain, ChainKind, Expr, Family, Field, Hook, KeyType, Nat, Policy, Rule, Set, Tuple, Verdict,
     priority,
 };
 
 use crate::service::rules;
-use crate::{Mapping, Object, Part, own_address};
+use crate::{LoopbackPort, Mapping, Object, Part, own_address};
 
 const CHAIN: &str = "host_ports";
 const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
@@ -163,8 +169,11 @@ pub(crate) fn host_ports(part: &mut Part, attachment: &Attachment, facts: &NodeF
             ));
         }
         for address in to {
-            part.objects.insert(lead(port, address));
-            part.objects.extend(hairpin(address, facts));
+            part.objects.extend(loopback(port, address));
+            if port.host_ip.is_none_or(|at| !at.is_loopback()) {
+                part.objects.insert(lead(port, address));
+                part.objects.extend(hairpin(address, facts));
+            }
         }
     }
 }
@@ -182,6 +191,24 @@ fn lead(port: &HostPort, pod: IpAddr) -> Object {
         map: name.of(pod.is_ipv4()).to_owned(),
         key: Tuple::new(key),
         data: SocketAddr::new(pod, port.container_port).into(),
+    })
+}
+
+/// Where the node's own processes reach it, if they do: the loopback is one of all addresses. Our programs see no
+/// SCTP.
+fn loopback(port: &HostPort, pod: IpAddr) -> Option<Object> {
+    let any: IpAddr = match pod {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let address = port.host_ip.filter(|at| !at.is_unspecified()).unwrap_or(any);
+    (address.is_loopback() && port.protocol != Protocol::Sctp).then(|| {
+        Object::LoopbackPort(LoopbackPort {
+            address,
+            protocol: port.protocol,
+            port: port.host_port,
+            to: SocketAddr::new(pod, port.container_port),
+        })
     })
 }
 

@@ -33,8 +33,8 @@ use model::{NodeFacts, Snapshot};
 pub use attachment::{GATEWAY_V4, GATEWAY_V6, NODE_MAC};
 pub use base::{TABLE, elements, table};
 pub use object::{
-    Element, Endpoint, Fdb, Forward, Identity, LOOPBACK, Mapping, Neighbour, NextHop, NodeAddress, Object,
-    PodEnd, Route, Sysctl, Tunnel, Veth,
+    Element, Endpoint, Fdb, Forward, Identity, LOOPBACK, LoopbackPort, Mapping, Neighbour, NextHop,
+    NodeAddress, Object, PodEnd, Route, Sysctl, Tunnel, Veth,
 };
 pub use part::{Change, NodePlan, Part, PartId};
 pub use policy::{

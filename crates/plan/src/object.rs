@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bpf_abi::program::{CONNECT4, FROM_POD, FROM_WIRE, SENDMSG4, TO_POD, TO_WIRE};
 use ipnet::IpNet;
-use model::{MacAddr, ServiceName, Vxlan};
+use model::{MacAddr, Protocol, ServiceName, Vxlan};
 use nft::{Entry, Key, Table, Tuple};
 
 use crate::{ServiceAddress, ServicePort, ServicePortId, Shaper};
@@ -47,6 +47,8 @@ pub enum Object {
     Route(Route),
     /// An element of a map of our table.
     Mapping(Mapping),
+    /// A port of the node's loopback, for our programs.
+    LoopbackPort(LoopbackPort),
     /// A port of a Service, for our programs and our table.
     Service(Arc<ServicePort>),
     /// A Service's address, for our programs.
@@ -82,6 +84,8 @@ pub enum Identity {
     Route(IpNet),
     /// What that key leads to in that map.
     Mapping(String, Tuple),
+    /// What that port of that address of the node's loopback leads to.
+    LoopbackPort(IpAddr, Protocol, u16),
     /// That port of that Service.
     Service(ServicePortId),
     /// That address of that Service.
@@ -107,6 +111,7 @@ impl Object {
             Object::Neighbour(neighbour) => Identity::Neighbour(neighbour.link.clone(), neighbour.address),
             Object::Route(route) => Identity::Route(route.destination),
             Object::Mapping(mapping) => Identity::Mapping(mapping.map.clone(), mapping.key.clone()),
+            Object::LoopbackPort(port) => Identity::LoopbackPort(port.address, port.protocol, port.port),
             Object::Service(port) => Identity::Service(port.id.clone()),
             Object::ServiceAddress(own) => Identity::ServiceAddress(own.service.clone(), own.address),
         }
@@ -219,6 +224,27 @@ impl Mapping {
             key: Key::Joined(self.key.clone()),
             data: Some(self.data.clone()),
         }
+    }
+}
+
+/// A port of the node's loopback that leads to a pod: for sockets of the node's own alone, whose calls our programs
+/// translate. No packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoopbackPort {
+    /// The address.
+    pub address: IpAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+    /// The pod's address and port.
+    pub to: SocketAddr,
+}
+
+impl fmt::Display for LoopbackPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = SocketAddr::new(self.address, self.port);
+        write!(f, "loopback {at}/{} : {}", self.protocol, self.to)
     }
 }
 
@@ -370,6 +396,7 @@ impl fmt::Display for Object {
             Object::Neighbour(neighbour) => neighbour.fmt(f),
             Object::Route(route) => route.fmt(f),
             Object::Mapping(mapping) => mapping.fmt(f),
+            Object::LoopbackPort(port) => port.fmt(f),
             Object::Service(port) => port.fmt(f),
             Object::ServiceAddress(address) => address.fmt(f),
         }

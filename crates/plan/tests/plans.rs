@@ -111,6 +111,8 @@ fn host_ports_and_a_port_of_one_address() {
         port(Protocol::Udp, Some("172.30.0.11"), 53, 5353),
         port(Protocol::Sctp, Some("0.0.0.0"), 38412, 38412),
         port(Protocol::Tcp, Some("fd00:172:30::11"), 8081, 80),
+        port(Protocol::Tcp, Some("127.0.0.1"), 8082, 80),
+        port(Protocol::Udp, Some("::1"), 8082, 80),
     ];
     snapshot.attachments.insert(id.clone(), attachment);
     let (other, mut attachment) = pod("xerox", &["10.244.0.6"]);

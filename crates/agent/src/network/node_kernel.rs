@@ -160,7 +160,7 @@ impl DataPlane for NodeKernel {
                 Object::Neighbour(neighbour) => node.neighbour(neighbour, &mut missing),
                 Object::Route(route) => node.route(route, &mut missing),
                 // Our programs and what they know: asked for below, all at once.
-                Object::Endpoint(_) => {}
+                Object::Endpoint(_) | Object::LoopbackPort(_) => {}
                 // Parts of the whole node's, not of a pod's.
                 Object::Sysctl(_)
                 | Object::Table(_)

@@ -53,9 +53,11 @@ fn host_port(mapping: &PortMapping) -> Result<HostPort, Error> {
                 mapping.protocol
             ))
         })?;
-    if let Some(address) = mapping.host_ip.filter(|address| address.is_loopback()) {
+    if let Some(address) = mapping.host_ip.filter(|address| address.is_loopback())
+        && protocol == Protocol::Sctp
+    {
         return Err(invalid(format!(
-            "hostPort {port} is to be on {address}, and nothing but the node itself reaches that: \
+            "hostPort {port} is of SCTP and to be on {address}, where only TCP and UDP reach a pod: \
              leave hostIP out, or give an address of the node's"
         )));
     }
@@ -125,7 +127,7 @@ mod tests {
 
     #[rstest]
     #[case::dccp(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "dccp"}]}), "dccp")]
-    #[case::loopback(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "127.0.0.1"}]}), "leave hostIP out")]
+    #[case::loopback(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "127.0.0.1", "protocol": "sctp"}]}), "leave hostIP out")]
     #[case::twice(json!({"portMappings": [{"hostPort": 1, "containerPort": 1}, {"hostPort": 1, "containerPort": 2, "hostIP": "10.0.0.1"}]}), "ports 1 and 2")]
     #[case::slow(json!({"bandwidth": {"ingressRate": 999}}), "kubernetes.io/ingress-bandwidth")]
     #[case::fast(json!({"bandwidth": {"egressRate": 1_000_000_000_000_001_u64}}), "from 1k to 1P")]

@@ -27,7 +27,7 @@ const LINKS: [&str; 4] = [
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 52] = [
+const MAPS: [&str; 53] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
@@ -53,6 +53,7 @@ const MAPS: [&str; 52] = [
     "affinity",
     "named",
     "used",
+    "loopbacks",
     "peers4",
     "peers6",
     "talks4",

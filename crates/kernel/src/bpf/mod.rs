@@ -18,6 +18,7 @@ mod clsact;
 mod dir;
 mod hooks;
 mod load;
+mod loopback;
 mod policies;
 pub(crate) mod service;
 pub mod services;
@@ -34,13 +35,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpf_abi::Counter;
 use ipnet::IpNet;
-use plan::{Endpoint, Forward, NodeAddress, Object};
+use plan::{Endpoint, Forward, LoopbackPort, NodeAddress, Object};
 
 use crate::Result;
+use crate::netns::Cookie;
 
 use attach::Programs;
 pub(crate) use attach::Role;
 pub use hooks::Hooks;
+use loopback::Loopbacks;
 pub(crate) use policies::Policies;
 use services::Services;
 pub(crate) use sockets::clear as clear_sockets;
@@ -52,6 +55,7 @@ pub(crate) struct Bpf {
     programs: Programs,
     tables: Mutex<Tables>,
     services: Arc<Services>,
+    loopbacks: Loopbacks,
     policies: Policies,
 }
 
@@ -72,10 +76,16 @@ impl Bpf {
             sys::lock_memory();
         }
         let mut loaded = load::open_or_load(dir, load::OBJECT)?;
+        let services = Services::new(&mut loaded.maps)?;
+        let loopbacks = Loopbacks::new(&mut loaded.maps)?;
+        if !loopbacks.is_empty()? {
+            services.use_loopbacks()?;
+        }
         Ok(Bpf {
             dir: dir.to_owned(),
             programs: Programs::new(loaded.links, loaded.sockets, hooks)?,
-            services: Arc::new(Services::new(&mut loaded.maps)?),
+            loopbacks,
+            services: Arc::new(services),
             policies: Policies::new(&mut loaded.maps)?,
             tables: Mutex::new(Tables::new(loaded.maps)?),
         })
@@ -110,9 +120,24 @@ impl Bpf {
         self.tables().renew()
     }
 
-    /// Everything in the maps about where pods and nodes are.
-    pub(crate) fn objects(&self, names: &HashMap<u32, &str>) -> Result<Vec<Object>> {
-        self.tables().read(names)
+    /// Everything in the maps about where pods and nodes are. The node's own namespace is `own`, if the kernel
+    /// says so.
+    pub(crate) fn objects(&self, names: &HashMap<u32, &str>, own: Option<Cookie>) -> Result<Vec<Object>> {
+        let mut objects = self.tables().read(names)?;
+        let ports = self.loopbacks.read(own)?.into_iter();
+        objects.extend(ports.map(Object::LoopbackPort));
+        Ok(objects)
+    }
+
+    /// Writes a port of the loopback of the namespace `own`.
+    pub(crate) fn put_loopback(&self, port: &LoopbackPort, own: Cookie) -> Result<()> {
+        self.loopbacks.put(port, own)?;
+        self.services.use_loopbacks()
+    }
+
+    /// Removes a port of the loopback; false if it isn't there.
+    pub(crate) fn remove_loopback(&self, port: &LoopbackPort) -> Result<bool> {
+        self.loopbacks.remove(port)
     }
 
     /// Writes a pod's address.

@@ -139,6 +139,11 @@ impl Services {
         Ok(services)
     }
 
+    /// Has the programs look for ports of the loopback.
+    pub(super) fn use_loopbacks(&self) -> Result<()> {
+        self.ask_for(used::LOOPBACKS)
+    }
+
     /// Has the programs ask what they needn't ask as long as nobody uses it.
     fn ask_for(&self, which: u32) -> Result<()> {
         let put = lock(&self.used).set(which, 1, 0);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bpf_abi::service::mark;
 use model::{Packet, Protocol, ServiceName, Transport};
+use nft::Nat;
 
 use super::{Hop, Spot, Verdict, Walk, addresses};
 use crate::{Endpoint, Frontend, NodePlan, Object, Scope, ServicePort, any_address};
@@ -34,6 +35,9 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let Some(found) = find(plan, &self.packet) else {
+            if matches!(spot, Spot::Node(_)) {
+                self.at_loopback(plan);
+            }
             return Ok(());
         };
         let to = found.pick(self.packet.source, From::Pod);
@@ -42,6 +46,29 @@ impl<'a> Walk<'a> {
         self.packet.destination = to.ip();
         self.packet.transport = self.packet.transport.to_port(to.port());
         Ok(())
+    }
+
+    /// A port of the node's loopback, for a socket of its own.
+    fn at_loopback(&mut self, plan: &NodePlan) {
+        let (destination, port) = (self.packet.destination, self.packet.transport.port());
+        let found = plan.objects().find_map(|object| match object {
+            Object::LoopbackPort(own)
+                if own.address == destination && port == Some((own.protocol, own.port)) =>
+            {
+                Some(own)
+            }
+            _ => None,
+        });
+        if let Some(found) = found {
+            self.packet.destination = found.to.ip();
+            self.packet.transport = self.packet.transport.to_port(found.to.port());
+            self.hops.push(Hop::Translated {
+                node: plan.node.clone(),
+                nat: Nat::Destination,
+                to: self.packet,
+                rule: format!("{found}, at the socket"),
+            });
+        }
     }
 
     /// What the programs on the link `iif` do, if the packet is for a Service.

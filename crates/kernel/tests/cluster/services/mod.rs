@@ -3,6 +3,7 @@
 mod choice;
 mod fixture;
 mod links;
+mod loopback;
 mod planned;
 mod refusal;
 mod sctp;
