@@ -94,18 +94,13 @@ pub fn answer<F: Services + Echo>(
     if (echo && own) || packet.key.destination == F::NONE {
         return Answer::only(What::Nothing, packet.key.source);
     }
-    let key = FrontendKey {
-        address: if own { F::NONE } else { packet.key.destination },
-        port: if echo { 0 } else { packet.key.destination_port },
-        protocol: packet.key.protocol,
-        zero: 0,
+    let address = if own { F::NONE } else { packet.key.destination };
+    let port = if echo { 0 } else { packet.key.destination_port };
+    let found = match reach::<F>(packet, address, port) {
+        Reached::Nothing => return Answer::only(What::Nothing, packet.key.source),
+        Reached::Forbidden => return Answer::done(drop(), packet.key.source),
+        Reached::Service(found) => found,
     };
-    let Some(found) = F::frontend(&key) else {
-        return Answer::only(What::Nothing, packet.key.source);
-    };
-    if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, packet.key.source) {
-        return Answer::done(drop(), packet.key.source);
-    }
     let from = from();
     let (choice, silent) = match from {
         From::Outside => (&found.outside, frontend::OUTSIDE_SILENT),
@@ -145,6 +140,33 @@ pub fn answer<F: Services + Echo>(
     }
 }
 
+/// What is at an address and port, to whoever asks.
+enum Reached {
+    Nothing,
+    /// A Service that the source may not ask.
+    Forbidden,
+    Service(&'static Frontend),
+}
+
+#[inline(always)]
+fn reach<F: Services>(packet: &Packet<F::Address>, address: F::Address, port: u16) -> Reached {
+    let key = FrontendKey {
+        address,
+        port,
+        protocol: packet.key.protocol,
+        zero: 0,
+    };
+    match F::frontend(&key) {
+        None => Reached::Nothing,
+        Some(found)
+            if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, packet.key.source) =>
+        {
+            Reached::Forbidden
+        }
+        Some(found) => Reached::Service(found),
+    }
+}
+
 /// The node's own echo request, about to leave by a link to others. If it's for a Service it's answered as those of
 /// pods are, and the answer comes in by the link.
 #[inline(never)]
@@ -153,17 +175,13 @@ pub fn answer_own<F: Read + Services + Echo>(skb: *mut __sk_buff) -> i32 {
     let Some(packet) = F::read(ctx).filter(|packet| packet.plain && packet.begins) else {
         return crate::NEXT;
     };
-    let key = FrontendKey {
-        address: packet.key.destination,
-        port: 0,
-        protocol: packet.key.protocol,
-        zero: 0,
+    let found = match reach::<F>(&packet, packet.key.destination, 0) {
+        Reached::Nothing => return crate::NEXT,
+        Reached::Forbidden => return drop(),
+        Reached::Service(found) => found,
     };
-    let Some(found) = F::frontend(&key).filter(|found| found.inside.slots != 0) else {
+    if found.inside.slots == 0 {
         return crate::NEXT;
-    };
-    if found.flags & frontend::RANGES != 0 && !F::in_ranges(found.outside.set, packet.key.source) {
-        return drop();
     }
     match F::echo(ctx) {
         // SAFETY: the link is there, as the packet is about to leave by it.

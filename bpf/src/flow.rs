@@ -16,25 +16,26 @@
 //! anything changes in the tables that this is from, or in what policies allow. It's kept with who began,
 //! by whom it's judged then ([`policy`](crate::policy)).
 
-use bpf_abi::{End, Endpoint, Flow, FlowKey, Forward, end, endpoint, flow};
+use bpf_abi::{End, Endpoint, FlowKey, Forward, end, endpoint, flow};
 
+use crate::kept::{self, Kept, Place, Sought};
 use crate::maps::{Family, generation};
-use crate::packet::{Packet, Turned};
+use crate::packet::{Packet, Turned, conversation};
 use crate::policy::Began;
+use crate::tell;
 
 /// Where a packet comes from and where it goes.
 pub struct Path<A> {
-    pub from: End<A>,
-    pub to: End<A>,
+    pub from: End,
+    pub to: End,
     /// The next hop to whichever of them is elsewhere.
     pub gateway: A,
 }
 
 /// A pod of this node.
 #[inline(always)]
-pub fn here<A>(address: A, pod: &Endpoint) -> End<A> {
+pub fn here(pod: &Endpoint) -> End {
     End {
-        address,
         link: pod.link,
         mtu: pod.mtu,
         mac: pod.mac,
@@ -47,9 +48,8 @@ pub fn here<A>(address: A, pod: &Endpoint) -> End<A> {
 
 /// A pod of another node.
 #[inline(always)]
-pub fn elsewhere<A>(address: A, forward: &Forward<A>) -> End<A> {
+pub fn elsewhere<A>(forward: &Forward<A>) -> End {
     End {
-        address,
         link: forward.link,
         mtu: forward.mtu,
         mac: [0; 3],
@@ -57,39 +57,78 @@ pub fn elsewhere<A>(address: A, forward: &Forward<A>) -> End<A> {
     }
 }
 
-/// The packet's path, if its conversation is known to take the shortcut in the direction `own`, and
-/// nothing has changed since its path was found.
-///
-/// The entry may become another conversation's while it's read, as no lock is held. The kernel
-/// writes entries from their beginning on, and an end begins with its address: read last, it says
-/// whose all the rest is. Between the same two addresses all the rest is the same.
+/// A conversation that takes the shortcut.
+pub struct Known<A> {
+    pub path: Path<A>,
+    place: Place,
+    turned: Turned,
+    /// The packet is its first answer.
+    answers: bool,
+}
+
+/// The packet's conversation with its path, if it is known to take the shortcut in the direction `own`, or
+/// has begun so and the packet answers; and nothing has changed since its path was found.
 #[inline(always)]
-pub fn known<F: Family>(packet: &Packet<F::Address>, own: u16) -> Option<Path<F::Address>> {
-    let (key, turned) = packet.conversation::<F>();
-    let flow = F::flow(&key)?;
-    let [&way, _] = turned.of(&flow.ways);
-    let [from, to] = turned.of(&flow.ends);
-    if way & !flow::BEGAN != own || flow.generation != generation() {
+pub fn known<F: Family>(packet: &Packet<F::Address>, own: u16) -> Option<Known<F::Address>> {
+    let (key, turned) = conversation::<F>(&packet.key);
+    let sought = Sought::<F>::new(&key);
+    let mut answers = false;
+    let found = match kept::find(&sought) {
+        Some(found) => found,
+        None if packet.begins => return None,
+        // Its beginning was judged by the same tables.
+        None => {
+            answers = true;
+            let opening = kept::opening(&sought)?;
+            if began(opening.ways, turned) != Began::Receiver {
+                return None;
+            }
+            opening
+        }
+    };
+    Some(Known {
+        path: open_path(&found, packet, turned, own)?,
+        place: sought.place,
+        turned,
+        answers,
+    })
+}
+
+/// The path that is kept, if it still holds and the packet may take it.
+#[inline(always)]
+fn open_path<F: Family>(
+    found: &Kept<F>,
+    packet: &Packet<F::Address>,
+    turned: Turned,
+    own: u16,
+) -> Option<Path<F::Address>> {
+    let [way, _] = turned.order(found.ways);
+    if way & !flow::BEGAN != own || found.generation != generation() {
         return None;
     }
     // Who may answer may not begin.
     if packet.begins && way & flow::BEGAN == 0 {
         return None;
     }
-    let path = Path {
-        from: *from,
-        to: *to,
-        gateway: flow.gateway,
-    };
-    // SAFETY: references are valid; it's for the order of the reads.
-    let (from, to) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const from.address),
-            core::ptr::read_volatile(&raw const to.address),
-        )
-    };
-    let is_its = from == packet.key.source && to == packet.key.destination;
-    (is_its && matches!(path.to.place, end::HERE | end::ELSEWHERE)).then_some(path)
+    let [from, to] = turned.order_ends(found.ends).map(kept::end_of);
+    matches!(to.place, end::HERE | end::ELSEWHERE).then_some(Path {
+        from,
+        to,
+        gateway: found.gateway,
+    })
+}
+
+impl<A> Known<A> {
+    /// Takes note of a packet that takes the path.
+    #[inline(always)]
+    pub fn note<F: Family<Address = A>>(&self, packet: &Packet<A>) {
+        if self.answers {
+            kept::answer::<F>(self.place);
+        }
+        if packet.flags & tell::ENDS != 0 {
+            kept::end::<F>(self.place, self.turned, packet.flags & tell::RESETS != 0);
+        }
+    }
 }
 
 /// What is known of a conversation that isn't known to be allowed.
@@ -117,15 +156,18 @@ impl Seen {
 /// Whether the packet, of a sender in the direction `own`, may take the shortcut.
 #[inline(always)]
 pub fn see<F: Family>(packet: &Packet<F::Address>, own: u16) -> Seen {
-    let (key, turned) = packet.conversation::<F>();
-    if let Some(flow) = F::flow(&key) {
-        let ways = flow.ways;
-        let [way, _] = turned.order(ways);
+    let (key, turned) = conversation::<F>(&packet.key);
+    let sought = Sought::<F>::new(&key);
+    if let Some(found) = kept::find(&sought) {
+        let [way, _] = turned.order(found.ways);
         return Seen {
-            ways,
+            ways: found.ways,
             answers: false,
             direct: way & !flow::BEGAN == own,
-            began: began(ways, turned),
+            began: match packet.begins {
+                true => Began::Sender,
+                false => began(found.ways, turned),
+            },
         };
     }
     if packet.begins {
@@ -135,14 +177,17 @@ pub fn see<F: Family>(packet: &Packet<F::Address>, own: u16) -> Seen {
             ..Seen::NOTHING
         };
     }
-    match F::opening(&packet.key) {
-        Some(opener) => Seen {
-            ways: in_order(own, opener, turned),
-            answers: true,
-            direct: true,
-            began: Began::Receiver,
-        },
-        None => Seen::NOTHING,
+    match kept::opening(&sought) {
+        Some(opening) if began(opening.ways, turned) == Began::Receiver => {
+            let [_, opener] = turned.order(opening.ways);
+            Seen {
+                ways: turned.order([own, opener]),
+                answers: true,
+                direct: true,
+                began: Began::Receiver,
+            }
+        }
+        _ => Seen::NOTHING,
     }
 }
 
@@ -157,16 +202,40 @@ pub fn take<F: Family>(
     began: Began,
     now: u32,
 ) {
-    if seen.ways == [0; 2] {
-        F::open(&packet.answer(), own);
+    let (key, turned) = conversation::<F>(&packet.key);
+    let sought = Sought::<F>::new(&key);
+    let is_new = seen.ways == [0; 2];
+    let ways = match is_new {
+        true => turned.order([own, back(path)]),
+        false => seen.ways,
+    };
+    let kept = Kept {
+        ways: begun(ways, began, turned),
+        generation: now,
+        ends: turned.order_ends([kept::words(&path.from), kept::words(&path.to)]),
+        gateway: path.gateway,
+    };
+    if is_new {
+        kept::open(&sought, &kept);
         return;
     }
-    let (key, turned) = packet.conversation::<F>();
     if seen.answers {
         // What stayed would make the conversation known for longer than the table of those that are.
-        F::close(&packet.key);
+        kept::close(&sought);
     }
-    F::keep(&key, &flow_of(path, begun(seen.ways, began, turned), now, turned));
+    kept::keep(&sought, &kept, packet.begins);
+    if packet.flags & tell::ENDS != 0 {
+        kept::end::<F>(sought.place, turned, packet.flags & tell::RESETS != 0);
+    }
+}
+
+/// The way of what comes back.
+#[inline(always)]
+fn back<A>(path: &Path<A>) -> u16 {
+    match path.to.place {
+        end::ELSEWHERE => flow::FROM_WIRE,
+        _ => flow::FROM_POD,
+    }
 }
 
 /// Learns from a packet that has passed the network stack: `there` is its own direction's way, `back`
@@ -179,44 +248,46 @@ pub fn learn<F: Family>(
     back: u16,
     who_began: impl FnOnce() -> Began,
 ) {
-    let (key, turned) = packet.conversation::<F>();
+    let (key, turned) = conversation::<F>(&packet.key);
+    let sought = Sought::<F>::new(&key);
     let ways = match untranslated {
-        true => in_order(there, back, turned),
+        true => turned.order([there, back]),
         false => [flow::STACK; 2],
     };
     let mut known = Began::Unknown;
-    if let Some(flow) = F::flow(&key) {
-        let held = flow.ways;
-        if held.map(|way| way & !flow::BEGAN) == ways {
+    if let Some(found) = kept::find(&sought) {
+        if found.ways.map(|way| way & !flow::BEGAN) == ways {
             return;
         }
-        known = began(held, turned);
+        known = began(found.ways, turned);
     }
     if !untranslated {
         // Nor may an earlier beginning with the same ports mislead what is translated.
-        F::close(&packet.key);
-        F::close(&packet.answer());
+        kept::close(&sought);
     }
     if known == Began::Unknown {
         known = who_began();
     }
-    F::keep(&key, &unplaced(&key, begun(ways, known, turned)));
+    // Its path isn't known yet, or needn't be. No generation is zero.
+    let kept = Kept {
+        ways: begun(ways, known, turned),
+        generation: 0,
+        ends: [[0; 2]; 2],
+        gateway: packet.key.source,
+    };
+    kept::keep(&sought, &kept, packet.begins);
 }
 
-/// Who began a conversation, as these tables know. `key` is the conversation's, `direction` the
-/// packet's.
+/// Who began a conversation, as these tables know. `key` is the conversation's.
 #[inline(always)]
-pub fn who_began<F: Family>(
-    key: &FlowKey<F::Address>,
-    turned: Turned,
-    direction: &FlowKey<F::Address>,
-) -> Began {
-    if let Some(flow) = F::flow(key) {
-        return began(flow.ways, turned);
+pub fn who_began<F: Family>(key: &FlowKey<F::Address>, turned: Turned) -> Began {
+    let sought = Sought::<F>::new(key);
+    if let Some(found) = kept::find(&sought) {
+        return began(found.ways, turned);
     }
-    match F::opening(direction) {
-        Some(_) => Began::Receiver,
-        None => Began::Unknown,
+    match kept::opening(&sought) {
+        Some(opening) if began(opening.ways, turned) == Began::Receiver => Began::Receiver,
+        _ => Began::Unknown,
     }
 }
 
@@ -241,41 +312,5 @@ fn begun(ways: [u16; 2], began: Began, turned: Turned) -> [u16; 2] {
         (Began::Unknown, _) => ways,
         (Began::Sender, false) | (Began::Receiver, true) => [first | flow::BEGAN, second],
         (Began::Sender, true) | (Began::Receiver, false) => [first, second | flow::BEGAN],
-    }
-}
-
-#[inline(always)]
-fn in_order(there: u16, back: u16, turned: Turned) -> [u16; 2] {
-    turned.order([there, back])
-}
-
-#[inline(always)]
-fn flow_of<A: Copy>(path: &Path<A>, ways: [u16; 2], now: u32, turned: Turned) -> Flow<A> {
-    Flow {
-        ways,
-        generation: now,
-        ends: match turned.is() {
-            false => [path.from, path.to],
-            true => [path.to, path.from],
-        },
-        gateway: path.gateway,
-    }
-}
-
-/// A conversation whose path isn't known yet, or needn't be. No generation is zero.
-#[inline(always)]
-fn unplaced<A: Copy>(key: &FlowKey<A>, ways: [u16; 2]) -> Flow<A> {
-    let end = |address| End {
-        address,
-        link: 0,
-        mtu: 0,
-        mac: [0; 3],
-        place: end::UNKNOWN,
-    };
-    Flow {
-        ways,
-        generation: 0,
-        ends: [end(key.source), end(key.destination)],
-        gateway: key.source,
     }
 }

@@ -29,6 +29,7 @@
 
 mod ask;
 mod flow;
+mod kept;
 mod loopback;
 mod maps;
 mod mix;
@@ -53,7 +54,7 @@ use bpf_abi::service::mark;
 use bpf_abi::{Counter, Endpoint, MARK_SHORTCUT, MARK_UNTRANSLATED, endpoint};
 use maps::{Ipv4, Ipv6, count};
 use neighbour::{Says, link};
-use packet::{Ethernet, ICMP, ICMPV6, Packet, Read, at};
+use packet::{Ethernet, Packet, Read, at};
 use slow::{All, next};
 
 /// On to whoever comes next: tcx's next program, clsact's next filter, the network stack.
@@ -102,8 +103,8 @@ pub fn rip_to_wire(ctx: TcContext) -> i32 {
     let mark = unsafe { (*ctx.skb.skb).mark };
     if mark & MARK_SHORTCUT == 0 {
         let action = match protocol(&ctx) {
-            IPV4 => learn_to_wire::<Ipv4>(&ctx, mark),
-            IPV6 => learn_to_wire::<Ipv6>(&ctx, mark),
+            IPV4 => slow::to_wire::<Ipv4>(&ctx),
+            IPV6 => slow::to_wire::<Ipv6>(&ctx),
             _ => NEXT,
         };
         if action != NEXT {
@@ -147,7 +148,8 @@ fn from_pod<F: All>(ctx: &TcContext) -> i32 {
     }
 }
 
-/// A function of its own: what it has on its stack the slow path hasn't room for.
+/// A function of its own: what it has on its stack the slow path hasn't room for, which finds the packet on the
+/// desk.
 #[inline(never)]
 fn fast_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     let ctx = &TcContext::new(skb);
@@ -157,23 +159,25 @@ fn fast_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     if F::says(ctx, packet.key.protocol) == Says::AsAnother {
         return drop(Counter::SpoofedNeighbour);
     }
-    known_from_pod::<F>(ctx, &packet).unwrap_or(next::FINISH)
+    known_from_pod::<F>(ctx, &packet).unwrap_or_else(|| slow::begin::<F>(packet))
 }
 
 /// By the shortcut, if the conversation is known with its path.
 #[inline(always)]
 fn known_from_pod<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<i32> {
-    if !may_hurry(ctx, packet) {
+    if !may_hurry(ctx, packet) || opens(packet) {
         return None;
     }
-    let path = flow::known::<F>(packet, bpf_abi::flow::FROM_POD)?;
+    let known = flow::known::<F>(packet, bpf_abi::flow::FROM_POD)?;
     // SAFETY: `at` has checked that the header is there.
     let ethernet = unsafe { &*at::<Ethernet>(ctx, 0)? };
+    let path = &known.path;
     let is_own = path.from.link == link(ctx) && path.from.mac == ethernet.source;
-    if !is_own || !way::passes(ctx, packet, &path) || is_told(packet) {
+    if !is_own || !way::passes(ctx, packet, path) || is_told(packet) {
         return None;
     }
-    way::take::<F>(ctx, &path)
+    known.note::<F>(packet);
+    way::take::<F>(ctx, path)
 }
 
 #[inline(always)]
@@ -191,20 +195,28 @@ fn fast_from_wire<F: All>(skb: *mut __sk_buff) -> i32 {
     let Some(packet) = F::read(ctx) else {
         return NEXT;
     };
-    known_from_wire::<F>(ctx, &packet).unwrap_or(next::FINISH)
+    known_from_wire::<F>(ctx, &packet).unwrap_or_else(|| slow::begin::<F>(packet))
 }
 
 /// The same, of a conversation that's known with its path.
 #[inline(always)]
 fn known_from_wire<F: Read>(ctx: &TcContext, packet: &Packet<F::Address>) -> Option<i32> {
-    if !may_hurry(ctx, packet) {
+    if !may_hurry(ctx, packet) || opens(packet) {
         return None;
     }
-    let path = flow::known::<F>(packet, bpf_abi::flow::FROM_WIRE)?;
-    if path.from.link != link(ctx) || !way::passes(ctx, packet, &path) || is_told(packet) {
+    let known = flow::known::<F>(packet, bpf_abi::flow::FROM_WIRE)?;
+    let path = &known.path;
+    if path.from.link != link(ctx) || !way::passes(ctx, packet, path) || is_told(packet) {
         return None;
     }
-    way::take::<F>(ctx, &path)
+    known.note::<F>(packet);
+    way::take::<F>(ctx, path)
+}
+
+/// Whether the packet opens a TCP connection, which isn't known then.
+#[inline(always)]
+fn opens<A>(packet: &Packet<A>) -> bool {
+    packet.begins && packet.sizes
 }
 
 /// Whether the packet ends a connection, and somebody wants to know.
@@ -231,27 +243,6 @@ fn is_pod(known: &Endpoint) -> bool {
 #[inline(always)]
 fn is_own(known: Option<&Endpoint>) -> bool {
     known.is_some_and(|known| known.flags & endpoint::OWN != 0)
-}
-
-#[inline(always)]
-fn learn_to_wire<F: All>(ctx: &TcContext, mark: u32) -> i32 {
-    let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
-        return NEXT;
-    };
-    let from = F::endpoint(packet.key.source);
-    if is_own(from) && packet.begins && matches!(packet.key.protocol, ICMP | ICMPV6) {
-        return ask::answer_own::<F>(ctx.skb.skb);
-    }
-    if from.is_some_and(is_pod) && F::forward(packet.key.destination).is_some() {
-        flow::learn::<F>(
-            &packet,
-            mark & MARK_UNTRANSLATED != 0,
-            bpf_abi::flow::FROM_POD,
-            bpf_abi::flow::FROM_WIRE,
-            || policy::who_began::<F>(&packet),
-        );
-    }
-    NEXT
 }
 
 #[unsafe(link_section = "license")]

@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key as Prefix;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
-use bpf_abi::{Counter, Endpoint, Flow, FlowKey, Forward, Opening, V4, V6, size};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
+use bpf_abi::{Counter, Endpoint, Flow, FlowKey, Forward, V4, V6, size};
 
 use crate::mix::Mix;
 
@@ -18,13 +18,17 @@ static FORWARDS4: LpmTrie<V4, Forward<V4>> = LpmTrie::with_max_entries(size::FOR
 #[map(name = "forwards6")]
 static FORWARDS6: LpmTrie<V6, Forward<V6>> = LpmTrie::with_max_entries(size::FORWARDS, 0);
 #[map(name = "flows4")]
-static FLOWS4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(size::FLOWS, 0);
+static FLOWS4: Array<Flow<V4>> = Array::with_max_entries(size::FLOWS, 0);
 #[map(name = "flows6")]
-static FLOWS6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(size::FLOWS, 0);
+static FLOWS6: Array<Flow<V6>> = Array::with_max_entries(size::FLOWS, 0);
+#[map(name = "names4")]
+static NAMES4: Array<u64> = Array::with_max_entries(size::SETS, 0);
+#[map(name = "names6")]
+static NAMES6: Array<u64> = Array::with_max_entries(size::SETS, 0);
 #[map(name = "openings4")]
-static OPENINGS4: Array<Opening<V4>> = Array::with_max_entries(size::OPENINGS, 0);
+static OPENINGS4: Array<Flow<V4>> = Array::with_max_entries(size::OPENINGS, 0);
 #[map(name = "openings6")]
-static OPENINGS6: Array<Opening<V6>> = Array::with_max_entries(size::OPENINGS, 0);
+static OPENINGS6: Array<Flow<V6>> = Array::with_max_entries(size::OPENINGS, 0);
 #[map(name = "counters")]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
@@ -39,19 +43,20 @@ pub fn generation() -> u32 {
     GENERATION.get(0).copied().unwrap_or(0)
 }
 
-/// What decides on slots, so that nobody outside can tell which have the same; the agent writes it when it
-/// loads this.
-#[unsafe(no_mangle)]
-static SEED: u32 = 1;
+/// What decides on places, so that nobody outside can tell which have the same: the agent writes it once, and
+/// versions that come later keep it, as they keep what is in those places.
+#[map(name = "seed")]
+static SEED: Array<u64> = Array::with_max_entries(1, 0);
 
-/// A direction's hash.
+/// A number that words give, spread over all numbers.
 #[inline(always)]
-fn hash<F: Family>(key: &FlowKey<F::Address>) -> u32 {
-    // SAFETY: the loader has written it, and nobody writes it any more.
-    let mix = Mix::new(unsafe { (&raw const SEED).read_volatile() });
-    let mix = F::mix(F::mix(mix, key.source), key.destination);
-    let ports = u32::from(key.source_port) | u32::from(key.destination_port) << 16;
-    mix.word(ports).word(key.protocol.into()).end()
+fn hash<const N: usize>(words: [u64; N]) -> u64 {
+    let mut hash = SEED.get(0).copied().unwrap_or(0);
+    for word in words {
+        hash = (hash ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        hash ^= hash >> 32;
+    }
+    hash
 }
 
 /// Counts one packet.
@@ -68,6 +73,8 @@ pub fn count(counter: Counter) {
 pub trait Family {
     /// An address.
     type Address: Copy + PartialEq + 'static;
+    /// A conversation's key, in words.
+    type Words: Copy + PartialEq;
     /// The kernel's number of it.
     const AF: u32;
     /// Length of the network header, without options.
@@ -82,17 +89,24 @@ pub trait Family {
     fn before(one: Self::Address, other: Self::Address) -> u64;
     /// The two addresses, exchanged where the mask has bits.
     fn exchange(mask: u32, one: Self::Address, other: Self::Address) -> [Self::Address; 2];
-    /// What is known of a conversation. It may be another one's by the time it's read: a table that is
-    /// full gives its entries away.
-    fn flow(key: &FlowKey<Self::Address>) -> Option<&'static Flow<Self::Address>>;
-    /// Keeps what is known of a conversation.
-    fn keep(key: &FlowKey<Self::Address>, flow: &Flow<Self::Address>);
-    /// The way of the direction that began, if its answer is awaited.
-    fn opening(answer: &FlowKey<Self::Address>) -> Option<u16>;
-    /// Awaits an answer.
-    fn open(answer: &FlowKey<Self::Address>, way: u16);
-    /// Awaits no answer any more.
-    fn close(answer: &FlowKey<Self::Address>);
+    /// A conversation's key, in words.
+    fn words(key: &FlowKey<Self::Address>) -> Self::Words;
+    /// A number that a key always gives, spread over all numbers.
+    fn hash(key: Self::Words) -> u64;
+    /// What a key and a next hop come to, times the first of these.
+    fn sum(key: Self::Words, gateway: Self::Address, times: &[u64; 12]) -> u64;
+    /// The names of those in a set.
+    fn names(set: u32) -> Option<*mut u64>;
+    /// A conversation's place.
+    fn flow(at: u32) -> Option<*mut Flow<Self::Address>>;
+    /// A beginning's place.
+    fn opening(at: u32) -> Option<*mut Flow<Self::Address>>;
+    /// Whose an entry is.
+    fn key_of(slot: *const Flow<Self::Address>) -> Self::Words;
+    /// Makes an entry as another is.
+    fn copy(from: *const Flow<Self::Address>, to: *mut Flow<Self::Address>);
+    /// Makes an entry a conversation's.
+    fn set_key(slot: *mut Flow<Self::Address>, key: Self::Words);
     /// An address, IPv4's in the first word: a next hop, as the kernel takes it.
     fn next_hop(gateway: Self::Address) -> [u32; 4];
     /// Mixes an address in.
@@ -105,10 +119,11 @@ pub struct Ipv4;
 pub struct Ipv6;
 
 macro_rules! family {
-    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $hop:expr, $mix:expr, $before:expr, $exchange:expr,
-     $endpoints:ident, $forwards:ident, $flows:ident, $openings:ident) => {
+    ($family:ident, $address:ty, $af:literal, $header:literal, $bits:literal, $words:literal, $hop:expr, $mix:expr, $before:expr,
+     $exchange:expr, $key:expr, $endpoints:ident, $forwards:ident, $names:ident, $flows:ident, $openings:ident) => {
         impl Family for $family {
             type Address = $address;
+            type Words = [u64; $words];
             const AF: u32 = $af;
             const HEADER: u32 = $header;
 
@@ -134,48 +149,64 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn flow(key: &FlowKey<$address>) -> Option<&'static Flow<$address>> {
-                // SAFETY: the memory stays the table's.
-                unsafe { $flows.get_ptr(key).map(|flow| &*flow) }
+            fn words(key: &FlowKey<$address>) -> [u64; $words] {
+                $key(key)
             }
 
             #[inline(always)]
-            fn keep(key: &FlowKey<$address>, flow: &Flow<$address>) {
-                // A full table evicts; what isn't kept takes the stack.
-                let _ = $flows.insert(key, flow, 0);
+            fn hash(key: [u64; $words]) -> u64 {
+                hash(key)
             }
 
             #[inline(always)]
-            fn opening(answer: &FlowKey<$address>) -> Option<u16> {
-                let hash = hash::<$family>(answer);
-                let slot = $openings.get(hash & (size::OPENINGS - 1))?;
-                (slot.way != 0 && slot.hash == hash && slot.answer == *answer).then_some(slot.way as u16)
+            fn sum(key: [u64; $words], gateway: $address, times: &[u64; 12]) -> u64 {
+                let mut sum: u64 = 0;
+                for at in 0..$words {
+                    sum = sum.wrapping_add(key[at].wrapping_mul(times[at]));
+                }
+                let [a, b, c, d] = $hop(gateway).map(u64::from);
+                sum = sum.wrapping_add((a | b << 32).wrapping_mul(times[5]));
+                sum.wrapping_add((c | d << 32).wrapping_mul(times[6]))
             }
 
             #[inline(always)]
-            fn open(answer: &FlowKey<$address>, way: u16) {
-                let hash = hash::<$family>(answer);
-                if let Some(slot) = $openings.get_ptr_mut(hash & (size::OPENINGS - 1)) {
-                    // SAFETY: the map's value. No lock is held: what two write at the same moment is
-                    // nobody's, as its hash isn't its own.
+            fn names(set: u32) -> Option<*mut u64> {
+                $names.get_ptr_mut(set)
+            }
+
+            #[inline(always)]
+            fn flow(at: u32) -> Option<*mut Flow<$address>> {
+                $flows.get_ptr_mut(at)
+            }
+
+            #[inline(always)]
+            fn opening(at: u32) -> Option<*mut Flow<$address>> {
+                $openings.get_ptr_mut(at)
+            }
+
+            #[inline(always)]
+            fn key_of(slot: *const Flow<$address>) -> [u64; $words] {
+                // SAFETY: the map's value, which begins with the key and is aligned to such words.
+                core::array::from_fn(|at| unsafe { slot.cast::<u64>().add(at).read_volatile() })
+            }
+
+            #[inline(always)]
+            fn copy(from: *const Flow<$address>, to: *mut Flow<$address>) {
+                for at in 0..size_of::<Flow<$address>>() / 4 {
+                    // SAFETY: the maps' values.
                     unsafe {
-                        (*slot).answer = *answer;
-                        (*slot).hash = hash;
-                        (*slot).way = way.into();
-                    }
+                        to.cast::<u32>()
+                            .add(at)
+                            .write_volatile(from.cast::<u32>().add(at).read_volatile())
+                    };
                 }
             }
 
             #[inline(always)]
-            fn close(answer: &FlowKey<$address>) {
-                let hash = hash::<$family>(answer);
-                if let Some(slot) = $openings.get_ptr_mut(hash & (size::OPENINGS - 1)) {
+            fn set_key(slot: *mut Flow<$address>, key: [u64; $words]) {
+                for at in 0..$words {
                     // SAFETY: as above.
-                    unsafe {
-                        if (*slot).hash == hash && (*slot).answer == *answer {
-                            (*slot).way = 0;
-                        }
-                    }
+                    unsafe { slot.cast::<u64>().add(at).write_volatile(key[at]) };
                 }
             }
 
@@ -236,18 +267,33 @@ fn exchange_words(mask: u32, [a, b, c, d]: V6, [e, f, g, h]: V6) -> [V6; 2] {
     [[a, b, c, d], [e, f, g, h]]
 }
 
+/// Two words as one, as they are laid out in memory.
+#[inline(always)]
+fn pair([low, high]: [u32; 2]) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// The last word of a key.
+#[inline(always)]
+fn last<A>(key: &FlowKey<A>) -> u64 {
+    u64::from(key.source_port) | u64::from(key.destination_port) << 16 | u64::from(key.protocol) << 32
+}
+
 family!(
     Ipv4,
     V4,
     2,
     20,
     32,
+    2,
     |v4| [v4, 0, 0, 0],
     Mix::word,
     |one, other| borrow(one, other, 0),
     exchange,
+    |key: &FlowKey<V4>| [pair([key.source, key.destination]), last(key)],
     ENDPOINTS4,
     FORWARDS4,
+    NAMES4,
     FLOWS4,
     OPENINGS4
 );
@@ -257,12 +303,18 @@ family!(
     10,
     40,
     128,
+    5,
     |v6| v6,
     Mix::words,
     words_before,
     exchange_words,
+    |key: &FlowKey<V6>| {
+        let ([a, b, c, d], [e, f, g, h]) = (key.source, key.destination);
+        [pair([a, b]), pair([c, d]), pair([e, f]), pair([g, h]), last(key)]
+    },
     ENDPOINTS6,
     FORWARDS6,
+    NAMES6,
     FLOWS6,
     OPENINGS6
 );

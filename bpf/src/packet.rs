@@ -111,26 +111,6 @@ pub struct Packet<A> {
     pub flags: u8,
 }
 
-impl<A: Copy> Packet<A> {
-    /// The conversation's key, and whether it's of the other direction.
-    #[inline(always)]
-    pub fn conversation<F: Family<Address = A>>(&self) -> (FlowKey<A>, Turned) {
-        conversation::<F>(&self.key)
-    }
-
-    /// The direction of what comes back.
-    #[inline(always)]
-    pub fn answer(&self) -> FlowKey<A> {
-        FlowKey {
-            source: self.key.destination,
-            destination: self.key.source,
-            source_port: self.key.destination_port,
-            destination_port: self.key.source_port,
-            ..self.key
-        }
-    }
-}
-
 /// Whether a direction is the other than its conversation's key: one, or else zero.
 #[derive(Clone, Copy)]
 pub struct Turned(u64);
@@ -147,21 +127,17 @@ impl Turned {
         exchange(self.mask(), one.into(), other.into()).map(|number| number as u16)
     }
 
+    /// The same of two ends, in words.
+    #[inline(always)]
+    pub fn order_ends(self, [[a, b], [c, d]]: [[u64; 2]; 2]) -> [[u64; 2]; 2] {
+        let mask = 0_u64.wrapping_sub(self.0);
+        let (first, second) = ((a ^ c) & mask, (b ^ d) & mask);
+        [[a ^ first, b ^ second], [c ^ first, d ^ second]]
+    }
+
     #[inline(always)]
     fn mask(self) -> u32 {
         0_u32.wrapping_sub(self.0 as u32)
-    }
-
-    /// The direction's own of two that are in a map, and the other.
-    #[inline(always)]
-    pub fn of<T>(self, two: &[T; 2]) -> [&T; 2] {
-        // SAFETY: it's one or zero.
-        unsafe {
-            [
-                two.get_unchecked(self.0 as usize),
-                two.get_unchecked((1 - self.0) as usize),
-            ]
-        }
     }
 }
 

@@ -298,7 +298,7 @@ fn recall<F: Dig + Policies>() -> u32 {
         }
     }
     if asked.began == Began::Unknown && !asked.direct {
-        asked.began = flow::who_began::<F>(&asked.key, turned, &asked.subject.key);
+        asked.began = flow::who_began::<F>(&asked.key, turned);
     }
     asked.is_new = asked.began == Began::Unknown || (kind == Kind::Begins && !fits);
     asked.is_new_here = asked.is_new || (!asked.direct && fits && asked.known.is_new_here(asked));
@@ -466,13 +466,10 @@ fn judge_piece<F: Policies>() -> u32 {
     from_desk(&asked.verdict.denied)
 }
 
-/// Who began a conversation that passes the network stack and that the shortcut's tables don't know.
+/// Who began the conversation of the packet on the desk, which passes the network stack and which the
+/// shortcut's tables don't know.
 #[inline(always)]
 pub fn who_began<F: Policies>(packet: &Packet<F::Address>) -> Began {
-    let Some(desk) = desk::<F>() else {
-        return Began::Unknown;
-    };
-    desk.packet = *packet;
     let known = known_to_stack::<F>();
     if known == Began::Sender as u32 {
         Began::Sender
@@ -488,7 +485,7 @@ fn known_to_stack<F: Policies>() -> u32 {
     let Some(desk) = desk::<F>() else {
         return 0;
     };
-    let (key, turned) = desk.packet.conversation::<F>();
+    let (key, turned) = conversation::<F>(&desk.packet.key);
     let known = look::<F>(&key);
     desk.question.began = match known.is {
         true => known.began(turned.is()),

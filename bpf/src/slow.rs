@@ -18,14 +18,14 @@ use crate::ask::{self, Answer, Echo, From, What};
 use crate::flow::{self, Path, Seen};
 use crate::maps::{Family, count, generation};
 use crate::neighbour::{Neighbourly, Says, link};
-use crate::packet::{Ethernet, Packet, at};
+use crate::packet::{Ethernet, ICMP, ICMPV6, Packet, at};
 use crate::policy::{self, Began, By, Question};
 use crate::rules::Policies;
 use crate::service::Services;
 use crate::subject::Dig;
 use crate::{NEXT, drop, is_own, is_pod, may_hurry, way};
 
-/// What is known of the packet at hand.
+/// What is known of the packet at hand, which whoever comes first has put here.
 pub struct Desk<A> {
     pub packet: Packet<A>,
     /// The shortcut that it could take.
@@ -47,6 +47,16 @@ pub fn desk<F: Policies>() -> Option<&'static mut Desk<F::Address>> {
     // SAFETY: nothing else of ours runs on this processor before this program ends; what is read of it
     // was written since it began.
     F::desk().map(|desk| unsafe { &mut *desk })
+}
+
+/// Puts a packet on the desk.
+#[inline(always)]
+pub fn begin<F: Policies>(packet: Packet<F::Address>) -> i32 {
+    let Some(desk) = desk::<F>() else {
+        return TC_ACT_SHOT;
+    };
+    desk.packet = packet;
+    next::FINISH
 }
 
 /// What a step says if it doesn't decide.
@@ -110,6 +120,17 @@ pub fn to_pod<F: All>(ctx: &TcContext) -> i32 {
     }
 }
 
+/// What the network stack sends by a link to other nodes.
+#[inline(always)]
+pub fn to_wire<F: All>(ctx: &TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    match look_to_wire::<F>(skb) {
+        next::FINISH => learn_to_wire::<F>(skb),
+        next::ASK => ask::answer_own::<F>(skb),
+        action => action,
+    }
+}
+
 #[inline(never)]
 fn look_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     let ctx = &TcContext::new(skb);
@@ -117,10 +138,6 @@ fn look_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     let Some(desk) = desk::<F>() else {
         return TC_ACT_SHOT;
     };
-    match F::read(ctx) {
-        Some(packet) => desk.packet = packet,
-        None => return drop(Counter::Malformed),
-    }
     let (source, destination) = (desk.packet.key.source, desk.packet.key.destination);
     let says = F::says(ctx, desk.packet.key.protocol);
     let Some(own) = sender::<F>(ctx, source) else {
@@ -132,7 +149,7 @@ fn look_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     };
     let known = F::endpoint(destination);
     desk.answer = Answer::only(What::Nothing, desk.packet.key.source);
-    desk.path.from = flow::here(source, own);
+    desk.path.from = flow::here(own);
     desk.path.to.place = end::UNKNOWN;
     desk.question.generation = now;
     // Whatever policies say: to neighbours, and to the pod itself.
@@ -140,13 +157,13 @@ fn look_from_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     if let Some(to) = known.filter(|to| is_pod(to)) {
         desk.question.exempt |= to.link == own.link;
         if to.link != own.link && to.flags & endpoint::SHAPED == 0 {
-            desk.path.to = flow::here(destination, to);
+            desk.path.to = flow::here(to);
             desk.path.gateway = destination;
         }
     } else if known.is_none()
         && let Some(to) = F::forward(destination)
     {
-        desk.path.to = flow::elsewhere(destination, to);
+        desk.path.to = flow::elsewhere(to);
         desk.path.gateway = to.gateway;
     } else {
         return next::ASK;
@@ -215,10 +232,6 @@ fn look_from_wire<F: All>(skb: *mut __sk_buff) -> i32 {
     let Some(desk) = desk::<F>() else {
         return TC_ACT_SHOT;
     };
-    match F::read(ctx) {
-        Some(packet) => desk.packet = packet,
-        None => return NEXT,
-    }
     let (source, destination) = (desk.packet.key.source, desk.packet.key.destination);
     let (to, from) = (F::endpoint(destination), F::endpoint(source));
     if from.is_some_and(is_pod) {
@@ -232,8 +245,8 @@ fn look_from_wire<F: All>(skb: *mut __sk_buff) -> i32 {
         && let Some(from) = F::forward(source)
         && from.link == link(ctx)
     {
-        desk.path.from = flow::elsewhere(source, from);
-        desk.path.to = flow::here(destination, to);
+        desk.path.from = flow::elsewhere(from);
+        desk.path.to = flow::here(to);
         desk.path.gateway = from.gateway;
         desk.answer = Answer::only(What::Nothing, desk.packet.key.source);
         desk.seen = flow::see::<F>(&desk.packet, ways::FROM_WIRE);
@@ -346,5 +359,33 @@ fn learn_to_pod<F: All>(skb: *mut __sk_buff) -> i32 {
     let untranslated = unsafe { (*skb).mark } & MARK_UNTRANSLATED != 0;
     let who = || policy::or_likely(packet, desk.question.began);
     flow::learn::<F>(packet, untranslated, there, ways::FROM_POD, who);
+    NEXT
+}
+
+#[inline(never)]
+fn look_to_wire<F: All>(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let Some(packet) = F::read(ctx).filter(|packet| packet.talks) else {
+        return NEXT;
+    };
+    let from = F::endpoint(packet.key.source);
+    if is_own(from) && packet.begins && matches!(packet.key.protocol, ICMP | ICMPV6) {
+        return next::ASK;
+    }
+    if from.is_some_and(is_pod) && F::forward(packet.key.destination).is_some() {
+        return begin::<F>(packet);
+    }
+    NEXT
+}
+
+#[inline(never)]
+fn learn_to_wire<F: All>(skb: *mut __sk_buff) -> i32 {
+    let Some(desk) = desk::<F>() else {
+        return TC_ACT_SHOT;
+    };
+    // SAFETY: the context is valid as long as the program runs.
+    let untranslated = unsafe { (*skb).mark } & MARK_UNTRANSLATED != 0;
+    let who = || policy::who_began::<F>(&desk.packet);
+    flow::learn::<F>(&desk.packet, untranslated, ways::FROM_POD, ways::FROM_WIRE, who);
     NEXT
 }

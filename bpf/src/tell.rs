@@ -25,6 +25,8 @@ static DENIED: LruPerCpuHashMap<u64, u64> = LruPerCpuHashMap::with_max_entries(s
 
 /// Of TCP's flags, those that end a connection: FIN and RST.
 pub const ENDS: u8 = 5;
+/// Of those, the one that ends it for both sides.
+pub const RESETS: u8 = 4;
 
 /// Whether beginnings and ends are told, too.
 #[inline(always)]

@@ -46,7 +46,7 @@ pub fn take<F: Read>(ctx: &TcContext, path: &Path<F::Address>) -> Option<i32> {
 
 /// Into the pod, past the queue of its link, too.
 #[inline(always)]
-fn into_pod<A>(ctx: &TcContext, to: &End<A>) -> Option<i32> {
+fn into_pod(ctx: &TcContext, to: &End) -> Option<i32> {
     let ethernet = at::<Ethernet>(ctx, 0)?;
     // SAFETY: `at` has checked that the header is there, and nobody else refers to it.
     unsafe {

@@ -70,11 +70,13 @@ pub mod size {
     /// Blocks of other nodes' pods, one family: Kubernetes' limit is 5,000 nodes, and a node may have
     /// more than one block.
     pub const FORWARDS: u32 = 16_384;
-    /// Conversations, one family. What is evicted takes the network stack until it is learned again. The
-    /// kernel sets the memory aside at once: 4 MiB for IPv4, 6 for IPv6.
-    pub const FLOWS: u32 = 32_768;
-    /// Slots of conversations that began and weren't answered yet, one family, a power of two: kept apart,
-    /// so that a flood of beginnings evicts nothing else.
+    /// Sets of places for conversations, one family, a power of two.
+    pub const SETS: u32 = 16_384;
+    /// Conversations, one family: four to a set. What is forgotten takes the network stack until it is learned
+    /// again. The kernel sets the memory aside at once: 4 MiB for IPv4, 6.5 for IPv6.
+    pub const FLOWS: u32 = 4 * SETS;
+    /// Places of conversations that began and weren't answered yet, one family, a power of two: kept apart,
+    /// so that a flood of beginnings makes nothing else be forgotten.
     pub const OPENINGS: u32 = 16_384;
     /// Addresses and ports of Services, one family.
     pub const FRONTENDS: u32 = 65_536;
@@ -182,18 +184,6 @@ pub struct FlowKey<A> {
     pub zero: [u8; 3],
 }
 
-/// A conversation that began and wasn't answered yet, in the slot that its hash says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Opening<A> {
-    /// The direction of the answer.
-    pub answer: FlowKey<A>,
-    /// The hash of that.
-    pub hash: u32,
-    /// What becomes of what began: [`flow`]'s; zero if nothing is awaited.
-    pub way: u32,
-}
-
 /// A conversation. Its key is of the direction whose sender has the lower address, as numbers in
 /// memory: both directions find it.
 ///
@@ -202,22 +192,24 @@ pub struct Opening<A> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow<A> {
-    /// What becomes of the key's direction, and of the other: [`flow`]'s.
-    pub ways: [u16; 2],
-    /// The tables' generation that the rest is of.
-    pub generation: u32,
+    /// Whose it is.
+    pub key: FlowKey<A>,
     /// Whoever has the key's source address, and the other.
-    pub ends: [End<A>; 2],
+    pub ends: [End; 2],
     /// The next hop to the end on another node, if one is.
     pub gateway: A,
+    /// The tables' generation that ends and next hop are of.
+    pub generation: u32,
+    /// What becomes of the key's direction, and of the other: [`flow`]'s.
+    pub ways: [u16; 2],
+    /// What all the rest comes to: it's written without a lock.
+    pub sum: u32,
 }
 
 /// One end of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct End<A> {
-    /// Its address.
-    pub address: A,
+pub struct End {
     /// The link that leads to it.
     pub link: u32,
     /// Largest packet that passes.

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData, MapError, MapInfo};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo};
 use aya::programs::{Program, ProgramError, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{EbpfError, EbpfLoader, VerifierLogLevel};
@@ -27,16 +27,19 @@ const LINKS: [&str; 4] = [
     program::FROM_WIRE,
     program::TO_WIRE,
 ];
-const MAPS: [&str; 53] = [
+const MAPS: [&str; 56] = [
     "endpoints4",
     "endpoints6",
     "forwards4",
     "forwards6",
     "flows4",
     "flows6",
+    "names4",
+    "names6",
     "openings4",
     "openings6",
     "generation",
+    SEED,
     "counters",
     "frontends4",
     "frontends6",
@@ -84,8 +87,8 @@ const MAPS: [&str; 53] = [
 ];
 /// What the programs on sockets are told of the kernel: whether they may say what an error is.
 const SAYS_ERRORS: &str = "SAYS_ERRORS";
-/// What decides on slots of conversations that begin: a number that nobody outside knows.
-const SEED: &str = "SEED";
+/// What decides on the places of conversations: a number that nobody outside knows.
+const SEED: &str = "seed";
 /// What is being pinned; a crash leaves it.
 const UNFINISHED: &str = "unfinished";
 
@@ -181,10 +184,8 @@ fn load(dir: &Path, object: &[u8]) -> Result<()> {
     }
     let says_errors = u32::from(says_errors()?);
     loader.override_global(SAYS_ERRORS, &says_errors, true);
-    // The standard library's hashes have keys of their own each time.
-    let seed = RandomState::new().build_hasher().finish() as u32;
-    loader.override_global(SEED, &seed, true);
     let mut loaded = loader.load(object).map_err(|error| refused(&error))?;
+    sow(loaded.map_mut(SEED).expect("every map is in the object"))?;
     for name in LINKS.into_iter().chain(sockets::HOOKS.map(|(name, _)| name)) {
         let program = loaded.program_mut(name).expect("every program is in the object");
         let verified = match program {
@@ -199,6 +200,19 @@ fn load(dir: &Path, object: &[u8]) -> Result<()> {
     }
     let own = dir.join(version(object));
     fs::rename(&unfinished, &own).map_err(at(&own))
+}
+
+/// Writes what decides on the places of conversations, unless it is an older version's: those it has placed
+/// are to be found.
+fn sow(seed: &mut Map) -> Result<()> {
+    let failed = |error: MapError| Error::bpf(format!("write the map {SEED}"), &error);
+    let mut seed = Array::<_, u64>::try_from(seed).map_err(failed)?;
+    if seed.get(&0, 0).map_err(failed)? == 0 {
+        // The standard library's hashes have keys of their own each time.
+        let new = RandomState::new().build_hasher().finish().max(1);
+        seed.set(0, new, 0).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Pins those of the old object's maps that the new one defines alike.
@@ -232,8 +246,9 @@ fn info(map: Map) -> Result<MapInfo, MapError> {
     }
 }
 
-fn layout(info: &MapInfo) -> [u32; 4] {
+fn layout(info: &MapInfo) -> [u32; 5] {
     [
+        info.map_type().map_or(0, |kind| kind as u32),
         info.key_size(),
         info.value_size(),
         info.max_entries(),

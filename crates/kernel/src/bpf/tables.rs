@@ -25,22 +25,9 @@ unsafe impl Pod for Shared<bpf_abi::Endpoint> {}
 unsafe impl Pod for Shared<bpf_abi::Forward<V4>> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<bpf_abi::Forward<V6>> {}
-// SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::FlowKey<V4>> {}
-// SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::FlowKey<V6>> {}
-// SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::Opening<V4>> {}
-// SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::Opening<V6>> {}
-// SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::Flow<V4>> {}
-// SAFETY: as above.
-unsafe impl Pod for Shared<bpf_abi::Flow<V6>> {}
-
 type Endpoints<A> = HashMap<MapData, A, Shared<bpf_abi::Endpoint>>;
-type Flows<A> = HashMap<MapData, Shared<bpf_abi::FlowKey<A>>, Shared<bpf_abi::Flow<A>>>;
-type Openings<A> = Array<MapData, Shared<bpf_abi::Opening<A>>>;
+/// As their words: nobody but the programs reads more of them than whether there is one.
+type Openings<const WORDS: usize> = Array<MapData, [u32; WORDS]>;
 type Forwards<A> = LpmTrie<MapData, A, Shared<bpf_abi::Forward<A>>>;
 
 /// What tells a node's address from a pod's.
@@ -52,10 +39,10 @@ pub(super) struct Tables {
     endpoints6: Endpoints<V6>,
     forwards4: Forwards<V4>,
     forwards6: Forwards<V6>,
-    flows4: Flows<V4>,
-    flows6: Flows<V6>,
-    openings4: Openings<V4>,
-    openings6: Openings<V6>,
+    names4: Array<MapData, u64>,
+    names6: Array<MapData, u64>,
+    openings4: Openings<{ size_of::<bpf_abi::Flow<V4>>() / 4 }>,
+    openings6: Openings<{ size_of::<bpf_abi::Flow<V6>>() / 4 }>,
     generation: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
 }
@@ -68,8 +55,8 @@ impl Tables {
             endpoints6: maps.take("endpoints6")?,
             forwards4: maps.take("forwards4")?,
             forwards6: maps.take("forwards6")?,
-            flows4: maps.take("flows4")?,
-            flows6: maps.take("flows6")?,
+            names4: maps.take("names4")?,
+            names6: maps.take("names6")?,
             openings4: maps.take("openings4")?,
             openings6: maps.take("openings6")?,
             generation: maps.take("generation")?,
@@ -234,7 +221,7 @@ impl Tables {
     pub(super) fn forget_flows(&mut self) -> Result<usize> {
         forget_openings(&mut self.openings4)?;
         forget_openings(&mut self.openings6)?;
-        Ok(forget(&mut self.flows4)? + forget(&mut self.flows6)?)
+        Ok(forget(&mut self.names4)? + forget(&mut self.names6)?)
     }
 
     /// What was counted, over all processors.
@@ -265,27 +252,30 @@ fn remove_node<A: Pod>(endpoints: &mut Endpoints<A>, key: A) -> Result<bool> {
     was_there(endpoints.remove(&key)).map_err(failed("remove a node's address"))
 }
 
-fn forget<K: Pod, V: Pod>(flows: &mut HashMap<MapData, K, V>) -> Result<usize> {
-    let keys = flows.keys().collect::<Result<Vec<_>, _>>();
-    let keys = keys.map_err(failed("read the conversations"))?;
+/// What has no name isn't found.
+fn forget(names: &mut Array<MapData, u64>) -> Result<usize> {
     let mut forgotten = 0;
-    for key in keys {
-        let removed = was_there(flows.remove(&key)).map_err(failed("forget a conversation"))?;
-        forgotten += usize::from(removed);
+    for set in 0..names.len() {
+        let held = names.get(&set, 0).map_err(failed("read the conversations"))?;
+        if held != 0 {
+            let cleared = names.set(set, 0, 0);
+            cleared.map_err(failed("forget conversations"))?;
+            forgotten += held
+                .to_ne_bytes()
+                .chunks(2)
+                .filter(|name| *name != [0, 0])
+                .count();
+        }
     }
     Ok(forgotten)
 }
 
-fn forget_openings<A>(openings: &mut Openings<A>) -> Result<()>
-where
-    Shared<bpf_abi::Opening<A>>: Pod,
-{
-    for slot in 0..openings.len() {
-        let Shared(mut opening) = openings.get(&slot, 0).map_err(failed("read the beginnings"))?;
-        if opening.way != 0 {
-            opening.way = 0;
-            let set = openings.set(slot, Shared(opening), 0);
-            set.map_err(failed("forget a beginning"))?;
+fn forget_openings<const WORDS: usize>(openings: &mut Openings<WORDS>) -> Result<()> {
+    for at in 0..openings.len() {
+        let held = openings.get(&at, 0).map_err(failed("read the beginnings"))?;
+        if held != [0; WORDS] {
+            let cleared = openings.set(at, [0; WORDS], 0);
+            cleared.map_err(failed("forget a beginning"))?;
         }
     }
     Ok(())
@@ -349,11 +339,9 @@ mod tests {
         assert_eq!(size_of::<bpf_abi::Forward<V6>>(), 4 + 4 + 16);
         assert_eq!(size_of::<bpf_abi::FlowKey<V4>>(), 4 + 4 + 2 + 2 + 1 + 3);
         assert_eq!(size_of::<bpf_abi::FlowKey<V6>>(), 16 + 16 + 2 + 2 + 1 + 3);
-        assert_eq!(size_of::<bpf_abi::Opening<V4>>(), 16 + 4 + 4);
-        assert_eq!(size_of::<bpf_abi::Opening<V6>>(), 40 + 4 + 4);
-        let ends = |address: usize| 2 * (address + 4 + 4 + 6 + 2);
-        assert_eq!(size_of::<bpf_abi::Flow<V4>>(), 2 + 2 + 4 + ends(4) + 4);
-        assert_eq!(size_of::<bpf_abi::Flow<V6>>(), 2 + 2 + 4 + ends(16) + 16);
+        assert_eq!(size_of::<bpf_abi::End>(), 4 + 4 + 6 + 2);
+        assert_eq!(size_of::<bpf_abi::Flow<V4>>(), 16 + 2 * 16 + 4 + 4 + 4 + 4);
+        assert_eq!(size_of::<bpf_abi::Flow<V6>>(), 40 + 2 * 16 + 16 + 4 + 4 + 4);
     }
 
     #[test]

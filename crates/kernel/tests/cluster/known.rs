@@ -3,13 +3,16 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use aya::Pod;
+use aya::maps::{Array, Map, MapData};
 use bpf_abi::{Counter, NODE_MAC};
 use rstest::rstest;
-use testkit::{eventually, send_frames};
+use testkit::{Echo, ask, eventually, send_frames};
 
 use crate::craft::{ACK, Ends};
 use crate::fixture::{Cluster, Stack};
 use crate::shortcut::UdpEcho;
+use crate::upgrade::versions;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Those of [`craft`](crate::craft)'s packets.
@@ -165,4 +168,82 @@ async fn nobody_else_speaks_in_a_known_conversation(#[values(false, true)] v6: b
         }
     }
     exchange(&client);
+}
+
+/// Four names to a set: that a place is used, and who has ended.
+const USED: u16 = 0x2000;
+const ENDED: u16 = 0xc000;
+
+impl Cluster {
+    /// A map of the first node's programs, of numbers.
+    fn numbers<V: Pod>(&self, name: &str) -> Array<MapData, V> {
+        let pin = versions(&self.lan.nodes[0].netns.pins())[0].join(name);
+        Array::try_from(Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap()).unwrap()
+    }
+
+    /// The names of all conversations of IPv4 that the first node knows.
+    fn names(&self) -> Vec<u16> {
+        let sets = self.numbers::<[u16; 4]>("names4");
+        let names = sets.iter().flat_map(|set| set.unwrap());
+        names.filter(|name| name & USED != 0).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_both_sides_have_ended_gives_its_place_away() {
+    let cluster = Cluster::running(1, 2, Stack::V4).await;
+    let echo = Echo::start(&cluster.pods[1].netns);
+    let to = SocketAddr::new(cluster.address(1, false), echo.port);
+    for _ in 0..5 {
+        ask(&cluster.pods[0].netns, to).unwrap();
+    }
+    eventually(PATIENCE, || {
+        let names = cluster.names();
+        names.len() == 5 && names.iter().all(|name| name & ENDED == ENDED)
+    });
+    let to = SocketAddr::new(cluster.address(1, false), PORTS[1]);
+    let _echo = UdpEcho::at(&cluster.pods[1].netns, to);
+    let _client = talking(&cluster, to);
+    let is_open = |name: &&u16| **name & ENDED == 0;
+    assert_eq!(cluster.names().iter().filter(is_open).count(), 1);
+}
+
+/// As if there were as many conversations as there are places.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_takes_a_place_where_all_are_taken() {
+    let cluster = Cluster::running(1, 2, Stack::V4).await;
+    let mut sets = cluster.numbers::<[u16; 4]>("names4");
+    let others = [1, 2, 3, 4].map(|number| USED | number);
+    for set in 0..sets.len() {
+        sets.set(set, others, 0).unwrap();
+    }
+    let to = SocketAddr::new(cluster.address(1, false), PORTS[1]);
+    let _echo = UdpEcho::at(&cluster.pods[1].netns, to);
+    let _client = talking(&cluster, to);
+    let echo = Echo::start(&cluster.pods[1].netns);
+    let before = cluster.count(0, Counter::StackFromPod);
+    ask(&cluster.pods[0].netns, SocketAddr::new(to.ip(), echo.port)).unwrap();
+    assert_eq!(cluster.count(0, Counter::StackFromPod), before);
+}
+
+/// As if two had written it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_whole_is_nobodys() {
+    const WORDS: usize = size_of::<bpf_abi::Flow<bpf_abi::V4>>() / 4;
+    let cluster = Cluster::running(1, 2, Stack::V4).await;
+    let to = SocketAddr::new(cluster.address(1, false), PORTS[1]);
+    let _echo = UdpEcho::at(&cluster.pods[1].netns, to);
+    let client = talking(&cluster, to);
+    let mut flows = cluster.numbers::<[u32; WORDS]>("flows4");
+    let is_there = |at: &u32| flows.get(at, 0).unwrap() != [0; WORDS];
+    let at = (0..flows.len()).find(is_there).unwrap();
+    for word in 0..WORDS {
+        let mut flow = flows.get(&at, 0).unwrap();
+        flow[word] ^= 0x0100;
+        flows.set(at, flow, 0).unwrap();
+        let before = cluster.count(0, Counter::StackFromPod);
+        exchange(&client);
+        assert!(cluster.count(0, Counter::StackFromPod) > before, "word {word}");
+        exchange(&client);
+    }
 }

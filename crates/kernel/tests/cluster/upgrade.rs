@@ -236,7 +236,7 @@ fn a_folder_that_is_no_bpffs_becomes_one() {
                 let writes = cluster.apply(0).await.writes;
                 assert_eq!(writes > 0, expected, "{writes}");
             }
-            assert_eq!(ids(&versions(&pins)[0]).len(), 66);
+            assert_eq!(ids(&versions(&pins)[0]).len(), 69);
             nix::mount::umount(&pins).unwrap();
             assert!(versions(&pins).is_empty());
         });
