@@ -51,6 +51,10 @@ pub struct DnsConfig {
     /// The node's resolver settings: whom to ask for other names, and what pods' resolvers search.
     #[serde(default = "default_resolv_conf")]
     pub resolv_conf: PathBuf,
+    /// Where the node's agent says what it has heard of other nodes: `cni/heard.json` in its data folder. Left out, all
+    /// nodes are taken to be there.
+    #[serde(default)]
+    pub heard: Option<PathBuf>,
     /// The network namespace whose loopback it is that `resolv_conf` and the settings mean, as in `/proc/1/ns/net`;
     /// left out, this one's.
     #[serde(default)]
@@ -103,8 +107,9 @@ impl DnsConfig {
             "servers is empty: give the addresses of the DNS's Service, as in 10.96.0.10"
         );
         let netns = self.loopback_netns.iter().map(|path| ("loopbackNetns", path));
+        let heard = self.heard.iter().map(|path| ("heard", path));
         let paths = [("dataDir", &self.data_dir), ("resolvConf", &self.resolv_conf)];
-        for (field, path) in paths.into_iter().chain(netns) {
+        for (field, path) in paths.into_iter().chain(netns).chain(heard) {
             ensure!(
                 path.is_absolute(),
                 "{field} {} must be an absolute path",
@@ -153,6 +158,7 @@ mod tests {
     #[case(json!({"servers": []}), "servers is empty")]
     #[case(json!({"dataDir": "d"}), "dataDir d must be an absolute path")]
     #[case(json!({"loopbackNetns": "net"}), "loopbackNetns net must be an absolute path")]
+    #[case(json!({"heard": "heard.json"}), "heard heard.json must be an absolute path")]
     #[case(json!({"clusterDomain": "."}), "clusterDomain \".\" isn't a domain")]
     #[case(json!({"listens": []}), "unknown field `listens`")]
     fn what_cannot_work_is_refused_by_name(#[case] change: Value, #[case] message: &str) {

@@ -29,6 +29,7 @@ mod run;
 pub mod search;
 mod server;
 pub mod settings;
+mod silence;
 pub mod table;
 mod watch;
 pub mod wire;

@@ -58,6 +58,7 @@ pub fn slice(object: &EndpointSlice) -> Option<Slice> {
                 .as_deref()
                 .filter(|name| !name.is_empty())
                 .map(Box::from),
+            node: found.node_name.as_deref().map(Box::from),
             ready: ready.unwrap_or(true),
         })
     });

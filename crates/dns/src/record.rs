@@ -63,6 +63,9 @@ pub struct Endpoint {
     /// Its name below the Service's, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Box<str>>,
+    /// The node that it is on, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Box<str>>,
     /// Whether it takes traffic.
     pub ready: bool,
 }

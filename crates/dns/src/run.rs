@@ -23,6 +23,7 @@ use crate::record::Records;
 use crate::resolver::Resolver;
 use crate::server::{self, Sockets};
 use crate::settings::{Settings, Surroundings};
+use crate::silence;
 use crate::table::{Table, Zone};
 use crate::watch::Watches;
 
@@ -93,7 +94,8 @@ pub async fn run_with(
     let (watch, look) = (watches.run(), control.run(all.clone()));
     let keep = keep(&config, &memory, &resolver, &control, &changed, &all);
     let tell = tell(&config, &resolver, &all);
-    let (served, (), (), (), ()) = tokio::join!(serve, watch, look, keep, tell);
+    let listen = silence::follow(config.heard.clone(), &resolver, &all);
+    let (served, (), (), (), (), ()) = tokio::join!(serve, watch, look, keep, tell, listen);
     served.context("cannot serve")?;
     info!("the DNS has ended");
     Ok(())

@@ -6,6 +6,7 @@
 //! ```
 
 mod flow;
+mod heard;
 mod host_port;
 mod mac;
 mod packet;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use flow::{Flow, FlowEnd, FlowEvent, FlowFilter, FlowPolicy};
+pub use heard::{Heard, HeardOf};
 pub use host_port::{HostPort, Limits, Protocol, Rate};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Packet, Transport};

@@ -36,6 +36,7 @@ pub fn render(cluster: &Cluster, paths: &Paths, node: &Node, resolver: &Resolver
         "clusterRanges": inside,
         "clients": clients,
         "resolvConf": own.resolv_conf(),
+        "heard": own.heard(),
     });
     if resolver.on_loopback.is_some() {
         config["resolvConf"] = json!(own.upstreams());

@@ -174,6 +174,12 @@ impl NodePaths {
         self.data.join("agent.json")
     }
 
+    /// What the agent has heard of other nodes.
+    #[must_use]
+    pub fn heard(&self) -> PathBuf {
+        self.data.join("cni/heard.json")
+    }
+
     /// How the node's DNS reaches the API.
     #[must_use]
     pub fn dns_kubeconfig(&self) -> PathBuf {

@@ -4,54 +4,93 @@
 //! then its endpoints would be picked, and who is led to one waits in vain. So each node asks the others for an echo
 //! now and then; it's their kernels that answer, so that an agent's restart or an API that is away is nobody's
 //! silence. What follows is mild: endpoints there are used where there are no others. So is being wrong.
+//!
+//! What was heard is kept in a file: an agent that starts while a node is dead knows at once that it's silent, or that
+//! it could have answered. The node's DNS reads it, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Snapshot;
+use model::{Heard, HeardOf, Snapshot};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{DataPlane, Network};
+use super::{DataPlane, Network, blocking};
+use crate::clock;
+use crate::ipam::Millis;
 
+/// In the folder of what the agent last knew.
+const HEARD_FILE: &str = "heard.json";
 /// How often each is asked,
 const EVERY: Duration = Duration::from_millis(500);
 /// and that there are no more than so many questions a second.
 const EACH: Duration = Duration::from_millis(2);
 /// So many questions without an answer are silence.
 const SILENCE: u32 = 3;
-/// The API has had its say by then: whose endpoints still count is one that only we don't hear.
-const DOUBT: Duration = Duration::from_secs(120);
+/// In milliseconds: the API has had its say by then, and whose endpoints still count is one that only we don't hear.
+const DOUBT: Millis = 120_000;
 
 /// What has been heard of other nodes. Pure.
 #[derive(Debug, Default)]
 struct Answers {
-    nodes: BTreeMap<String, Heard>,
+    nodes: BTreeMap<String, Known>,
 }
 
-/// What has been heard of one.
+/// What is known of one.
 #[derive(Debug)]
-struct Heard {
+struct Known {
     address: IpAddr,
     /// Who has never answered may not be able to.
     ever: bool,
     /// Questions since the last answer.
     unanswered: u32,
-    silent_since: Option<Instant>,
+    silent_since: Option<Millis>,
 }
 
 impl Answers {
+    /// Goes on with what was heard before.
+    fn recalled(heard: &Heard) -> Answers {
+        let known = |of: &HeardOf| Known {
+            address: of.address,
+            ever: true,
+            unanswered: if of.silent_since.is_some() { SILENCE } else { 0 },
+            silent_since: of.silent_since,
+        };
+        let nodes = heard.nodes.iter().map(|(name, of)| (name.clone(), known(of)));
+        Answers {
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// What has been heard, of those that have ever answered.
+    fn heard(&self, boot: &str) -> Heard {
+        let ever = self.nodes.iter().filter(|(_, known)| known.ever);
+        let heard = ever.map(|(name, known)| {
+            let of = HeardOf {
+                address: known.address,
+                silent_since: known.silent_since,
+            };
+            (name.clone(), of)
+        });
+        Heard {
+            boot: boot.to_owned(),
+            nodes: heard.collect(),
+        }
+    }
+
     /// These are the nodes, and no others.
     fn follow(&mut self, nodes: BTreeMap<String, IpAddr>) {
-        let known = &nodes;
+        let wanted = &nodes;
         self.nodes
-            .retain(|name, heard| known.get(name) == Some(&heard.address));
+            .retain(|name, known| wanted.get(name) == Some(&known.address));
         for (name, address) in nodes {
-            self.nodes.entry(name).or_insert(Heard {
+            self.nodes.entry(name).or_insert(Known {
                 address,
                 ever: false,
                 unanswered: 0,
@@ -60,31 +99,26 @@ impl Answers {
         }
     }
 
-    /// Takes in who has answered, and says who is silent. All that has come must have been read, however late this
-    /// is: only questions count, not time.
-    fn judge(&mut self, answered: &BTreeSet<IpAddr>, now: Instant) -> BTreeSet<String> {
-        for heard in self.nodes.values_mut() {
-            if answered.contains(&heard.address) {
-                (heard.ever, heard.unanswered, heard.silent_since) = (true, 0, None);
-            } else if heard.ever && heard.unanswered >= SILENCE {
-                let since = *heard.silent_since.get_or_insert(now);
+    /// Takes in who has answered. All that has come must have been read, however late this is: only questions
+    /// count, not time.
+    fn judge(&mut self, answered: &BTreeSet<IpAddr>, now: Millis) {
+        for known in self.nodes.values_mut() {
+            if answered.contains(&known.address) {
+                (known.ever, known.unanswered, known.silent_since) = (true, 0, None);
+            } else if known.ever && known.unanswered >= SILENCE {
+                let since = *known.silent_since.get_or_insert(now);
                 if now >= since + DOUBT {
-                    (heard.ever, heard.silent_since) = (false, None);
+                    (known.ever, known.silent_since) = (false, None);
                 }
             }
         }
-        let silent = self
-            .nodes
-            .iter()
-            .filter(|(_, heard)| heard.silent_since.is_some());
-        silent.map(|(name, _)| name.clone()).collect()
     }
 
     /// Who is to be asked now.
     fn ask(&mut self) -> BTreeSet<IpAddr> {
-        let ask = |heard: &mut Heard| {
-            heard.unanswered = heard.unanswered.saturating_add(1);
-            heard.address
+        let ask = |known: &mut Known| {
+            known.unanswered = known.unanswered.saturating_add(1);
+            known.address
         };
         self.nodes.values_mut().map(ask).collect()
     }
@@ -95,6 +129,50 @@ impl Answers {
     }
 }
 
+/// What was heard, in a file.
+#[derive(Debug)]
+pub(super) struct Notes {
+    path: PathBuf,
+    held: Heard,
+}
+
+impl Notes {
+    /// The notes in a folder, as far as they hold in that boot.
+    pub(super) fn open(dir: &Path, boot: &str) -> Notes {
+        let path = dir.join(HEARD_FILE);
+        let read = fs::read(&path).ok();
+        // What can't be read is heard anew.
+        let heard = read.and_then(|bytes| serde_json::from_slice::<Heard>(&bytes).ok());
+        Notes {
+            path,
+            held: heard.unwrap_or_default().in_boot(boot),
+        }
+    }
+
+    /// Who was silent.
+    pub(super) fn silent(&self) -> BTreeSet<String> {
+        self.held.silent()
+    }
+
+    /// Keeps it, if it's new. Failing costs no more than asking anew after the next start.
+    async fn keep(&mut self, heard: Heard) {
+        if self.held == heard {
+            return;
+        }
+        self.held = heard.clone();
+        let path = self.path.clone();
+        let write = move || -> io::Result<()> {
+            let new = path.with_extension("json.new");
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(&new, serde_json::to_vec(&heard)?)?;
+            fs::rename(&new, &path)
+        };
+        if let Ok(Err(error)) = blocking(write).await {
+            warn!(path = %self.path.display(), %error, "what was heard of other nodes can't be kept for the next start");
+        }
+    }
+}
+
 impl<D: DataPlane> Network<D> {
     /// Listens to the other nodes until `shutdown`.
     pub async fn listen_to_nodes(
@@ -102,22 +180,18 @@ impl<D: DataPlane> Network<D> {
         snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
         shutdown: CancellationToken,
     ) {
-        let mut answers = Answers::default();
+        let mut notes = self.notes.lock().await;
+        let boot = notes.held.boot.clone();
+        let mut answers = Answers::recalled(&notes.held);
         loop {
-            let others = self.others(snapshots.borrow().as_deref());
-            answers.follow(others);
-            let silent = answers.judge(&self.kernel.answers(), Instant::now());
-            self.unreachable.send_if_modified(|held| {
-                for node in silent.difference(held) {
-                    warn!(node, "the node doesn't answer: endpoints elsewhere are preferred");
-                }
-                for node in held.difference(&silent) {
-                    info!(node, "the node's endpoints count as others' do again");
-                }
-                let differs = *held != silent;
-                *held = silent;
-                differs
-            });
+            // Before any nodes are known those of before may be all there are.
+            if let Some(snapshot) = snapshots.borrow().as_deref() {
+                answers.follow(self.others(snapshot));
+            }
+            answers.judge(&self.kernel.answers(), clock::since_boot());
+            let heard = answers.heard(&boot);
+            self.tell_unreachable(heard.silent());
+            notes.keep(heard).await;
             self.kernel.ask(&answers.ask());
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -126,10 +200,26 @@ impl<D: DataPlane> Network<D> {
         }
     }
 
+    fn tell_unreachable(&self, silent: BTreeSet<String>) {
+        self.unreachable.send_if_modified(|held| {
+            for node in silent.difference(held) {
+                warn!(node, "the node doesn't answer: endpoints elsewhere are preferred");
+            }
+            for node in held.difference(&silent) {
+                info!(node, "the node's endpoints count as others' do again");
+            }
+            let differs = *held != silent;
+            *held = silent;
+            differs
+        });
+    }
+
     /// The other nodes, each with the address that the cluster knows it by first.
-    fn others(&self, snapshot: Option<&Snapshot>) -> BTreeMap<String, IpAddr> {
-        let nodes = snapshot.into_iter().flat_map(|snapshot| &snapshot.nodes);
-        let others = nodes.filter(|(name, _)| **name != self.settings.node);
+    fn others(&self, snapshot: &Snapshot) -> BTreeMap<String, IpAddr> {
+        let others = snapshot
+            .nodes
+            .iter()
+            .filter(|(name, _)| **name != self.settings.node);
         others
             .filter_map(|(name, node)| Some((name.clone(), *node.addresses.first()?)))
             .collect()
@@ -151,15 +241,22 @@ mod tests {
     }
 
     /// Asks all once more; who has answered by the next time is `answered`.
-    fn round(answers: &mut Answers, answered: &[[u8; 4]], now: Instant) -> Vec<String> {
+    fn round(answers: &mut Answers, answered: &[[u8; 4]], now: Millis) -> Vec<String> {
         assert_eq!(answers.ask().len(), answers.nodes.len());
-        let answered = answered.iter().map(|address| IpAddr::from(*address)).collect();
-        answers.judge(&answered, now).into_iter().collect()
+        hear(answers, answered, now)
     }
+
+    fn hear(answers: &mut Answers, answered: &[[u8; 4]], now: Millis) -> Vec<String> {
+        let answered = answered.iter().map(|address| IpAddr::from(*address)).collect();
+        answers.judge(&answered, now);
+        answers.heard("boot").silent().into_iter().collect()
+    }
+
+    const NOW: Millis = 1_000_000;
 
     #[test]
     fn who_stops_answering_is_silent_until_an_answer_comes() {
-        let (mut answers, now) = (answers(), Instant::now());
+        let (mut answers, now) = (answers(), NOW);
         assert!(round(&mut answers, &[A, B], now).is_empty());
         for _ in 1..SILENCE {
             assert!(
@@ -174,7 +271,7 @@ mod tests {
 
     #[test]
     fn who_has_never_answered_is_not_taken_for_silent() {
-        let (mut answers, now) = (answers(), Instant::now());
+        let (mut answers, now) = (answers(), NOW);
         for _ in 0..2 * SILENCE {
             assert!(round(&mut answers, &[A], now).is_empty());
         }
@@ -182,12 +279,12 @@ mod tests {
 
     #[test]
     fn silence_ends_when_the_api_must_know_better() {
-        let (mut answers, start) = (answers(), Instant::now());
+        let (mut answers, start) = (answers(), NOW);
         round(&mut answers, &[A, B], start);
         for _ in 0..SILENCE {
             round(&mut answers, &[A], start);
         }
-        let almost = start + DOUBT - Duration::from_secs(1);
+        let almost = start + DOUBT - 1000;
         assert_eq!(round(&mut answers, &[A], almost), ["b"]);
         for _ in 0..2 * SILENCE {
             assert!(round(&mut answers, &[A], start + DOUBT).is_empty());
@@ -202,13 +299,59 @@ mod tests {
 
     #[test]
     fn a_node_that_leaves_the_cluster_or_moves_is_forgotten() {
-        let (mut answers, now) = (answers(), Instant::now());
+        let (mut answers, now) = (answers(), NOW);
         round(&mut answers, &[A, B], now);
         for _ in 0..SILENCE {
             round(&mut answers, &[], now);
         }
         answers.follow([("b".to_owned(), A.into())].into());
         assert!(round(&mut answers, &[], now).is_empty());
+    }
+
+    #[test]
+    fn who_was_silent_still_is_after_a_restart_until_an_answer_comes() {
+        let mut before = answers();
+        round(&mut before, &[A, B], NOW);
+        for _ in 0..SILENCE {
+            round(&mut before, &[A], NOW);
+        }
+        let nodes = || [("a".to_owned(), A.into()), ("b".to_owned(), B.into())].into();
+        let restarted = || {
+            let mut answers = Answers::recalled(&before.heard("boot"));
+            answers.follow(nodes());
+            answers
+        };
+        let mut answers = restarted();
+        assert_eq!(hear(&mut answers, &[], NOW), ["b"], "nobody was asked yet");
+        assert!(round(&mut answers, &[A, B], NOW).is_empty());
+        // Its doubt is as old as its silence.
+        let mut answers = restarted();
+        assert!(hear(&mut answers, &[], NOW + DOUBT).is_empty());
+        // Who died meanwhile could have answered.
+        let mut answers = restarted();
+        for _ in 1..SILENCE {
+            assert_eq!(round(&mut answers, &[], NOW), ["b"]);
+        }
+        assert_eq!(round(&mut answers, &[], NOW), ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_heard_is_kept_and_what_cannot_be_read_is_not_missed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = &dir.path().join("cni");
+        let mut notes = Notes::open(dir, "one");
+        assert!(notes.silent().is_empty());
+        let mut answers = answers();
+        round(&mut answers, &[B], NOW);
+        for _ in 0..SILENCE {
+            round(&mut answers, &[], NOW);
+        }
+        notes.keep(answers.heard("one")).await;
+        assert_eq!(Notes::open(dir, "one").silent(), ["b".to_owned()].into());
+        let later = Notes::open(dir, "two");
+        assert!(later.silent().is_empty() && later.held.nodes.contains_key("b"));
+        fs::write(dir.join(HEARD_FILE), "{").expect("written");
+        assert_eq!(Notes::open(dir, "one").held.nodes.len(), 0);
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub use node_kernel::NodeKernel;
 pub use server::Server;
 pub use services::Services;
 
+use answers::Notes;
 use keyed::Keyed;
 use left_out::LeftOut;
 
@@ -143,6 +144,8 @@ pub struct Network<D> {
     context: watch::Sender<Option<ServiceContext>>,
     /// Nodes that don't answer.
     unreachable: watch::Sender<BTreeSet<String>>,
+    /// What was heard of them, held by whoever listens.
+    notes: tokio::sync::Mutex<Notes>,
     left_out: LeftOut,
     counters: Counters,
 }
@@ -162,7 +165,10 @@ impl<D: DataPlane> Network<D> {
     pub async fn start(settings: Settings, policies: Arc<Policies>, kernel: D) -> Result<Network<D>, Error> {
         let boot = clock::boot_id().map_err(Error::Boot)?;
         let (dir, reuse_after) = (settings.dir.clone(), settings.reuse_after);
-        let ipam = blocking(move || Ipam::open(&dir, &boot, reuse_after)).await??;
+        let open = move || -> Result<_, ipam::Error> {
+            Ok((Ipam::open(&dir, &boot, reuse_after)?, Notes::open(&dir, &boot)))
+        };
+        let (ipam, notes) = blocking(open).await??;
         let network = Network {
             settings,
             kernel,
@@ -175,7 +181,8 @@ impl<D: DataPlane> Network<D> {
             attachments: Keyed::new(),
             ready: watch::Sender::new(Err("the agent is starting".to_owned())),
             context: watch::Sender::new(None),
-            unreachable: watch::Sender::default(),
+            unreachable: watch::Sender::new(notes.silent()),
+            notes: tokio::sync::Mutex::new(notes),
             left_out: LeftOut::default(),
             counters: Counters::default(),
         };

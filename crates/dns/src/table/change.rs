@@ -1,5 +1,6 @@
 //! Changes of the table, each as large as what it changes.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{ByNamespace, Owner, Table};
@@ -149,6 +150,13 @@ impl Table {
             self.release(*address, &Owner::Node(name.to_owned()));
         }
         self.changed(node.is_some())
+    }
+
+    /// These nodes don't answer.
+    pub fn set_silent(&mut self, nodes: BTreeSet<String>) -> bool {
+        let new = self.silent != nodes;
+        self.silent = nodes;
+        self.changed(new)
     }
 
     fn changed(&mut self, yes: bool) -> bool {

@@ -96,6 +96,8 @@ pub struct Table {
     /// Which Service a slice is of, by namespace and the slice's name.
     slice_of: ByNamespace<String>,
     nodes: BTreeMap<String, Node>,
+    /// Nodes that don't answer.
+    silent: BTreeSet<String>,
     owners: HashMap<IpAddr, Vec<Owner>>,
 }
 
@@ -111,6 +113,7 @@ impl Table {
             slices: HashMap::new(),
             slice_of: HashMap::new(),
             nodes: BTreeMap::new(),
+            silent: BTreeSet::new(),
             owners: HashMap::new(),
         }
     }

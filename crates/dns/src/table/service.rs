@@ -73,7 +73,8 @@ impl Table {
         let mut data = match &service.kind {
             Kind::Cluster(addresses) => address_data(addresses.iter().copied(), wanted),
             _ => {
-                let addresses: BTreeSet<_> = self.ready(id.0, id.1).map(|(_, found)| found.address).collect();
+                let answering = self.answering(id.0, id.1);
+                let addresses: BTreeSet<_> = answering.map(|(_, found)| found.address).collect();
                 if addresses.is_empty() {
                     return self.missing();
                 }
@@ -152,7 +153,7 @@ impl Table {
                 }
             }
             _ => {
-                for (slice, endpoint) in self.ready(namespace, name) {
+                for (slice, endpoint) in self.answering(namespace, name) {
                     let target = || self.below([&endpoint.label(), name, namespace, "svc"]);
                     for port in slice.ports.iter().filter(|port| ports.have(port)) {
                         add(target(), port, &[endpoint.address]);
@@ -167,13 +168,34 @@ impl Table {
         (data.collect(), glue)
     }
 
-    /// The endpoints of a headless Service that have records, each with its slice.
-    pub(super) fn ready(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&Slice, &Endpoint)> {
+    /// Those of the endpoints that a Service's own name stands for. On silent nodes they aren't among them as long as
+    /// others are, unless the Service wants all to be known.
+    fn answering(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&Slice, &Endpoint)> {
+        let answers = |endpoint: &Endpoint| {
+            let node = endpoint.node.as_deref();
+            node.is_none_or(|node| !self.silent.contains(node))
+        };
+        let chooses = !self.silent.is_empty() && self.unready(namespace, name) == Some(false);
+        let others = [false, true].map(|v4| {
+            let mut ready = self.ready(namespace, name);
+            chooses && ready.any(|(_, one)| one.address.is_ipv4() == v4 && answers(one))
+        });
+        let ready = self.ready(namespace, name);
+        ready.filter(move |(_, one)| answers(one) || !others[usize::from(one.address.is_ipv4())])
+    }
+
+    /// Whether a headless Service's endpoints that aren't ready have records, too.
+    fn unready(&self, namespace: &str, name: &str) -> Option<bool> {
         let service = self.services.get(namespace).and_then(|found| found.get(name));
-        let unready = match service.map(|service| &service.kind) {
+        match service.map(|service| &service.kind) {
             Some(Kind::Headless { unready }) => Some(*unready),
             _ => None,
-        };
+        }
+    }
+
+    /// The endpoints of a headless Service that have records, each with its slice.
+    pub(super) fn ready(&self, namespace: &str, name: &str) -> impl Iterator<Item = (&Slice, &Endpoint)> {
+        let unready = self.unready(namespace, name);
         let slices = unready.map(|_| self.slices_of(namespace, name));
         slices
             .into_iter()

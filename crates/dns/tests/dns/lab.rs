@@ -42,10 +42,16 @@ pub(crate) fn port(name: &str, protocol: &str, number: u16) -> Port {
     }
 }
 
+/// An endpoint, on the node whose number is in its address.
 pub(crate) fn endpoint(address: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
+    let number = match ip(address) {
+        IpAddr::V4(v4) => v4.octets()[2].into(),
+        IpAddr::V6(v6) => v6.segments()[3],
+    };
     Endpoint {
         address: ip(address),
         hostname: hostname.map(Box::from),
+        node: Some(format!("node-{number}").into()),
         ready,
     }
 }

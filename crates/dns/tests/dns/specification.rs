@@ -1,7 +1,7 @@
 //! Kubernetes' DNS specification 1.1.0, row by row, and what every cluster's DNS does beside it.
 
 use dns::record::{Kind, Service, Slice};
-use dns::table::Found;
+use dns::table::{Found, Table};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType::{self, A, AAAA, ANY, CNAME, MX, NS, PTR, SOA, SRV, TXT};
 use proptest::prelude::*;
@@ -11,7 +11,11 @@ use crate::lab::{Dns, cluster, endpoint, ip, lines, named, port, query, table};
 
 /// What the table says: `missing`, `elsewhere`, `alias NAME`, or data in order of text.
 fn found(name: &str, kind: RecordType) -> String {
-    match cluster().lookup(&named(name), kind) {
+    found_in(&cluster(), name, kind)
+}
+
+fn found_in(table: &Table, name: &str, kind: RecordType) -> String {
+    match table.lookup(&named(name), kind) {
         Found::Elsewhere => "elsewhere".to_owned(),
         Found::Missing(_) => "missing".to_owned(),
         Found::Alias(target) => format!("alias {target}"),
@@ -25,6 +29,40 @@ fn found(name: &str, kind: RecordType) -> String {
             texts.join(", ")
         }
     }
+}
+
+/// The API takes a while to know that a node is dead; its agents' neighbours have told by then.
+#[rstest]
+#[case(&["node-2"], A, "A 10.244.1.2")]
+#[case(&["node-2"], AAAA, "AAAA fd00:10:244:1::2")]
+#[case(&["node-2"], SRV, "SRV 0 100 5432 db-0.db.default.svc.cluster.local.")]
+#[case(&["node-1"], A, "A 10.244.2.2, A 10.244.2.3")]
+#[case(&["node-1"], AAAA, "AAAA fd00:10:244:1::2")]
+#[case(&["node-1", "node-2"], A, "A 10.244.1.2, A 10.244.2.2, A 10.244.2.3")]
+fn silent_nodes_pods_are_left_out_while_there_are_others(
+    #[case] silent: &[&str],
+    #[case] kind: RecordType,
+    #[case] expected: &str,
+) {
+    let mut table = cluster();
+    let before = table.serial();
+    assert!(table.set_silent(silent.iter().map(ToString::to_string).collect()));
+    assert_ne!(table.serial(), before);
+    let name = "db.default.svc.cluster.local";
+    assert_eq!(found_in(&table, name, kind), expected);
+    // Whoever names one means it, and who wants all to be known gets all.
+    for name in [
+        "db-0.db.default.svc.cluster.local",
+        "db-1.db.default.svc.cluster.local",
+        "peers.default.svc.cluster.local",
+        "2.2.244.10.in-addr.arpa",
+    ] {
+        for kind in [A, PTR] {
+            assert_eq!(found_in(&table, name, kind), found(name, kind));
+        }
+    }
+    table.set_silent([].into());
+    assert_eq!(found_in(&table, name, kind), found(name, kind));
 }
 
 #[rstest]

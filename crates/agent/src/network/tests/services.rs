@@ -92,6 +92,12 @@ async fn who_does_not_answer_is_led_to_no_more_where_others_serve() {
     );
     kernel.played().answering.insert(b);
     leads(true).await;
+
+    // Another agent knows before it has asked anybody.
+    kernel.played().answering.clear();
+    leads(false).await;
+    let boot = clock::boot_id().expect("a boot id");
+    eventually(|| Notes::open(dir.path(), &boot).silent() == ["b".to_owned()].into()).await;
 }
 
 /// Lets time pass until it's so.
