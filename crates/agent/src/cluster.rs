@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use go_json::Read;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -170,7 +171,7 @@ pub async fn follow(
     let (mut nodes, mut blocks) = (Follower::new(&keeper), Follower::new(&keeper));
     let config = || watcher::Config::default().any_semantic();
     let node = |event: Event<Node>| nodes.step(event);
-    let block = |event: Event<ServiceCIDR>| blocks.step(event);
+    let block = |event: Event<Read<ServiceCIDR>>| blocks.step(watching::plain(event));
     tokio::join!(
         watching::follow(Api::all(client.clone()), config(), node, &shutdown),
         watching::follow(Api::all(client), config(), block, &shutdown),

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use go_json::Read;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
@@ -295,10 +296,16 @@ pub async fn follow(client: Client, catalogue: Arc<Catalogue>, shutdown: Cancell
     );
 }
 
-async fn watch_kind<K: Listed>(api: Api<K>, catalogue: &Catalogue, shutdown: &CancellationToken) {
+async fn watch_kind<K: Listed>(api: Api<Read<K>>, catalogue: &Catalogue, shutdown: &CancellationToken) {
     let config = watcher::Config::default().labels(SELECTOR).page_size(PAGE);
     let mut follower = Follower::new(catalogue);
-    watching::follow(api, config, |event| follower.step(event), shutdown).await;
+    watching::follow(
+        api,
+        config,
+        |event| follower.step(watching::plain(event)),
+        shutdown,
+    )
+    .await;
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use go_json::Read;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -79,6 +80,17 @@ pub(crate) async fn follow<K: Watched>(
             // The stream has no end of its own.
             None => return,
         }
+    }
+}
+
+/// An event of an object that was read by Go's rules.
+pub(crate) fn plain<K>(event: Event<Read<K>>) -> Event<K> {
+    match event {
+        Event::Apply(Read(object)) => Event::Apply(object),
+        Event::Delete(Read(object)) => Event::Delete(object),
+        Event::Init => Event::Init,
+        Event::InitApply(Read(object)) => Event::InitApply(object),
+        Event::InitDone => Event::InitDone,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 
 use futures::StreamExt;
+use go_json::Read;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::runtime::WatchStreamExt;
@@ -82,7 +83,7 @@ impl Announcer {
         shutdown: CancellationToken,
     ) {
         let balanced = watcher::Config::default().fields("spec.type=LoadBalancer");
-        let services = watcher::watcher(Api::<Service>::all(self.client.clone()), balanced);
+        let services = watcher::watcher(Api::<Read<Service>>::all(self.client.clone()), balanced);
         let labelled = watcher::Config::default().labels(LABEL);
         let leases = watcher::watcher(lease::api(&self.client), labelled);
         let own = watcher::Config::default().fields(&format!("metadata.name={}", self.node));
@@ -123,10 +124,10 @@ impl Announcer {
         }
     }
 
-    fn service(&mut self, event: Event<Service>, listed: &mut BTreeSet<Name>) {
+    fn service(&mut self, event: Event<Read<Service>>, listed: &mut BTreeSet<Name>) {
         match event {
             Event::Init => listed.clear(),
-            Event::InitApply(service) => {
+            Event::InitApply(Read(service)) => {
                 listed.insert(name(&service));
                 self.take(service);
             }
@@ -134,8 +135,8 @@ impl Announcer {
                 self.state.services.retain(|name, _| listed.contains(name));
                 self.state.services_listed = true;
             }
-            Event::Apply(service) => self.take(service),
-            Event::Delete(service) => {
+            Event::Apply(Read(service)) => self.take(service),
+            Event::Delete(Read(service)) => {
                 self.state.services.remove(&name(&service));
             }
         }

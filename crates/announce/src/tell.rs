@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use go_json::Read;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -58,7 +59,7 @@ impl Teller {
     }
 
     async fn patch(&self, name: &Name, meta: &ObjectMeta, condition: Value) -> Result<(), kube::Error> {
-        let api: Api<Service> = Api::namespaced(self.client.clone(), &name.0);
+        let api: Api<Read<Service>> = Api::namespaced(self.client.clone(), &name.0);
         let mut patch = json!({ "status": { "conditions": [condition] } });
         if meta.resource_version.is_some() {
             patch["metadata"] = json!({ "uid": meta.uid, "resourceVersion": meta.resource_version });

@@ -13,6 +13,7 @@ use std::fmt::{self, Debug};
 use std::sync::{Arc, RwLock};
 
 use futures::StreamExt;
+use go_json::Read;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -194,7 +195,7 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 /// Watches one kind. Register handlers first, then [`run`](Self::run) it.
 pub struct Informer<K> {
-    api: Api<K>,
+    api: Api<Read<K>>,
     config: watcher::Config,
     cache: Cache<K>,
     handlers: Vec<Handler<K>>,
@@ -202,7 +203,7 @@ pub struct Informer<K> {
 
 impl<K: Watched> Informer<K> {
     /// An informer that has not begun yet.
-    pub fn new(api: Api<K>, config: watcher::Config) -> Self {
+    pub fn new(api: Api<Read<K>>, config: watcher::Config) -> Self {
         Self {
             api,
             config,
@@ -240,16 +241,16 @@ impl<K: Watched> Informer<K> {
         }
     }
 
-    fn observe(&self, event: watcher::Event<K>, listing: &mut Vec<K>) {
+    fn observe(&self, event: watcher::Event<Read<K>>, listing: &mut Vec<K>) {
         match event {
             watcher::Event::Init => listing.clear(),
-            watcher::Event::InitApply(object) => listing.push(slim(object)),
+            watcher::Event::InitApply(Read(object)) => listing.push(slim(object)),
             watcher::Event::InitDone => {
                 self.tell(&self.cache.replace(std::mem::take(listing)));
                 self.cache.inner.synced.send_replace(true);
             }
-            watcher::Event::Apply(object) => self.tell(&self.cache.set(slim(object))),
-            watcher::Event::Delete(object) => self.tell(&self.cache.remove(&Key::of(&object))),
+            watcher::Event::Apply(Read(object)) => self.tell(&self.cache.set(slim(object))),
+            watcher::Event::Delete(Read(object)) => self.tell(&self.cache.remove(&Key::of(&object))),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use go_json::Read;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
@@ -89,7 +90,7 @@ impl Reconcile for Controller {
 }
 
 impl Controller {
-    fn api(&self) -> Api<ServiceCIDR> {
+    fn api(&self) -> Api<Read<ServiceCIDR>> {
         Api::all(self.client.clone())
     }
 

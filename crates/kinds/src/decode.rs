@@ -1,5 +1,6 @@
-//! Reading an object as its kind: a round trip through k8s-openapi's types.
+//! Reading an object as its kind: a round trip through k8s-openapi's types, by Go's rules for null.
 
+use go_json::{Go, ZERO_TIME};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use crate::notes::note;
 
 /// Reads an object as `T` and writes it back, with the fields of `T` only.
 pub(crate) fn typed<T: Serialize + DeserializeOwned>(raw: &Value) -> Result<Decoded, DecodeError> {
-    let typed: T = serde_path_to_error::deserialize(raw).map_err(|error| {
+    let typed: T = serde_path_to_error::deserialize(Go(raw)).map_err(|error| {
         let found = value_at(raw, error.path());
         refusal(&path_text(error.path()), found, &error.inner().to_string())
     })?;
@@ -20,9 +21,10 @@ pub(crate) fn typed<T: Serialize + DeserializeOwned>(raw: &Value) -> Result<Deco
     if has_empty_list(&object) {
         drop_empty_lists(&mut object);
         // Lists that the type always has come back on the way.
-        let typed: T = serde_json::from_value(object).map_err(unwritable)?;
+        let typed = T::deserialize(Go(&object)).map_err(unwritable)?;
         object = serde_json::to_value(&typed).map_err(unwritable)?;
     }
+    unset_times(Some(raw), &mut object);
     Ok(Decoded { object, unknown })
 }
 
@@ -117,6 +119,28 @@ fn drop_empty_lists(value: &mut Value) {
             map.values_mut().for_each(drop_empty_lists);
         }
         Value::Array(list) => list.iter_mut().for_each(drop_empty_lists),
+        _ => {}
+    }
+}
+
+/// Where nothing came and the type has a time all the same, null is written, as Go does.
+fn unset_times(raw: Option<&Value>, typed: &mut Value) {
+    match typed {
+        Value::Object(map) => {
+            for (field, value) in map {
+                unset_times(raw.and_then(|raw| raw.get(field)), value);
+            }
+        }
+        Value::Array(list) => {
+            for (index, value) in list.iter_mut().enumerate() {
+                unset_times(raw.and_then(|raw| raw.get(index)), value);
+            }
+        }
+        Value::String(text)
+            if raw.is_none_or(Value::is_null) && text.starts_with(ZERO_TIME.trim_end_matches('Z')) =>
+        {
+            *typed = Value::Null
+        }
         _ => {}
     }
 }

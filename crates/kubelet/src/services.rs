@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use go_json::Read;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
@@ -100,13 +101,13 @@ impl Services {
             ),
             Scope::Namespace(name) => (name.as_str(), ListParams::default()),
         };
-        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<Read<Service>> = Api::namespaced(self.client.clone(), namespace);
         let answer = tokio::time::timeout(LIMIT, api.list(&params)).await;
         let list = answer
             .map_err(|_| "timed out".to_owned())?
             .map_err(|e| e.to_string())?;
         let mut variables = Variables::new();
-        for service in &list.items {
+        for Read(service) in &list.items {
             describe(service, &mut variables);
         }
         Ok(variables)

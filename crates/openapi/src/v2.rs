@@ -51,29 +51,34 @@ pub(crate) fn document(custom: &[Kind]) -> Value {
     })
 }
 
-/// From v3's form to v2's: references stand beside their description, and there is no `oneOf`.
+/// From v3's form to v2's: references stand beside their description, and there is no `oneOf`. What isn't a
+/// schema is let be: a property may have any name, `oneOf` too, and a default any value.
 fn downgrade(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            if let Some(Value::Array(all)) = map.remove("allOf") {
-                map.extend(
-                    all.into_iter()
-                        .filter_map(|one| one.as_object().cloned())
-                        .flatten(),
-                );
-            }
-            if map.remove("oneOf").is_some() {
-                map.insert("type".to_owned(), "string".into());
-            }
-            if let Some(Value::String(reference)) = map.get_mut("$ref")
-                && let Some(name) = reference.strip_prefix(V3_PREFIX)
-            {
-                *reference = format!("{PREFIX}{name}");
-            }
-            map.values_mut().for_each(downgrade);
+    let Some(map) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(Value::Array(all)) = map.remove("allOf") {
+        map.extend(
+            all.into_iter()
+                .filter_map(|one| one.as_object().cloned())
+                .flatten(),
+        );
+    }
+    if map.remove("oneOf").is_some() {
+        map.insert("type".to_owned(), "string".into());
+    }
+    if let Some(Value::String(reference)) = map.get_mut("$ref")
+        && let Some(name) = reference.strip_prefix(V3_PREFIX)
+    {
+        *reference = format!("{PREFIX}{name}");
+    }
+    for (word, value) in map {
+        match (word.as_str(), value) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(downgrade),
+            ("items" | "additionalProperties" | "not", schema) => downgrade(schema),
+            ("anyOf", Value::Array(schemas)) => schemas.iter_mut().for_each(downgrade),
+            _ => {}
         }
-        Value::Array(list) => list.iter_mut().for_each(downgrade),
-        _ => {}
     }
 }
 
@@ -128,4 +133,24 @@ fn parameter(place: &str, name: &str, ty: &str, description: &str) -> Value {
         parameter["required"] = true.into();
     }
     parameter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_that_are_named_like_words_of_schemas_stay() {
+        let document = document(&[]);
+        for (name, definition) in document["definitions"].as_object().unwrap() {
+            for (property, schema) in definition["properties"].as_object().into_iter().flatten() {
+                assert!(schema.is_object(), "{name}.{property}: {schema}");
+            }
+        }
+        let schemas = "/definitions/io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+        let properties = &document.pointer(schemas).unwrap()["properties"];
+        for property in ["allOf", "anyOf", "oneOf", "type", "items", "$ref"] {
+            assert!(properties[property]["description"].is_string(), "{property}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
+use go_json::Read;
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -181,7 +182,7 @@ impl Controller {
 
     async fn write(&self, service: &Service, addresses: &[IpAddr]) -> Result<(), Error> {
         let key = Key::of(service);
-        let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
+        let api: Api<Read<Service>> = Api::namespaced(self.client.clone(), &key.namespace);
         let ingress: Vec<Value> = addresses
             .iter()
             .map(|address| json!({ "ip": address, "ipMode": "VIP" }))

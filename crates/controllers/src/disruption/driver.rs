@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use go_json::Read;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -117,7 +118,7 @@ impl Controller {
         let mut patch = json!({ "status": status,
             "metadata": { "uid": budget.metadata.uid, "resourceVersion": budget.metadata.resource_version } });
         forget_gone(&mut patch, budget, status);
-        let api: Api<PodDisruptionBudget> = Api::namespaced(self.client.clone(), &key.namespace);
+        let api: Api<Read<PodDisruptionBudget>> = Api::namespaced(self.client.clone(), &key.namespace);
         let params = PatchParams::default();
         let written = api.patch_status(&key.name, &params, &Patch::Merge(patch)).await;
         ignore_missing(written.doing(|| format!("count PodDisruptionBudget {key}"))).map(drop)

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use go_json::Read;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
@@ -126,14 +127,14 @@ impl Watches {
 
     async fn services(&self) {
         let known = keys(&self.remembered.services);
-        let api = Api::<Service>::all(self.client.clone());
+        let api = Api::<Read<Service>>::all(self.client.clone());
         self.follow(api, watcher::Config::default(), Listing::of(known), |step| {
             let mut changed = false;
             self.resolver.change(|table| {
                 for key in &step.gone {
                     changed |= table.remove_service(key);
                 }
-                if let Some(found) = step.put {
+                if let Some(Read(found)) = step.put {
                     let key = object::key(found.meta());
                     changed |= match object::service(&found) {
                         Some(service) => table.put_service(key, service),
