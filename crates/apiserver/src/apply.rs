@@ -41,15 +41,20 @@ impl Configuration {
         let Document {
             value: object,
             duplicates,
+            twice,
         } = Document::parse_yaml(&body)
             .map_err(|why| Failure::bad_request(format!("error decoding YAML: {why}")))?;
         if !object.is_object() {
             return Err(Failure::bad_request("error decoding YAML: it is not an object"));
         }
-        let duplicates = duplicates
-            .iter()
-            .map(|field| format!("key {field:?} already set in map"));
-        let warnings = validation.judge(duplicates.collect(), |why| {
+        let complaints = match twice.is_empty() {
+            true => duplicates
+                .iter()
+                .map(|field| format!("key {field:?} already set in map"))
+                .collect(),
+            false => twice,
+        };
+        let warnings = validation.judge(complaints, |why| {
             let why = why.replace("strict decoding error", "error strict decoding YAML");
             Failure::bad_request(why)
         })?;

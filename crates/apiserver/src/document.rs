@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use serde_saphyr::Spanned;
 
 /// A parsed document.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +13,8 @@ pub(crate) struct Document {
     pub(crate) value: Value,
     /// Paths of fields that were there twice, as in `spec.containers[0].image`; the first of them, if they are many.
     pub(crate) duplicates: Vec<String>,
+    /// The same in the words of Kubernetes' YAML, which knows the field and its line; none for JSON.
+    pub(crate) twice: Vec<String>,
 }
 
 impl Document {
@@ -20,6 +23,7 @@ impl Document {
         Document {
             value,
             duplicates: Vec::new(),
+            twice: Vec::new(),
         }
     }
 
@@ -34,16 +38,21 @@ impl Document {
             duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::PassThrough,
             with_snippet: false,
         };
-        let mut duplicates = Vec::new();
+        let (mut duplicates, mut twice) = (Vec::new(), Vec::new());
         let value = serde_saphyr::with_deserializer_from_slice_with_options(yaml, options, |deserializer| {
             Reader {
                 path: &mut String::new(),
                 duplicates: &mut duplicates,
+                twice: Some(&mut twice),
             }
             .deserialize(deserializer)
         })
         .map_err(|error| error.to_string())?;
-        Ok(Document { value, duplicates })
+        Ok(Document {
+            value,
+            duplicates,
+            twice,
+        })
     }
 
     /// Parses JSON; nesting beyond 128 levels is refused.
@@ -53,10 +62,15 @@ impl Document {
         let value = Reader {
             path: &mut String::new(),
             duplicates: &mut duplicates,
+            twice: None,
         }
         .deserialize(&mut deserializer)?;
         deserializer.end()?;
-        Ok(Document { value, duplicates })
+        Ok(Document {
+            value,
+            duplicates,
+            twice: Vec::new(),
+        })
     }
 }
 
@@ -64,6 +78,19 @@ impl Document {
 struct Reader<'a> {
     path: &'a mut String,
     duplicates: &'a mut Vec<String>,
+    /// Where the text is YAML, and has lines.
+    twice: Option<&'a mut Vec<String>>,
+}
+
+impl Reader<'_> {
+    /// The next field of an object, and its line.
+    fn key<'de, A: MapAccess<'de>>(&self, access: &mut A) -> Result<Option<(String, u64)>, A::Error> {
+        if self.twice.is_none() {
+            return Ok(access.next_key::<String>()?.map(|field| (field, 0)));
+        }
+        let key = access.next_key::<Spanned<String>>()?;
+        Ok(key.map(|key| (key.value, key.referenced.line())))
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
@@ -109,7 +136,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         Ok(value.into())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
         let length = self.path.len();
         let mut list = Vec::new();
         loop {
@@ -117,6 +144,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
             let element = access.next_element_seed(Reader {
                 path: &mut *self.path,
                 duplicates: &mut *self.duplicates,
+                twice: self.twice.as_deref_mut(),
             })?;
             self.path.truncate(length);
             match element {
@@ -126,10 +154,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
         let length = self.path.len();
         let mut map = Map::new();
-        while let Some(field) = access.next_key::<String>()? {
+        while let Some((field, line)) = self.key(&mut access)? {
             if length > 0 {
                 self.path.push('.');
             }
@@ -137,9 +165,14 @@ impl<'de> Visitor<'de> for Reader<'_> {
             let value = access.next_value_seed(Reader {
                 path: &mut *self.path,
                 duplicates: &mut *self.duplicates,
+                twice: self.twice.as_deref_mut(),
             })?;
+            let text = self.twice.is_some().then(|| field.clone());
             if map.insert(field, value).is_some() {
                 kinds::note(self.duplicates, self.path);
+                if let (Some(twice), Some(field)) = (self.twice.as_deref_mut(), text) {
+                    kinds::note(twice, &format!("line {line}: key {field:?} already set in map"));
+                }
             }
             self.path.truncate(length);
         }
@@ -164,6 +197,7 @@ mod tests {
         let document =
             Document::parse_yaml(b"a: 1\nb:\n- c: true\n  80: x\na: [m, null, 1.5, 'y']\n").unwrap();
         assert_eq!(document.duplicates, ["a"]);
+        assert_eq!(document.twice, ["line 5: key \"a\" already set in map"]);
         assert_eq!(
             document.value,
             serde_json::json!({ "a": ["m", null, 1.5, "y"], "b": [{ "c": true, "80": "x" }] })

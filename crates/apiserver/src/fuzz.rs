@@ -18,8 +18,8 @@ const NOW: i64 = 1_767_225_600;
 /// An object in JSON or YAML, from its bytes to what would be stored; or a list of a new and an old one.
 pub fn object(body: &[u8]) {
     let documents = [input::parse_json(body).ok(), Document::parse_yaml(body).ok()];
-    for document in documents.into_iter().flatten() {
-        let (new, old) = match document.value {
+    for mut document in documents.into_iter().flatten() {
+        let (new, old) = match std::mem::take(&mut document.value) {
             Value::Array(mut list) if list.len() == 2 => (list.swap_remove(0), list.pop()),
             value => (value, None),
         };
@@ -29,7 +29,7 @@ pub fn object(body: &[u8]) {
         };
         let document = Document {
             value: new,
-            duplicates: document.duplicates,
+            ..document
         };
         let old = old.and_then(|old| read(kind, Document::plain(old)));
         if let Some(new) = read(kind, document) {

@@ -148,6 +148,7 @@ pub(crate) fn typed(kind: &Kind, document: Document) -> Result<Typed, Failure> {
     let Document {
         mut value,
         duplicates,
+        ..
     } = document;
     let found = value
         .as_object_mut()
@@ -170,8 +171,13 @@ pub(crate) fn typed(kind: &Kind, document: Document) -> Result<Typed, Failure> {
         .unknown
         .iter()
         .map(|field| format!("unknown field {field:?}"));
+    // What a schema doesn't know is found after the text was read, what a type doesn't know while it is.
+    let complaints = match kind.custom_schema() {
+        Some(_) => duplicates.chain(unknown).collect(),
+        None => unknown.chain(duplicates).collect(),
+    };
     Ok(Typed {
-        complaints: duplicates.chain(unknown).collect(),
+        complaints,
         object: decoded.object,
     })
 }

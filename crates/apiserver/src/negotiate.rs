@@ -127,7 +127,16 @@ pub(crate) fn accept(headers: &HeaderMap, kind: &Kind, query: &Query) -> Result<
     Err(Failure::not_acceptable())
 }
 
-/// What the client wants a `Status` or a review to be written in.
+/// What the client wants a review to be written in, of which there is no other form, such as a table.
+pub(crate) fn encoding_of_whole(headers: &HeaderMap) -> Result<Encoding, Failure> {
+    let ranges = ranges(headers);
+    let mut whole = ranges.iter().filter(|range| range.parameter("as").is_empty());
+    whole
+        .find_map(Range::encoding)
+        .ok_or_else(Failure::not_acceptable)
+}
+
+/// What the client wants a `Status` to be written in.
 pub(crate) fn encoding(headers: &HeaderMap) -> Encoding {
     let mut encodings = ranges(headers).into_iter().filter_map(|range| range.encoding());
     encodings.next().unwrap_or_default()

@@ -78,7 +78,7 @@ impl Default for Options {
         Options {
             cache_bytes: 8 << 20,
             window_bytes: 8 << 20,
-            keep_for: Duration::from_secs(600),
+            keep_for: Duration::from_secs(300),
             keep_revisions: 100_000,
         }
     }

@@ -89,7 +89,7 @@ pub(crate) async fn handle(
     if request.method() != Method::POST {
         return Err(Failure::method_not_allowed());
     }
-    let encoding = negotiate::encoding(request.headers());
+    let encoding = negotiate::encoding_of_whole(request.headers())?;
     let api_version = format!("{}/v1", review.group);
     let question = resource::read(request, (&api_version, review.kind)).await?;
     let spec = question.get("spec").cloned().unwrap_or_else(|| json!({}));

@@ -77,6 +77,12 @@ async fn anybody_else_sees_what_is_served_and_no_more() {
     assert_eq!(raw.post(path, &question).await.body["status"]["allowed"], false);
     let admin = running.raw().post(path, &question).await;
     assert_eq!(admin.body["status"]["allowed"], true);
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let no_table = raw.send("POST", path, &table, question.to_string()).await;
+    assert_eq!(
+        (no_table.code, &no_table.body["reason"]),
+        (406, &json!("NotAcceptable"))
+    );
     // Asking about others is an administrator's right.
     let other = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
     assert_eq!(raw.post(other, &question).await.code, 403);

@@ -219,14 +219,14 @@ async fn parameters_and_body_are_checked() {
         (strict.code, strict.message()),
         (
             400,
-            "error strict decoding YAML: key \"data.k\" already set in map"
+            "error strict decoding YAML: line 4: key \"k\" already set in map"
         )
     );
     let warned = send(twice, "").await;
     assert_eq!((warned.code, &warned.body["data"]["k"]), (201, &json!("z")));
     assert_eq!(
         warned.headers["warning"],
-        "299 - \"key \\\"data.k\\\" already set in map\""
+        "299 - \"line 4: key \\\"k\\\" already set in map\""
     );
     let other = "{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}";
     assert_eq!(send(other, "").await.code, 400);

@@ -117,6 +117,47 @@ async fn bodies_come_as_json_or_yaml_and_within_limits() {
 }
 
 #[tokio::test]
+async fn a_null_is_the_zero_that_it_is_to_go() {
+    let raw = Running::start().await.raw();
+    let mut service = json!({
+        "metadata": { "name": "a", "labels": { "x": null }, "annotations": null },
+        "spec": { "ports": [{ "port": 80, "name": null }], "externalIPs": null },
+    });
+    let path = "/api/v1/namespaces/default/services";
+    let created = raw.post(path, &service).await;
+    assert_eq!(
+        (created.code, &created.body["metadata"]["labels"]),
+        (201, &json!({ "x": "" }))
+    );
+    service = created.body;
+    let condition = json!({ "type": "a/b", "status": "True", "reason": "r", "message": "m" });
+    for time in [Some(Value::Null), None] {
+        service["status"]["conditions"] = json!([condition]);
+        if let Some(time) = time {
+            service["status"]["conditions"][0]["lastTransitionTime"] = time;
+        }
+        let written = raw.put(&format!("{path}/a/status"), &service).await;
+        assert_eq!(written.code, 200, "{}", written.message());
+        let found = raw.get(&format!("{path}/a")).await.body["status"]["conditions"][0].clone();
+        assert_eq!(
+            (&found["type"], found.get("lastTransitionTime")),
+            (&json!("a/b"), Some(&Value::Null))
+        );
+        service = written.body;
+    }
+    let nothing = json!({ "metadata": { "name": "p" }, "spec": { "containers": [null] } });
+    let refused = raw.post("/api/v1/namespaces/default/pods", &nothing).await;
+    assert_eq!(refused.code, 422);
+    assert!(
+        refused
+            .message()
+            .contains("spec.containers[0].name: Required value"),
+        "{}",
+        refused.message()
+    );
+}
+
+#[tokio::test]
 async fn unknown_fields_are_ignored_warned_of_or_refused() {
     let raw = Running::start().await.raw();
     let mut wanted = deployment("web");
@@ -137,13 +178,13 @@ async fn unknown_fields_are_ignored_warned_of_or_refused() {
     let ignored = raw.post(&dry("Ignore"), &wanted).await;
     assert!(ignored.code == 201 && !ignored.headers.contains_key("warning"));
     assert_eq!(raw.post(&dry("Sideways"), &wanted).await.code, 422);
-    let twice = r#"{"metadata":{"name":"a","name":"b"}}"#;
+    let twice = r#"{"foo":1,"metadata":{"name":"a","name":"b"}}"#;
     let path = format!("{CONFIG_MAPS}?fieldValidation=Strict");
     let twice = raw.send("POST", &path, &[], twice).await;
     assert!(
         twice
             .message()
-            .ends_with("strict decoding error: duplicate field \"metadata.name\"")
+            .ends_with("strict decoding error: unknown field \"foo\", duplicate field \"metadata.name\"")
     );
     // None of them was stored.
     assert_eq!(raw.get(&format!("{DEPLOYMENTS}/web")).await.code, 404);

@@ -6,9 +6,7 @@ use crate::custom::validate::{self, Patterns};
 use crate::custom::{fill, prune_part};
 
 pub(crate) fn rules(errors: &mut Errors, schema: Schema<'_>, path: &Field) {
-    let mut patterns = Patterns::new();
-    validate::patterns(schema.0, &mut patterns);
-    inner(errors, &patterns, schema, path);
+    inner(errors, &Patterns::of(schema.0), schema, path);
 }
 
 fn inner(errors: &mut Errors, patterns: &Patterns, schema: Schema<'_>, path: &Field) {

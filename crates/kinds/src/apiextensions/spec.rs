@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use super::{default_values, openapi, structural};
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
+use crate::custom::expression;
 use crate::custom::path::Path;
 use crate::custom::rules;
 use crate::custom::schema::Schema;
-use crate::custom::validate::expression;
+use crate::custom::validate::Patterns;
 use crate::json::{at, flag, list, text};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -23,6 +24,8 @@ const COLUMN_FORMATS: [&str; 9] = [
     "name",
     "password",
 ];
+/// How large the patterns of a definition may be together.
+const MOST_STATES: usize = 250_000;
 /// How many fields of a version can be selected by.
 const MAX_SELECTABLE: usize = 8;
 
@@ -67,7 +70,26 @@ fn one_of(errors: &mut Errors, value: &str, supported: &[&str], path: &Field) {
     }
 }
 
+/// Whether the patterns of all schemas can be compiled in a moment. Each alone may be all right.
+fn moderate(errors: &mut Errors, versions: &[Value], path: &Field) -> bool {
+    let schemas = versions.iter().filter_map(|version| at(version, "/schema"));
+    let size: usize = schemas
+        .map(|schema| Patterns::of(schema).size())
+        .fold(0, usize::saturating_add);
+    let moderate = size <= MOST_STATES;
+    if !moderate {
+        let detail = format!(
+            "the regular expressions of the schemas are too large together: about {size} states, of at most {MOST_STATES}; use fewer or smaller repetitions and classes"
+        );
+        errors.forbidden(path, &detail);
+    }
+    moderate
+}
+
 fn versions(errors: &mut Errors, versions: &[Value], path: &Field) {
+    if !moderate(errors, versions, path) {
+        return;
+    }
     let mut seen = std::collections::HashSet::new();
     let mut unique = true;
     for (index, version) in versions.iter().enumerate() {
@@ -323,7 +345,7 @@ fn immutable(errors: &mut Errors, new: &Value, old: &Value, path: &Field) {
 
 /// Whether a pattern is a regular expression.
 pub(super) fn pattern(errors: &mut Errors, pattern: &str, path: &Field) {
-    if let Err(error) = expression(pattern) {
+    if let Err(error) = expression::compile(pattern) {
         let reason = error.to_string();
         let last = reason.lines().last().unwrap_or_default();
         let detail = format!("must be a valid regular expression, but isn't: {last}");

@@ -10,6 +10,7 @@
 
 mod columns;
 mod defaults;
+pub(crate) mod expression;
 mod formats;
 mod numbers;
 mod parts;
@@ -160,8 +161,6 @@ fn version(definition: &Value, version: &Value) -> Version {
     let schema = at(version, "/schema/openAPIV3Schema")
         .cloned()
         .unwrap_or_else(|| Value::Object(Map::new()));
-    let mut patterns = Patterns::new();
-    validate::patterns(&schema, &mut patterns);
     let mut programs = rules::Programs::new();
     rules::programs(&schema, &mut programs);
     let pointer = |scale: &Value, field: &str| text(scale, field).replace('.', "/");
@@ -183,8 +182,8 @@ fn version(definition: &Value, version: &Value) -> Version {
     };
     Version {
         deprecation,
+        patterns: Patterns::of(&schema),
         schema,
-        patterns,
         programs,
         has_status: at(version, "/subresources/status").is_some(),
         scale: at(version, "/subresources/scale").map(|scale| {

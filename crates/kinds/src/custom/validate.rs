@@ -1,42 +1,58 @@
 //! Validation of values against a schema, in the words of Kubernetes' validator.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 
-use super::formats;
 use super::numbers;
 use super::schema::{Additional, Schema, keys_of};
+use super::{expression, formats};
 
-/// The patterns of a schema, compiled.
-pub(crate) type Patterns = HashMap<String, Regex>;
+/// The patterns of a schema. Each is compiled when it is needed first: a definition has room for thousands.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns(HashMap<String, OnceLock<Option<Regex>>>);
 
-/// Compiles every pattern in a schema.
-pub(crate) fn patterns(schema: &Value, patterns: &mut Patterns) {
-    match schema {
-        Value::Object(map) => {
-            if let Some(Value::String(pattern)) = map.get("pattern")
-                // What can't be compiled isn't let in.
-                && let Ok(regex) = expression(pattern)
-            {
-                patterns.insert(pattern.clone(), regex);
-            }
-            map.values().for_each(|value| self::patterns(value, patterns));
-        }
-        Value::Array(list) => list.iter().for_each(|value| self::patterns(value, patterns)),
-        _ => {}
+impl Patterns {
+    /// Every pattern in a schema.
+    pub(crate) fn of(schema: &Value) -> Patterns {
+        let mut patterns = Patterns::default();
+        patterns.add(schema);
+        patterns
     }
-}
 
-/// How much memory an expression may take, compiled. A definition has room for many.
-const LARGEST: usize = 1 << 20;
+    /// How much work it is to compile them all.
+    pub(crate) fn size(&self) -> usize {
+        self.0
+            .keys()
+            .map(|pattern| expression::size(pattern))
+            .fold(0, usize::saturating_add)
+    }
 
-/// Compiles a regular expression of a client's.
-pub(crate) fn expression(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern).size_limit(LARGEST).build()
+    fn add(&mut self, schema: &Value) {
+        match schema {
+            Value::Object(map) => {
+                if let Some(Value::String(pattern)) = map.get("pattern") {
+                    self.0.entry(pattern.clone()).or_default();
+                }
+                map.values().for_each(|value| self.add(value));
+            }
+            Value::Array(list) => list.iter().for_each(|value| self.add(value)),
+            _ => {}
+        }
+    }
+
+    /// Whether a text fits. What can't be compiled isn't let in, and everything would fit it.
+    fn fits(&self, pattern: &str, text: &str) -> bool {
+        let Some(compiled) = self.0.get(pattern) else {
+            return true;
+        };
+        let expression = compiled.get_or_init(|| expression::compile(pattern).ok());
+        expression.as_ref().is_none_or(|regex| regex.is_match(text))
+    }
 }
 
 /// Checks a value. What an update leaves as it was is let be.
@@ -114,11 +130,7 @@ impl Check<'_> {
             errors.invalid(path, text, &detail);
         }
         let pattern = schema.text("pattern");
-        if self
-            .patterns
-            .get(pattern)
-            .is_some_and(|regex| !regex.is_match(text))
-        {
+        if !self.patterns.fits(pattern, text) {
             errors.invalid(path, text, &format!("{path} in body should match '{pattern}'"));
         }
         let format = schema.text("format");

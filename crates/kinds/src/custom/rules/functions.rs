@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::network::{self, Cidr, Ip};
 use super::{amounts, meter};
-use crate::custom::validate::expression;
+use crate::custom::expression;
 
 /// Every function that rules have.
 pub(crate) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
@@ -239,7 +239,7 @@ fn pattern(args: &Args<'_, '_>) -> Result<Regex, ExecutionError> {
     let pattern = text(args, 1)?;
     // Compiling one costs far more than a step.
     meter::spend(100)?;
-    expression(&pattern).map_err(|error| ExecutionError::function_error("find", error))
+    expression::compile(&pattern).map_err(|error| ExecutionError::function_error("find", error))
 }
 
 fn find<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
