@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -173,6 +173,29 @@ fn container_status(
         started: Some(is_running && facts.started.contains(&run.id)),
         state: Some(state),
         last_state: Some(last_state.unwrap_or_default()),
+        ..given(container, is_running)
+    }
+}
+
+/// What a container has got: its mounts, and while it runs its resources, which don't change as long as it
+/// does.
+fn given(container: &Container, is_running: bool) -> ContainerStatus {
+    let resources = container.resources.clone().unwrap_or_default();
+    let mounts = container.volume_mounts.iter().flatten();
+    let mounts: Vec<_> = mounts
+        .map(|mount| VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: mount.read_only.filter(|is_so| *is_so),
+            // Mounts below a read-only one stay as they are (KEP-3857); who insists is refused.
+            recursive_read_only: (mount.read_only == Some(true)).then(|| "Disabled".to_owned()),
+            ..VolumeMountStatus::default()
+        })
+        .collect();
+    ContainerStatus {
+        allocated_resources: resources.requests.clone().filter(|requests| !requests.is_empty()),
+        resources: is_running.then_some(resources),
+        volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
         ..ContainerStatus::default()
     }
 }
@@ -200,7 +223,7 @@ fn without_runs(
         started: Some(false),
         state: Some(waiting(why)),
         last_state: Some(before.and_then(|s| s.last_state.clone()).unwrap_or_default()),
-        ..ContainerStatus::default()
+        ..given(container, false)
     }
 }
 

@@ -230,7 +230,10 @@ fn a_condition_that_stays_keeps_its_time() {
 
 #[test]
 fn a_whole_status() {
-    let case = Case::new(json!({"containers": [{"name": "a", "image": "x:1"}]})).run(running("a", "s0", 0));
+    let case = Case::new(json!({"containers": [{"name": "a", "image": "x:1",
+        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "64Mi"}},
+        "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}, {"name": "w", "mountPath": "/w"}]}]}))
+    .run(running("a", "s0", 0));
     insta::assert_snapshot!(serde_json::to_string_pretty(&case.status()).unwrap());
 }
 
