@@ -2,8 +2,8 @@
 //! prints each figure beside its bar. docs/bench.md says how to read them.
 //!
 //! ```text
-//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd · takeover · api ─┐
-//!           the same without Ripstop: plain, plugins ◄──┘                                     peers ─┴► Figures ─► table, chart
+//! Cluster (up, down) ─► starting · process · pods · paths · first · attach · crowd · takeover · api · schedule ─┐
+//!           the same without Ripstop: plain, plugins ◄──┘                                                peers ─┴► Figures ─► table, chart
 //! ```
 //!
 //! Whatever happens, the cluster is taken out again.
@@ -34,6 +34,7 @@ mod policed;
 mod policies;
 mod process;
 mod record;
+mod scheduling;
 mod services;
 mod starting;
 mod takeover;
@@ -123,6 +124,8 @@ enum Part {
     Takeover,
     /// The API server: writes, watches, lists, memory
     Api,
+    /// A thousand pods given nodes
+    Schedule,
 }
 
 impl Part {
@@ -231,6 +234,7 @@ async fn measure_part(
         Part::Names => names::measure(cluster.ripstop(), options.coredns.as_deref(), &extent, figures),
         Part::Takeover => takeover::measure(cluster, extent.rounds, figures).await,
         Part::Api => api::measure(cluster, &extent, figures).await,
+        Part::Schedule => scheduling::measure(cluster, &extent, figures).await,
     }
 }
 
