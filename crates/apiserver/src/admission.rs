@@ -1,5 +1,7 @@
-//! What Kubernetes' default admission plugins add to a new pod: its priority, and for how long it stays on a
-//! node that is lost.
+//! What Kubernetes' default admission plugins add to a new pod: its priority, what its RuntimeClass says, and
+//! for how long it stays on a node that is lost.
+
+mod runtime_class;
 
 use kinds::Kind;
 use serde_json::{Value, json};
@@ -46,7 +48,13 @@ const SYSTEM: [(&str, i64, &str); 2] = [
 /// Completes a new pod, with its defaults set.
 pub(crate) fn admit(server: &ApiServer, pod: &mut Value) -> Result<(), Failure> {
     let classes = || all(server);
-    prioritise(classes, pod).map_err(|why| match why {
+    let runtime_class = |name: &str| {
+        let of = kinds::find("node.k8s.io", "v1", "runtimeclasses").expect("the table has RuntimeClass");
+        let entry = server.store.get(&object::key(of, None, name))?;
+        entry.map(|entry| object::parse(&entry.value)).transpose()
+    };
+    let admitted = prioritise(classes, pod).and_then(|()| runtime_class::admit(runtime_class, pod));
+    admitted.map_err(|why| match why {
         Refusal::Forbidden(why) => {
             Failure::forbidden(Subject::of(server.pods(), text(pod, "/metadata/name")), &why)
         }
@@ -112,10 +120,16 @@ enum Refusal {
     Failed(Failure),
 }
 
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal::Failed(failure)
+    }
+}
+
 /// The Priority plugin: a class's value becomes the pod's priority.
 fn prioritise(classes: impl Fn() -> Result<Vec<Value>, Failure>, pod: &mut Value) -> Result<(), Refusal> {
     let mut name = text(pod, "/spec/priorityClassName").to_owned();
-    let classes = classes().map_err(Refusal::Failed)?;
+    let classes = classes()?;
     let found = match name.is_empty() {
         true => default_class(&classes),
         false => {

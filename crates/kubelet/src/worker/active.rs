@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::Api;
 
 use super::jobs::{Job, Outcome};
 use super::{Phase, Worker};
@@ -380,10 +382,7 @@ impl SandboxMaker {
         tokio::fs::create_dir_all(&logs)
             .await
             .map_err(|e| format!("cannot make {}: {e}", logs.display()))?;
-        let handler = pod::spec(&self.pod)
-            .runtime_class_name
-            .clone()
-            .unwrap_or_default();
+        let handler = self.handler().await?;
         match self.ctx.cri.run_pod_sandbox(config, handler).await {
             Ok(_) => {
                 count(&self.ctx.metrics.sandboxes_started);
@@ -393,6 +392,21 @@ impl SandboxMaker {
                 count(&self.ctx.metrics.sandbox_failures);
                 Err(error.to_string())
             }
+        }
+    }
+
+    /// How the runtime calls what the pod's RuntimeClass stands for; empty for what it uses by itself.
+    async fn handler(&self) -> Result<String, String> {
+        let Some(name) = &pod::spec(&self.pod).runtime_class_name else {
+            return Ok(String::new());
+        };
+        let classes: Api<RuntimeClass> = Api::all(self.ctx.client.clone());
+        match classes.get_opt(name).await {
+            Ok(Some(class)) => Ok(class.handler),
+            Ok(None) => Err(format!(
+                "failed to get sandbox runtime: RuntimeClass {name:?} not found"
+            )),
+            Err(error) => Err(format!("failed to get sandbox runtime: {error}")),
         }
     }
 

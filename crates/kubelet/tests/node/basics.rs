@@ -1,5 +1,6 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use serde_json::json;
@@ -264,5 +265,36 @@ fn a_rate_that_cannot_be_is_told_once_and_the_pod_waits_for_its_correction() {
                 .count(),
             2
         );
+    });
+}
+
+#[test]
+fn a_runtime_class_stands_for_its_handler() {
+    on_a_node(async |lab| {
+        let classes: Api<RuntimeClass> = Api::all(lab.client.clone());
+        for (name, handler) in [("ordinary", "runc"), ("special", "no-such-runtime")] {
+            let class = json!({"metadata": {"name": name}, "handler": handler});
+            let class = serde_json::from_value(class).unwrap();
+            classes.create(&Default::default(), &class).await.unwrap();
+            let mut spec = json!({"terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "a", "command": ["sleep", "1000"]}]});
+            spec["runtimeClassName"] = name.into();
+            lab.pod(name, spec).await;
+        }
+        lab.ready("ordinary").await;
+        let why = lab.event("special", "FailedCreatePodSandBox").await;
+        assert!(why.contains("\"no-such-runtime\""), "{why}");
+        // Its class gone: the pod that was let in says what it waits for.
+        classes.delete("special", &Default::default()).await.unwrap();
+        lab.eventually("it says that its class is gone", || async {
+            let gone = "failed to get sandbox runtime: RuntimeClass \"special\" not found";
+            let events = lab.events("special").await;
+            events.iter().any(|(_, why)| why.contains(gone)).then_some(())
+        })
+        .await;
+        for name in ["ordinary", "special"] {
+            lab.delete(name, &DeleteParams::default()).await;
+        }
+        lab.nothing_left().await;
     });
 }
