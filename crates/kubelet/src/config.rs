@@ -66,6 +66,10 @@ pub struct Config {
     /// How often the runtime is asked what runs.
     #[serde(default = "defaults::relist_millis")]
     pub relist_millis: u64,
+    /// How often is looked for what pods and the runtime left behind: on disk, among control groups and among
+    /// processes.
+    #[serde(default = "defaults::garbage_seconds")]
+    pub garbage_seconds: u64,
     /// How large a container's log file grows before it is rotated.
     #[serde(default = "defaults::log_max_bytes")]
     pub log_max_bytes: u64,
@@ -144,6 +148,10 @@ mod defaults {
     pub(super) fn relist_millis() -> u64 {
         1000
     }
+    pub(super) fn garbage_seconds() -> u64 {
+        60
+    }
+
     pub(super) fn log_max_bytes() -> u64 {
         10 << 20
     }
@@ -185,6 +193,7 @@ impl Config {
             lease_seconds: defaults::lease_seconds(),
             parallel_starts: defaults::parallel_starts(),
             relist_millis: defaults::relist_millis(),
+            garbage_seconds: defaults::garbage_seconds(),
             log_max_bytes: defaults::log_max_bytes(),
             log_max_files: defaults::log_max_files(),
             image_gc: ImageGc::default(),

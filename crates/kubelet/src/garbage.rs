@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kernel::process::ProcessId;
+
 use crate::context::Context;
 use crate::tasks::{self, Task};
 use crate::{sandbox, volumes};
@@ -18,6 +20,8 @@ pub(crate) struct Found {
     uids: BTreeSet<String>,
     logs: Vec<(String, PathBuf)>,
     tasks: Vec<Task>,
+    /// Shims that serve nothing.
+    shims: BTreeSet<ProcessId>,
 }
 
 /// Looks at the folders, cgroups and tasks of pods.
@@ -32,6 +36,7 @@ pub(crate) fn scan(ctx: &Context) -> Found {
         }
     }
     found.tasks = tasks::scan(&ctx.config);
+    found.shims = tasks::strays(&ctx.config);
     found.uids.extend(found.tasks.iter().map(|task| task.uid.clone()));
     let cgroup = ctx.config.pods_cgroup();
     for hierarchy in ctx.hierarchies.iter() {
@@ -59,8 +64,16 @@ impl Found {
         self.tasks.retain(|task| self.uids.contains(&task.uid));
     }
 
+    /// Leaves out shims that weren't there when was looked `before`: they may be about to end by themselves.
+    /// Keeps there what was seen now.
+    pub(crate) fn retain_shims(&mut self, before: &mut BTreeSet<ProcessId>) {
+        let now = std::mem::take(&mut self.shims);
+        self.shims = now.intersection(before).copied().collect();
+        *before = now;
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.uids.is_empty()
+        self.uids.is_empty() && self.shims.is_empty()
     }
 
     /// Removes it. What can't be removed now is found again later.
@@ -80,6 +93,10 @@ impl Found {
         for task in &self.tasks {
             tracing::info!(task = %task.dir.display(), "removing a task that is no pod's");
             warn(&task.dir, task.remove());
+        }
+        for shim in &self.shims {
+            tracing::info!(pid = shim.pid, "ending a shim that serves nothing");
+            warn(Path::new("/proc"), tasks::kill(*shim));
         }
         for uid in &self.uids {
             let dir = ctx.pod_dir(uid);

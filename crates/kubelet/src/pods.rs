@@ -9,13 +9,14 @@
 //! What the runtime has and a complete list of the API hasn't is an orphan and
 //! is removed; while the API can't be read nothing is an orphan.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kernel::process::ProcessId;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -32,8 +33,6 @@ use crate::retry::Growing;
 use crate::status::Failure;
 use crate::worker::{Message, Worker};
 
-/// How often is looked for leftovers on disk and among the cgroups.
-const GARBAGE_EVERY: Duration = Duration::from_secs(60);
 /// How long a worker that panicked is left alone: it may do so again.
 const AFTER_PANIC: Duration = Duration::from_secs(10);
 
@@ -56,6 +55,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         listing: HashSet::new(),
         complete: false,
         looked: false,
+        strays: BTreeSet::new(),
     };
     pods.run(events, snapshots).await;
 }
@@ -78,6 +78,8 @@ struct Pods {
     complete: bool,
     /// Everything that the runtime has is known.
     looked: bool,
+    /// Shims that seemed to serve nothing when was looked last.
+    strays: BTreeSet<ProcessId>,
 }
 
 impl Pods {
@@ -86,7 +88,8 @@ impl Pods {
         S: Stream<Item = watcher::Result<Event<Pod>>>,
     {
         let mut events = std::pin::pin!(events);
-        let mut garbage_timer = tokio::time::interval(GARBAGE_EVERY);
+        let mut garbage_timer =
+            tokio::time::interval(Duration::from_secs(self.ctx.config.garbage_seconds.max(1)));
         let (scanned, mut scans) = mpsc::channel(1);
         loop {
             let knew = self.knows_all();
@@ -209,10 +212,13 @@ impl Pods {
                 None => {}
             }
         }
-        for uid in self.prints.keys().filter(|uid| !snapshot.pods.contains_key(*uid)) {
-            if let Some(worker) = self.workers.get(uid) {
-                worker.send(Message::Look).ok();
-            }
+        let gone = |uid: &String| {
+            // What came and went between two lists was in none of them.
+            let was_seen = self.prints.contains_key(uid) || snapshot.was_away;
+            was_seen && !snapshot.pods.contains_key(uid)
+        };
+        for (_, worker) in self.workers.iter().filter(|(uid, _)| gone(uid)) {
+            worker.send(Message::Look).ok();
         }
         self.prints = snapshot
             .pods
@@ -252,6 +258,7 @@ impl Pods {
         if !self.knows_all() {
             return;
         }
+        found.retain_shims(&mut self.strays);
         found.retain(|uid| !self.workers.contains_key(uid) && !self.prints.contains_key(uid));
         if !found.is_empty() {
             let ctx = Arc::clone(&self.ctx);

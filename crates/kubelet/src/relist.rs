@@ -15,6 +15,8 @@ use crate::pod::{PodKey, label};
 /// What the runtime has of all pods, just enough to see differences.
 pub(crate) struct Snapshot {
     pub(crate) pods: HashMap<String, Seen>,
+    /// The runtime was away before: what it had in the meantime isn't known.
+    pub(crate) was_away: bool,
 }
 
 /// One pod in a snapshot.
@@ -32,9 +34,14 @@ pub(crate) struct Seen {
 pub(crate) async fn relist(ctx: Arc<Context>, snapshots: mpsc::Sender<Snapshot>) {
     let mut ticks = tokio::time::interval(ctx.config.relist());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_away = false;
     loop {
         ticks.tick().await;
-        let Ok(snapshot) = look(&ctx).await else { continue };
+        let Ok(mut snapshot) = look(&ctx).await else {
+            was_away = true;
+            continue;
+        };
+        snapshot.was_away = std::mem::take(&mut was_away);
         if snapshots.send(snapshot).await.is_err() {
             return;
         }
@@ -80,7 +87,10 @@ async fn look(ctx: &Context) -> Result<Snapshot, cri::Error> {
         .into_iter()
         .map(|(uid, found)| (uid, found.seen()))
         .collect();
-    Ok(Snapshot { pods })
+    Ok(Snapshot {
+        pods,
+        was_away: false,
+    })
 }
 
 struct Found {

@@ -2,8 +2,9 @@
 //!
 //! A containerd that is killed while it makes a task can't clean up after it later: its shim refuses
 //! a folder that lacks what would have been written next. And one that lost its database leaves
-//! whatever runs. Nobody but the node's owner removes those.
+//! whatever runs. Nobody but the node's owner removes those, and shims whose task's folder is gone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
@@ -26,6 +27,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Task {
     pub(crate) uid: String,
     pub(crate) dir: PathBuf,
+}
+
+/// The shims of this node's containerd whose tasks have no folder: about to end, or forgotten.
+pub(crate) fn strays(config: &Config) -> BTreeSet<ProcessId> {
+    let Some(state) = &config.containerd_state else {
+        return BTreeSet::new();
+    };
+    let (tasks, socket) = (state.join(TASKS), config.cri_socket.to_string_lossy());
+    let is_stray = |shim: &Shim| shim.address == socket && !tasks.join(&shim.id).exists();
+    let strays = shims().filter(|(_, shim)| is_stray(shim));
+    strays.map(|(process, _)| process).collect()
 }
 
 /// The part that matters here of a container's `config.json` (OCI runtime specification).
@@ -84,24 +96,50 @@ impl Task {
 
 /// Kills the shim that was started for a task, if it runs; says whether it did.
 fn kill_shim(id: &str) -> io::Result<bool> {
-    let processes = fs::read_dir("/proc")?.flatten();
-    let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let processes = processes.filter_map(ProcessId::of);
-    let mut shims = processes.filter(|process| is_shim_of(&process.command_line(), id));
-    let Some(shim) = shims.next() else {
-        return Ok(false);
-    };
-    if let Some(shim) = shim.open()? {
-        shim.signal(Signal::SIGKILL)?;
+    match shims().find(|(_, shim)| shim.id == id) {
+        Some((process, _)) => kill(process).map(|()| true),
+        None => Ok(false),
     }
-    Ok(true)
 }
 
-fn is_shim_of(arguments: &[String], id: &str) -> bool {
-    let program = arguments.first().map(Path::new);
-    let program = program.and_then(Path::file_name).unwrap_or_default();
-    program.as_encoded_bytes().starts_with(b"containerd-shim")
-        && arguments.windows(2).any(|pair| pair[0] == "-id" && pair[1] == id)
+/// Kills a process unless it has ended.
+pub(crate) fn kill(process: ProcessId) -> io::Result<()> {
+    match process.open()? {
+        Some(process) => process.signal(Signal::SIGKILL),
+        None => Ok(()),
+    }
+}
+
+/// What a shim was started for.
+#[derive(Debug, PartialEq, Eq)]
+struct Shim {
+    /// The task.
+    id: String,
+    /// The socket of its containerd.
+    address: String,
+}
+
+impl Shim {
+    fn of(arguments: &[String]) -> Option<Shim> {
+        let program = Path::new(arguments.first()?).file_name()?;
+        let is_shim = program.as_encoded_bytes().starts_with(b"containerd-shim");
+        let after = |name: &str| {
+            let mut pairs = arguments.windows(2);
+            pairs.find(|pair| pair[0] == name).map(|pair| pair[1].clone())
+        };
+        is_shim.then_some(Shim {
+            id: after("-id")?,
+            address: after("-address")?,
+        })
+    }
+}
+
+/// The shims that run on this machine.
+fn shims() -> impl Iterator<Item = (ProcessId, Shim)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let processes = processes.filter_map(ProcessId::of);
+    processes.filter_map(|process| Some((process, Shim::of(&process.command_line())?)))
 }
 
 #[cfg(test)]
@@ -127,13 +165,18 @@ mod tests {
 
     #[test]
     fn a_shim_is_told_by_what_it_was_started_for() {
-        let arguments = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
-        let shim =
-            arguments("/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id a1 -address /run/c.sock");
-        assert!(is_shim_of(&shim, "a1"));
-        assert!(!is_shim_of(&shim, "a"));
-        assert!(!is_shim_of(&shim, "k8s.io"));
-        assert!(!is_shim_of(&arguments("/usr/bin/less -id a1"), "a1"));
-        assert!(!is_shim_of(&[], "a1"));
+        let of = |line: &str| {
+            let arguments: Vec<_> = line.split(' ').map(str::to_owned).collect();
+            Shim::of(&arguments)
+        };
+        let shim = "/usr/bin/containerd-shim-runc-v2 -namespace k8s.io -id a1 -address /run/c.sock";
+        let expected = Shim {
+            id: "a1".to_owned(),
+            address: "/run/c.sock".to_owned(),
+        };
+        assert_eq!(of(shim), Some(expected));
+        assert_eq!(of("/usr/bin/less -id a1 -address /run/c.sock"), None);
+        assert_eq!(of("containerd-shim-runc-v2 -v"), None);
+        assert_eq!(Shim::of(&[]), None);
     }
 }

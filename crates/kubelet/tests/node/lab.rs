@@ -467,6 +467,7 @@ fn write_config(dir: &Path, authority: &Authority) -> Config {
     fs::write(&resolv_conf, "nameserver 192.0.2.53\n").unwrap();
     config.resolv_conf = resolv_conf;
     config.relist_millis = 200;
+    config.garbage_seconds = 1;
     config.containerd_state = Some(dir.join("state"));
     config
 }

@@ -1,6 +1,8 @@
 //! What the runtime lost track of is found and removed.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use cri::message::{
     ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxPodSandboxConfig,
@@ -70,9 +72,40 @@ fn a_pod_whose_containers_containerd_forgot_can_be_deleted() {
         })
         .await;
         lab.delete("web", &DeleteParams::default()).await;
-        // The folders of what was forgotten are looked for each minute, or when a kubelet starts.
-        lab.stop_kubelet().await;
-        lab.start_kubelet();
+        lab.nothing_left().await;
+    });
+}
+
+/// What looks like a shim whose task's folder is gone: one stays that was being started when containerd was
+/// killed. A real one would need that moment.
+fn stray_shim(lab: &Lab) -> Child {
+    Command::new("sh")
+        .arg0("containerd-shim-runc-v2")
+        .args(["-c", "read line", "shim", "-id", "decade", "-address"])
+        .arg(&lab.config.cri_socket)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_shim_that_serves_nothing_is_ended() {
+    on_a_node(async |lab| {
+        lab.pod("web", sleeper()).await;
+        lab.phase("web", "Running").await;
+        let mut shim = stray_shim(lab);
+        lab.eventually("the shim is gone", || {
+            let ended = shim.try_wait().unwrap();
+            async move { ended }
+        })
+        .await;
+        let pod = lab.phase("web", "Running").await;
+        assert_eq!(
+            container(&pod, "a")["restartCount"],
+            0,
+            "the pod's own shim stays"
+        );
+        lab.delete("web", &DeleteParams::default()).await;
         lab.nothing_left().await;
     });
 }
