@@ -64,6 +64,11 @@ pub(crate) fn admit(server: &ApiServer, pod: &mut Value) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Completes a pod that is changed: what says for how long it stays on a lost node can't be taken from it.
+pub(crate) fn admit_change(server: &ApiServer, pod: &mut Value) {
+    tolerate_loss(server.loss_toleration, pod);
+}
+
 /// Checks an object that is created or changed: of PriorityClasses, one may be that of pods that name none.
 pub(crate) fn check(server: &ApiServer, of: &Kind, object: &Value) -> Result<(), Failure> {
     if !of.is("scheduling.k8s.io", "priorityclasses") || object["globalDefault"] != true {

@@ -37,8 +37,14 @@ const PORT: u16 = 10250;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of a kubelet's error text is passed on.
 const MAX_ERROR: usize = 16 << 10;
-/// The WebSocket protocol of exec and attach that kubelets here speak.
+/// The WebSocket protocol of exec and attach that kubelets here speak; the first of those that clients of today use.
 const WEBSOCKET: &str = "v4.channel.k8s.io";
+/// Older ones, which containerd speaks as well.
+const OLDER: [&str; 3] = [
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+];
 
 /// How to reach kubelets.
 pub(crate) struct Kubelets {
@@ -316,7 +322,9 @@ fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> 
             .iter()
             .any(|protocol| *protocol == WEBSOCKET || *protocol == "portforward.k8s.io")
     } else {
-        offered.contains(&WEBSOCKET)
+        offered
+            .iter()
+            .any(|protocol| *protocol == WEBSOCKET || OLDER.contains(protocol))
     };
     if spoken {
         return Ok(());

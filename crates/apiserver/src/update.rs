@@ -246,6 +246,9 @@ fn prepare(
     keep_system_fields(&bare, &mut wanted);
     kind.default(&mut wanted);
     kind.prepare(&mut wanted, Some(&bare));
+    if target.part == Part::Main && kind.is("", "pods") {
+        admission::admit_change(server, &mut wanted);
+    }
     services::settle(server, kind, Some(&bare), &mut wanted)?;
     let errors = kind.validate(&wanted, Some(&bare));
     if !errors.is_empty() {

@@ -47,6 +47,15 @@ impl Error {
         )
     }
 
+    /// The same, with what went wrong after it.
+    pub(crate) fn and_then(mut self, what: &str) -> Self {
+        if let Self::Refused { message, .. } = &mut self {
+            message.push_str("; ");
+            message.push_str(what);
+        }
+        self
+    }
+
     /// The runtime doesn't have this call at all.
     pub fn is_unimplemented(&self) -> bool {
         matches!(

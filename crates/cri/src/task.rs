@@ -63,7 +63,8 @@ impl Client {
         match self.end_task(id).await {
             Ok(()) => self.call::<Q, ()>(path, limit, request).await,
             // No task, or no containerd: the refusal was about something else.
-            Err(_) => Err(refusal),
+            Err(error) if error.is_not_found() || error.is_unimplemented() => Err(refusal),
+            Err(error) => Err(refusal.and_then(&format!("ending its task: {error}"))),
         }
     }
 

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::conditions;
 
 /// The fields that the kubelet writes, besides the conditions.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
+    "observedGeneration",
     "phase",
     "reason",
     "message",
@@ -49,9 +50,6 @@ pub(crate) fn patch(uid: &str, before: &PodStatus, after: &PodStatus) -> Option<
     }
     if changes.is_empty() {
         return None;
-    }
-    if let Some(generation) = after.get("observedGeneration") {
-        changes.insert("observedGeneration".to_owned(), generation.clone());
     }
     // The uid makes sure that a pod of the same name, made since, isn't meant.
     Some(json!({"metadata": {"uid": uid}, "status": changes}))

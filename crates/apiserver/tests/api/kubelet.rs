@@ -272,6 +272,14 @@ async fn newer_websocket_protocols_are_refused_so_that_clients_fall_back() {
     .await;
     assert_eq!(taken.status(), 101);
     assert_eq!(kubelet.last(), "/exec/default/one/c?command=x&output=1");
+    for older in [
+        "channel.k8s.io",
+        "base64.channel.k8s.io",
+        "v4.base64.channel.k8s.io",
+    ] {
+        let taken = send(&running, upgrade(&path, &websocket(older))).await;
+        assert_eq!(taken.status(), 101, "{older}");
+    }
     let forward = format!("{PODS}/one/portforward");
     let refused = send(
         &running,

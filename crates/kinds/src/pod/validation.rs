@@ -10,6 +10,10 @@ use crate::check::{addresses, meta, names};
 use crate::json::{at, flag, int, list, text};
 use crate::pod::{container, resources, scheduling, update, volumes};
 
+/// How long a sysctl's name may be, and what Kubernetes calls one.
+const MAX_SYSCTL: usize = 253;
+const SYSCTL: &str = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+
 pub(crate) fn rules(errors: &mut Errors, pod: &Value, old: Option<&Value>) {
     let path = Field::root().child("spec");
     let spec = &pod["spec"];
@@ -230,11 +234,14 @@ fn security(errors: &mut Errors, spec: &Value, path: &Field) {
     for (index, sysctl) in list(spec, "/securityContext/sysctls").iter().enumerate() {
         let field = path.child("sysctls").index(index).child("name");
         let name = text(sysctl, "/name");
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_./".contains(c);
         if name.is_empty() {
             errors.required(&field, "");
-        } else if !name.chars().all(allowed) || !name.contains(['.', '/']) {
-            errors.invalid(&field, name, "must be a sysctl's name, as in net.ipv4.ip_forward");
+        } else if !is_sysctl(name) {
+            errors.invalid(
+                &field,
+                name,
+                &format!("must have at most {MAX_SYSCTL} characters and match regex {SYSCTL}"),
+            );
         }
     }
     if let Some(policy) = at(spec, "/securityContext/fsGroupChangePolicy").and_then(Value::as_str) {
@@ -244,6 +251,17 @@ fn security(errors: &mut Errors, spec: &Value, path: &Field) {
             &["Always", "OnRootMismatch"],
         );
     }
+}
+
+/// Names that the kernel might know: parts of letters, digits, `-` and `_` between dots or slashes.
+fn is_sysctl(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_part = |part: &str| {
+        part.starts_with(is_plain)
+            && part.ends_with(is_plain)
+            && part.chars().all(|c| is_plain(c) || c == '-' || c == '_')
+    };
+    name.len() <= MAX_SYSCTL && name.split(['.', '/']).all(is_part)
 }
 
 fn host_aliases(errors: &mut Errors, spec: &Value, path: &Field) {
@@ -270,5 +288,35 @@ fn operating_system(errors: &mut Errors, spec: &Value, path: &Field) {
         None => {}
         Some("") => errors.required(path, ""),
         Some(name) => errors.one_of(path, name, &["linux", "windows"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sysctl_is_named_as_the_kernel_names_them() {
+        for name in [
+            "net.ipv4.ip_forward",
+            "net/ipv4/ip_forward",
+            "kernel.shm_rmid_forced",
+            "safe-and-unsafe",
+            "a",
+        ] {
+            assert!(is_sysctl(name), "{name}");
+        }
+        for name in [
+            "foo-",
+            "bar..",
+            "",
+            ".a",
+            "a.-b",
+            "Net.ipv4",
+            "a b",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_sysctl(name), "{name}");
+        }
     }
 }

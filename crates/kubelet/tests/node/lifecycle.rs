@@ -241,3 +241,31 @@ async fn profiles(lab: &Lab) {
     let message = container(&pod, "a")["state"]["waiting"]["message"].to_string();
     assert!(message.contains("none.json"), "{message}");
 }
+
+#[test]
+fn a_status_says_of_which_generation_it_is() {
+    on_a_node(async |lab| {
+        lab.pod(
+            "web",
+            json!({"terminationGracePeriodSeconds": 1, "activeDeadlineSeconds": 5000,
+            "containers": [{"name": "a", "command": ["sleep", "1000"]}]}),
+        )
+        .await;
+        lab.ready("web").await;
+        for (generation, seconds) in [(2, 4999), (3, 4998)] {
+            let fewer = json!({"spec": {"activeDeadlineSeconds": seconds}});
+            let params = kube::api::PatchParams::default();
+            let pod = lab
+                .pods()
+                .patch("web", &params, &kube::api::Patch::Merge(fewer))
+                .await
+                .unwrap();
+            assert_eq!(pod.metadata.generation, Some(generation));
+            lab.pod_where("web", "its generation is observed", |pod| {
+                pod.status.as_ref().and_then(|status| status.observed_generation) == Some(generation)
+            })
+            .await;
+        }
+        lab.delete("web", &DeleteParams::default()).await;
+    });
+}
