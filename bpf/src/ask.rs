@@ -104,6 +104,8 @@ pub fn answer<F: Services + Echo>(
     let from = from();
     let (choice, silent) = match from {
         From::Outside => (&found.outside, frontend::OUTSIDE_SILENT),
+        // A port of this node is the same to all who come from elsewhere: it's this node that they have chosen.
+        From::Cluster if own => (&found.outside, frontend::OUTSIDE_SILENT),
         From::Pod | From::Cluster => (&found.inside, frontend::INSIDE_SILENT),
     };
     if choice.slots == 0 {

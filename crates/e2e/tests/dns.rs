@@ -111,6 +111,9 @@ fn pods_find_services_by_name_and_go_on_while_the_control_plane_is_away(#[case] 
             wait_for(&cluster, from, name, expected);
         }
     }
+    // On its node's network a pod has its node's name, too.
+    let node = cluster.get(&["pod", "on-node"])["spec"]["nodeName"].clone();
+    assert_eq!(node, cluster.exec("on-node", &["hostname"]).ok().trim());
     // Short names, with the search list gone through for the pod.
     for name in ["db", "db.default", "db-0.db.default.svc"] {
         let url = format!("http://{name}:8080/hello");

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::unistd;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub struct Place {
     pub mountns: Option<PathBuf>,
     /// A control group that exists.
     pub cgroup: Option<Group>,
+    /// The host name that it and its children see, without changing anybody else's.
+    pub hostname: Option<String>,
 }
 
 /// Sets `command` up to start in `place`, as the leader of a new session.
@@ -52,6 +54,7 @@ pub fn prepare(command: &mut Command, place: &Place) -> io::Result<()> {
         Some(group) => group.open_procs()?,
         None => Vec::new(),
     };
+    let hostname = place.hostname.clone();
     let enter = move || -> io::Result<()> {
         unistd::setsid()?;
         close_strangers_on_exec();
@@ -65,6 +68,10 @@ pub fn prepare(command: &mut Command, place: &Place) -> io::Result<()> {
         if let Some(namespace) = &mountns {
             setns(namespace, CloneFlags::CLONE_NEWNS)?;
         }
+        if let Some(hostname) = &hostname {
+            unshare(CloneFlags::CLONE_NEWUTS)?;
+            unistd::sethostname(hostname)?;
+        }
         Ok(())
     };
     #[expect(
@@ -72,7 +79,7 @@ pub fn prepare(command: &mut Command, place: &Place) -> io::Result<()> {
         reason = "namespaces are per process: they have to change between fork and exec"
     )]
     // SAFETY: after a fork of a program with threads only async-signal-safe calls are allowed.
-    // The closure makes bare system calls (setsid, close_range, write, setns) on descriptors that were opened
+    // The closure makes bare system calls (setsid, close_range, write, setns, unshare, sethostname) on descriptors that were opened
     // before the fork, and neither allocates nor takes a lock: an `Errno` becomes an `io::Error`
     // without allocation.
     unsafe {

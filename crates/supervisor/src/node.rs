@@ -154,6 +154,8 @@ pub(crate) fn place(cluster: &Cluster, own: &NodePaths, node: &str, system: &Gro
         netns: Some(netns::named(&cluster.name.node_netns(node))),
         mountns: Some(own.mountns.clone()),
         cgroup: Some(system.clone()),
+        // Host-network pods have their node's.
+        hostname: Some(node.to_owned()),
     }
 }
 

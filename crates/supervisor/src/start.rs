@@ -157,6 +157,7 @@ fn server_unit(cluster: &Cluster, paths: &Paths) -> Result<Unit, Error> {
             netns: Some(netns::named(&cluster.name.switch_netns())),
             mountns: None,
             cgroup: Some(hierarchies.group(&cluster.name.cgroup()).child("control")),
+            hostname: None,
         },
         log: paths.log("server"),
         replace: false,

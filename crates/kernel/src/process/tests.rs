@@ -115,9 +115,13 @@ fn a_command_starts_in_its_cgroup_and_network_namespace_and_logs() {
         netns: Some(format!("/proc/self/fd/{}", netns.as_raw_fd()).into()),
         mountns: None,
         cgroup: Some(group.clone()),
+        hostname: Some("a-node".to_owned()),
     };
     let mut command = Command::new("sh");
-    command.args(["-c", "cat /proc/self/cgroup; cat /proc/net/dev; exec sleep 60"]);
+    command.args([
+        "-c",
+        "cat /proc/self/cgroup /proc/net/dev /proc/sys/kernel/hostname; exec sleep 60",
+    ]);
     let log = dir.path().join("log");
     log_to(&mut command, &log).expect("a log");
     prepare(&mut command, &place).expect("prepared");
@@ -135,6 +139,9 @@ fn a_command_starts_in_its_cgroup_and_network_namespace_and_logs() {
     let text = fs::read_to_string(&log).expect("a log");
     assert!(text.contains(&group.path()) && text.contains("lo:"), "{text}");
     assert!(!text.contains("eth0"), "{text}");
+    assert!(text.lines().any(|line| line == "a-node"), "{text}");
+    let own = fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
+    assert_ne!(own.trim(), "a-node");
     group.kill_all(Duration::from_secs(20)).expect("killed");
     child.wait().expect("reaped");
     group.remove(Duration::from_secs(20)).expect("removed");

@@ -183,14 +183,21 @@ impl Found<'_> {
         if self.frontend.restricted && !within {
             return Err(Why::Barred(service()));
         }
-        let scope = match from {
-            From::Pod | From::Cluster => self.frontend.inside,
-            From::Outside => self.frontend.outside,
+        let from_outside = match from {
+            From::Pod => false,
+            // Whoever comes from elsewhere has chosen this node.
+            From::Cluster => self.frontend.address.is_unspecified(),
+            From::Outside => true,
+        };
+        let scope = if from_outside {
+            self.frontend.outside
+        } else {
+            self.frontend.inside
         };
         let set = self.port.set(scope);
         let first = set.and_then(|set| set.slots().next().map(|backend| backend.socket));
         first.ok_or_else(|| {
-            if from == From::Outside && self.frontend.silent {
+            if from_outside && self.frontend.silent {
                 Why::NotHere(service())
             } else {
                 Why::Nobody(service())

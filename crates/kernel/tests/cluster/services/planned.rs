@@ -159,6 +159,14 @@ async fn a_service_leads_where_the_tracer_says(#[case] pods: &[usize], #[case] p
     let nodes = cluster.snapshots[0].nodes.values();
     let nodes: Vec<IpAddr> = nodes.flat_map(|node| node.addresses.clone()).collect();
     compare(&cluster, NODE_PORT, &nodes);
+    // Of another node's port the policy is that of whoever comes from outside; one's own node has none.
+    let (here, there) = (&cluster.pods[0].netns, &cluster.pods[2].netns);
+    for (number, address) in nodes.iter().enumerate() {
+        let is_served = !pods.is_empty() && (policy == TrafficPolicy::Cluster || number / 2 == 0);
+        let at = SocketAddr::new(*address, NODE_PORT);
+        assert_eq!(ask(here, at).is_ok(), is_served, "{at}");
+        assert_eq!(ask(there, at).is_ok(), !pods.is_empty(), "{at}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
