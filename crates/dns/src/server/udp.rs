@@ -1,13 +1,17 @@
 //! Datagrams. A thread reads a question, and answers it at once if nobody else has to be asked;
 //! if somebody has, the rest is a task of the runtime's, and the thread goes on.
+//!
+//! To fall asleep and to be woken takes longer than an answer: while questions come close together, a thread
+//! looks for the next one for a moment before it sleeps, and gives way to whoever wants the processor.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recvfrom};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +22,8 @@ use crate::resolver::Resolver;
 
 /// How soon a thread notices that it is to end.
 const LOOK_UP: Duration = Duration::from_millis(200);
+/// How close together: about as long as it takes to be woken.
+const AWAKE: Duration = Duration::from_micros(50);
 /// More than one thread a socket doesn't help beyond that.
 const MOST_THREADS: usize = 4;
 
@@ -64,9 +70,13 @@ impl Reader {
         // What waits for others needs the runtime's clock and sockets.
         let _inside = self.runtime.enter();
         let (mut buffer, mut reply) = ([0; 4096], Vec::new());
+        let mut pace = Pace::default();
         while !self.shutdown.is_cancelled() {
-            match self.socket.recv_from(&mut buffer) {
-                Ok((length, from)) => self.answer(&buffer[..length], from, &mut reply),
+            match self.next(&mut buffer, &mut pace) {
+                Ok((length, from)) => {
+                    self.answer(&buffer[..length], from, &mut reply);
+                    pace.answered(Instant::now());
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 // An earlier answer couldn't be delivered.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
@@ -76,6 +86,25 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// The next question; asleep until it comes, unless it's likely to come at once.
+    fn next(&self, buffer: &mut [u8], pace: &mut Pace) -> io::Result<(usize, SocketAddr)> {
+        while pace.is_awake(Instant::now()) {
+            match recvfrom(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, length, Some(from))) => {
+                    pace.asked(Instant::now());
+                    let from = from.try_into().map_err(io::Error::from)?;
+                    return Ok((length.min(buffer.len()), from));
+                }
+                Ok((_, _, None)) => return Err(ErrorKind::Interrupted.into()),
+                Err(rustix::io::Errno::AGAIN) => thread::yield_now(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let came = self.socket.recv_from(buffer);
+        pace.asked(Instant::now());
+        came
     }
 
     /// `buffer` is for the reply.
@@ -116,9 +145,63 @@ impl Reader {
     }
 }
 
+/// How close together questions come to one thread.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the last one was answered.
+    answered: Option<Instant>,
+    /// It came close to the one before.
+    is_close: bool,
+}
+
+impl Pace {
+    /// Whether the next question is likely to come sooner than this thread would be woken.
+    fn is_awake(&self, now: Instant) -> bool {
+        self.is_close && self.is_near(now)
+    }
+
+    /// A question has come.
+    fn asked(&mut self, now: Instant) {
+        self.is_close = self.is_near(now);
+    }
+
+    /// It's answered.
+    fn answered(&mut self, now: Instant) {
+        self.answered = Some(now);
+    }
+
+    fn is_near(&self, now: Instant) -> bool {
+        self.answered
+            .is_some_and(|last| now.saturating_duration_since(last) < AWAKE)
+    }
+}
+
 fn send(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
     if let Err(error) = socket.send_to(reply, to) {
         // The client is gone, or a firewall is in the way: it asks again if it's there.
         tracing::debug!(%error, %to, "a reply can't be sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_stays_awake_for_a_moment_while_questions_come_close_together() {
+        let mut pace = Pace::default();
+        let begin = Instant::now();
+        let at = |moments: u32| begin + AWAKE / 2 * moments;
+        assert!(!pace.is_awake(at(0)), "before any question");
+        pace.asked(at(0));
+        pace.answered(at(0));
+        assert!(!pace.is_awake(at(0)), "after a single one");
+        pace.asked(at(1));
+        pace.answered(at(1));
+        assert!(pace.is_awake(at(2)), "after two, for a moment");
+        assert!(!pace.is_awake(at(3)), "and no longer");
+        pace.asked(at(9));
+        pace.answered(at(9));
+        assert!(!pace.is_awake(at(10)), "after one that came late");
     }
 }
