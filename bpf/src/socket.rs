@@ -447,12 +447,7 @@ fn keep_connected<F: Services>(
 
 /// Keeps whom a socket believes to talk to.
 #[inline(always)]
-fn keep<F: Services>(
-    socket: u64,
-    called: FrontendKey<F::Address>,
-    id: u32,
-    backend: &Backend<F::Address>,
-) {
+fn keep<F: Services>(socket: u64, called: FrontendKey<F::Address>, id: u32, backend: &Backend<F::Address>) {
     let key = peer_key(socket, backend.address, backend.port);
     let peer = Peer {
         address: called.address,
