@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use tonic::Request;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Request};
 
 use crate::{Client, Error};
 
@@ -84,12 +84,13 @@ impl Client {
                 container_id: container_id.clone(),
             };
             match self.task_call(path!("Delete"), delete).await {
-                Err(Error::Refused {
-                    code: Code::FailedPrecondition,
-                    ..
-                }) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
-                Err(error) => return Err(killed.err().unwrap_or(error)),
                 Ok(()) => return Ok(()),
+                // Whoever else noticed its end was quicker.
+                Err(error) if error.is_not_found() && killed.is_ok() => return Ok(()),
+                Err(error) if error.is_not_found() || error.is_unimplemented() => return Err(error),
+                // Its end takes a moment, and until it is over deleting fails in more than one way.
+                Err(Error::Refused { .. }) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(killed.err().unwrap_or(error)),
             }
         }
     }
