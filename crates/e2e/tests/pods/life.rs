@@ -17,7 +17,7 @@ pub(crate) fn order(cluster: &Cluster) {
         .unwrap_or_default();
     let web = statuses.iter().find(|s| s["name"] == "web");
     let before = web.and_then(|s| s["restartCount"].as_i64());
-    let served = cluster.kubectl(&["logs", "life", "-c", "web"]).ok();
+    let served = cluster.kubectl(&["logs", "life", "-c", "hooked"]).ok();
     assert!(served.contains("/started"), "the postStart hook came: {served}");
     // A container that fails its liveness probe is another; the pod keeps its address and the rest of it.
     cluster
