@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::file;
 use crate::watching::{self, Follower, Keeps, Key};
 
 /// The latest snapshot, without this node's attachments; none until something is known.
@@ -238,13 +239,7 @@ impl Memory {
             node: self.node.clone(),
             cluster: cluster.clone(),
         };
-        let new = self.path.with_extension("json.new");
-        let write = || -> std::io::Result<()> {
-            self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::write(&new, serde_json::to_vec(&remembered)?)?;
-            fs::rename(&new, &self.path)
-        };
-        if let Err(error) = write() {
+        if let Err(error) = file::replace(&self.path, &remembered) {
             warn!(path = %self.path.display(), %error, "what the API says can't be kept for the next start");
         }
     }

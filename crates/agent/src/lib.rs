@@ -24,6 +24,7 @@ pub mod cluster;
 mod complaints;
 mod config;
 pub mod conflist;
+mod file;
 mod flows;
 pub mod ipam;
 pub mod network;

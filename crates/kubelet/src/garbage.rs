@@ -96,7 +96,7 @@ impl Found {
         }
         for shim in &self.shims {
             tracing::info!(pid = shim.pid, "ending a shim that serves nothing");
-            warn(Path::new("/proc"), tasks::kill(*shim));
+            warn(Path::new(&format!("/proc/{}", shim.pid)), tasks::kill(*shim));
         }
         for uid in &self.uids {
             let dir = ctx.pod_dir(uid);

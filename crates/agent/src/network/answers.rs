@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use tracing::{info, warn};
 
 use super::{DataPlane, Network, blocking};
 use crate::clock;
+use crate::file;
 use crate::ipam::Millis;
 
 /// In the folder of what the agent last knew.
@@ -161,13 +161,7 @@ impl Notes {
         }
         self.held = heard.clone();
         let path = self.path.clone();
-        let write = move || -> io::Result<()> {
-            let new = path.with_extension("json.new");
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::write(&new, serde_json::to_vec(&heard)?)?;
-            fs::rename(&new, &path)
-        };
-        if let Ok(Err(error)) = blocking(write).await {
+        if let Ok(Err(error)) = blocking(move || file::replace(&path, &heard)).await {
             warn!(path = %self.path.display(), %error, "what was heard of other nodes can't be kept for the next start");
         }
     }

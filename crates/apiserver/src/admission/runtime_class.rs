@@ -6,15 +6,13 @@ use serde_json::{Map, Value};
 
 use super::Refusal;
 use crate::object::{child, list, text};
+use crate::status::Failure;
 
 /// Completes a new pod from its class, which `class` finds by name.
-pub(super) fn admit<F>(
-    class: impl FnOnce(&str) -> Result<Option<Value>, F>,
+pub(super) fn admit(
+    class: impl FnOnce(&str) -> Result<Option<Value>, Failure>,
     pod: &mut Value,
-) -> Result<(), Refusal>
-where
-    Refusal: From<F>,
-{
+) -> Result<(), Refusal> {
     let name = text(pod, "/spec/runtimeClassName");
     let found = match name {
         "" => Value::Null,
@@ -61,12 +59,10 @@ fn add_node_selector(class: &Value, pod: &mut Value) -> Result<(), Refusal> {
     let Some(wanted) = class["scheduling"]["nodeSelector"].as_object() else {
         return Ok(());
     };
-    let mut spec_selector = child(pod, "spec").remove("nodeSelector").unwrap_or_default();
-    if spec_selector.is_null() {
-        spec_selector = Map::new().into();
-    }
+    let spec = &mut pod["spec"];
+    let selector = child(spec, "nodeSelector");
     for (key, value) in wanted {
-        match spec_selector.get(key) {
+        match selector.get(key) {
             Some(own) if own != value => {
                 return Err(refused(&format!(
                     "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; pod.spec.nodeSelector[{key}] = {}",
@@ -74,10 +70,9 @@ fn add_node_selector(class: &Value, pod: &mut Value) -> Result<(), Refusal> {
                     own.as_str().unwrap_or_default(),
                 )));
             }
-            _ => spec_selector[key] = value.clone(),
-        }
+            _ => selector.insert(key.clone(), value.clone()),
+        };
     }
-    pod["spec"]["nodeSelector"] = spec_selector;
     Ok(())
 }
 
@@ -98,8 +93,6 @@ fn add_tolerations(class: &Value, pod: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use rstest::rstest;
     use serde_json::json;
 
@@ -120,19 +113,13 @@ mod tests {
                 "bare" => Some(bare),
                 _ => None,
             };
-            Ok::<_, Infallible>(found)
+            Ok(found)
         };
         let mut pod = json!({ "spec": spec });
         match admit(class, &mut pod) {
             Ok(()) => Ok(pod["spec"].take()),
             Err(Refusal::Forbidden(why)) => Err(why),
             Err(Refusal::Failed(failure)) => panic!("{failure:?}"),
-        }
-    }
-
-    impl From<Infallible> for Refusal {
-        fn from(never: Infallible) -> Refusal {
-            match never {}
         }
     }
 
