@@ -31,7 +31,7 @@ use crate::pod;
 use crate::relist::{Seen, Snapshot, relist};
 use crate::retry::Growing;
 use crate::status::Failure;
-use crate::worker::{Message, Worker};
+use crate::worker::{Handle, Message, Worker};
 
 /// How long a worker that panicked is left alone: it may do so again.
 const AFTER_PANIC: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
 
 struct Pods {
     ctx: Arc<Context>,
-    workers: HashMap<String, mpsc::UnboundedSender<Message>>,
+    workers: HashMap<String, Handle>,
     tasks: JoinSet<()>,
     by_task: HashMap<Id, String>,
     /// Pods that are removed here and that the API still has, or had when it
@@ -129,7 +129,7 @@ impl Pods {
                 let listed = std::mem::take(&mut self.listing);
                 for (uid, worker) in &self.workers {
                     if !listed.contains(uid) && self.leaving.insert(uid.clone()) {
-                        worker.send(Message::Gone(None)).ok();
+                        worker.send(Message::Gone(None));
                     }
                 }
                 self.finished.retain(|uid| listed.contains(uid));
@@ -140,7 +140,7 @@ impl Pods {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 self.finished.remove(&uid);
                 if let Some(worker) = self.workers.get(&uid) {
-                    worker.send(Message::Gone(Some(Arc::new(slim(pod))))).ok();
+                    worker.send(Message::Gone(Some(Arc::new(slim(pod)))));
                     self.leaving.insert(uid);
                 }
             }
@@ -155,7 +155,7 @@ impl Pods {
         }
         self.ctx.directory.put(&uid, Arc::clone(&pod));
         if let Some(worker) = self.workers.get(&uid) {
-            worker.send(Message::Pod(pod)).ok();
+            worker.send(Message::Pod(pod));
             return;
         }
         let failure = self.admit(&uid, &pod);
@@ -185,7 +185,7 @@ impl Pods {
     }
 
     fn spawn(&mut self, uid: String, pod: Arc<Pod>, gone: bool, failure: Option<Failure>, after: Duration) {
-        let (worker, sender) = Worker::new(Arc::clone(&self.ctx), pod, gone, failure);
+        let (worker, handle) = Worker::new(Arc::clone(&self.ctx), pod, gone, failure);
         let task = self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
             worker.run().await;
@@ -194,15 +194,15 @@ impl Pods {
         if gone {
             self.leaving.insert(uid.clone());
         }
-        self.workers.insert(uid, sender);
+        self.workers.insert(uid, handle);
     }
 
     fn relisted(&mut self, snapshot: Snapshot) {
-        for (uid, seen) in &snapshot.pods {
+        for (uid, seen) in &snapshot {
             let known = self.prints.get(uid) == Some(&seen.print);
             match self.workers.get(uid) {
                 Some(worker) if !known => {
-                    worker.send(Message::Look).ok();
+                    worker.send(Message::Look);
                 }
                 Some(_) => {}
                 None if self.complete => {
@@ -212,16 +212,12 @@ impl Pods {
                 None => {}
             }
         }
-        let gone = |uid: &String| {
-            // What came and went between two lists was in none of them.
-            let was_seen = self.prints.contains_key(uid) || snapshot.was_away;
-            was_seen && !snapshot.pods.contains_key(uid)
-        };
-        for (_, worker) in self.workers.iter().filter(|(uid, _)| gone(uid)) {
-            worker.send(Message::Look).ok();
+        for (uid, worker) in &self.workers {
+            if worker.holds_something() && !snapshot.contains_key(uid) {
+                worker.send(Message::Look);
+            }
         }
         self.prints = snapshot
-            .pods
             .into_iter()
             .map(|(uid, seen)| (uid, seen.print))
             .collect();

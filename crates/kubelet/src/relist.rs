@@ -12,12 +12,8 @@ use tokio::sync::mpsc;
 use crate::context::Context;
 use crate::pod::{PodKey, label};
 
-/// What the runtime has of all pods, just enough to see differences.
-pub(crate) struct Snapshot {
-    pub(crate) pods: HashMap<String, Seen>,
-    /// The runtime was away before: what it had in the meantime isn't known.
-    pub(crate) was_away: bool,
-}
+/// What the runtime has of all pods, by uid, just enough to see differences.
+pub(crate) type Snapshot = HashMap<String, Seen>;
 
 /// One pod in a snapshot.
 pub(crate) struct Seen {
@@ -34,14 +30,11 @@ pub(crate) struct Seen {
 pub(crate) async fn relist(ctx: Arc<Context>, snapshots: mpsc::Sender<Snapshot>) {
     let mut ticks = tokio::time::interval(ctx.config.relist());
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut was_away = false;
     loop {
         ticks.tick().await;
-        let Ok(mut snapshot) = look(&ctx).await else {
-            was_away = true;
+        let Ok(snapshot) = look(&ctx).await else {
             continue;
         };
-        snapshot.was_away = std::mem::take(&mut was_away);
         if snapshots.send(snapshot).await.is_err() {
             return;
         }
@@ -83,14 +76,8 @@ async fn look(ctx: &Context) -> Result<Snapshot, cri::Error> {
             f.grace = f.grace.max(grace);
         });
     }
-    let pods = found
-        .into_iter()
-        .map(|(uid, found)| (uid, found.seen()))
-        .collect();
-    Ok(Snapshot {
-        pods,
-        was_away: false,
-    })
+    let seen = found.into_iter().map(|(uid, found)| (uid, found.seen()));
+    Ok(seen.collect())
 }
 
 struct Found {

@@ -75,6 +75,11 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
+    /// The runtime has nothing of the pod.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.runs.is_empty()
+    }
+
     /// The sandbox that works, if it is the newest.
     pub(crate) fn sandbox(&self) -> Option<&Sandbox> {
         self.sandboxes.first().filter(|s| s.ready)

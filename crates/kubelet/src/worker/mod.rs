@@ -22,6 +22,7 @@ mod retries;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -77,6 +78,25 @@ enum Phase {
     Gone,
 }
 
+/// A worker as the others see it.
+pub(crate) struct Handle {
+    messages: mpsc::UnboundedSender<Message>,
+    holds: Arc<AtomicBool>,
+}
+
+impl Handle {
+    /// Tells it something. One that is done has no use for it.
+    pub(crate) fn send(&self, message: Message) {
+        self.messages.send(message).ok();
+    }
+
+    /// When the worker looked last, the runtime had something of the pod. A list that has nothing of it then is
+    /// news, also if no list ever had: the runtime may have come and forgotten between two of them.
+    pub(crate) fn holds_something(&self) -> bool {
+        self.holds.load(Ordering::Relaxed)
+    }
+}
+
 /// A pod's worker.
 pub(crate) struct Worker {
     ctx: Arc<Context>,
@@ -95,6 +115,8 @@ pub(crate) struct Worker {
     sender: mpsc::UnboundedSender<Message>,
     observer: Observer,
     observed: Observed,
+    /// Something was observed: for the handle.
+    holds: Arc<AtomicBool>,
     prober: Prober,
     backoff: CrashBackoff,
     retries: Retries,
@@ -121,14 +143,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// The worker of a pod, and where to send it messages. `gone` is for what
+    /// The worker of a pod, and the others' handle on it. `gone` is for what
     /// was found in the runtime and isn't in the API.
     pub(crate) fn new(
         ctx: Arc<Context>,
         pod: Arc<Pod>,
         gone: bool,
         failure: Option<Failure>,
-    ) -> (Self, mpsc::UnboundedSender<Message>) {
+    ) -> (Self, Handle) {
         let (sender, messages) = mpsc::unbounded_channel();
         let key = PodKey::of(&pod);
         let over = failure.is_some() || pod::is_over(&pod);
@@ -164,6 +186,7 @@ impl Worker {
             messages,
             sender: sender.clone(),
             observed: Observed::default(),
+            holds: Arc::default(),
             backoff: CrashBackoff::default(),
             retries: Retries::default(),
             said_of_rates: None,
@@ -191,7 +214,12 @@ impl Worker {
                 sender.send(Message::Evict(exceeded.await)).ok();
             });
         }
-        (worker, sender)
+        let holds = Arc::clone(&worker.holds);
+        let handle = Handle {
+            messages: sender,
+            holds,
+        };
+        (worker, handle)
     }
 
     /// Lives the pod's life. Returns when nothing of it is left.
@@ -199,6 +227,7 @@ impl Worker {
         loop {
             match self.observer.observe(&self.ctx.cri, &self.key.uid).await {
                 Ok(observed) => {
+                    self.holds.store(!observed.is_empty(), Ordering::Relaxed);
                     self.observed = observed;
                     self.step();
                     if self.phase == Phase::Gone {

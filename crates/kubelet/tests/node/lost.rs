@@ -11,6 +11,7 @@ use cri::message::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use nix::mount::{MsFlags, mount};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::image;
@@ -57,9 +58,14 @@ fn nothing_stays_of_what_containerd_forgot() {
     });
 }
 
-#[test]
-fn a_pod_whose_containers_containerd_forgot_can_be_deleted() {
+#[rstest]
+#[case::seen_by_a_list(200)]
+#[case::before_a_list_saw_them(3_000)]
+fn a_pod_whose_containers_containerd_forgot_can_be_deleted(#[case] relist_millis: u64) {
     on_a_node(async |lab| {
+        lab.stop_kubelet().await;
+        lab.config.relist_millis = relist_millis;
+        lab.start_kubelet();
         lab.pod("web", sleeper()).await;
         let before = lab.phase("web", "Running").await;
         lab.kill_containerd();
