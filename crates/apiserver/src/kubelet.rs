@@ -29,7 +29,7 @@ use crate::reply::{self, Body, Request, Response};
 use crate::server::ApiServer;
 use crate::status::Failure;
 use crate::tls::ClientTls;
-use crate::tunnel;
+use crate::{tunnel, websocket};
 
 /// The kubelet's port, where a node doesn't say otherwise.
 const PORT: u16 = 10250;
@@ -120,21 +120,25 @@ pub(crate) fn kubelets(server: &ApiServer) -> Result<&Kubelets, Failure> {
     kubelets.ok_or_else(|| Failure::internal("the server has no credentials for kubelets"))
 }
 
-/// `GET pods/NAME/log`.
-pub(crate) async fn log(server: &ApiServer, call: &Call) -> Result<Response, Failure> {
+/// `GET pods/NAME/log`, for browsers' sake over a WebSocket, too.
+pub(crate) async fn log(server: &ApiServer, call: &Call, request: Request) -> Result<Response, Failure> {
     let Some(place) = place(server, call)? else {
-        // Kubernetes: a pod without a node has an empty log.
-        return Ok(reply::bytes(StatusCode::OK, "text/plain", ""));
+        // A pod without a node has no log, in Kubernetes' eyes.
+        return Ok(reply::bytes(StatusCode::NO_CONTENT, "text/plain", ""));
     };
     let container = container(&place.pod, call)?;
     let path = log_path(call, &container)?;
-    let request = outward(&place, http::Method::GET, &path, HeaderMap::new())?;
-    let response = kubelets(server)?.send(&place, request).await?;
+    let outgoing = outward(&place, http::Method::GET, &path, HeaderMap::new())?;
+    let response = kubelets(server)?.send(&place, outgoing).await?;
     if !response.status().is_success() {
         return Err(refusal(response).await);
     }
+    let log = response.into_body().map_err(Into::into).boxed_unsync();
+    if websocket::is_asked_for(request.headers()) {
+        return websocket::tell(server, request, log);
+    }
     let mut answer = reply::bytes(StatusCode::OK, "text/plain", "");
-    *answer.body_mut() = response.into_body().map_err(Into::into).boxed_unsync();
+    *answer.body_mut() = log;
     Ok(answer)
 }
 
@@ -303,20 +307,14 @@ fn stream_path(pod: &Value, call: &Call, subresource: &str) -> Result<String, Fa
 /// Whether the upgrade is one that kubelets speak. Newer WebSocket protocols are refused without an upgrade:
 /// clients that have them then fall back to SPDY.
 fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> {
-    let upgrade = values(headers, &header::UPGRADE).collect::<Vec<_>>();
-    if upgrade
-        .iter()
-        .any(|protocol| protocol.eq_ignore_ascii_case("SPDY/3.1"))
-    {
+    let spdy = |protocol: &str| protocol.eq_ignore_ascii_case("SPDY/3.1");
+    if websocket::values(headers, &header::UPGRADE).any(spdy) {
         return Ok(());
     }
-    if !upgrade
-        .iter()
-        .any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
-    {
+    if !websocket::is_asked_for(headers) {
         return Err(Failure::bad_request("Upgrade request required"));
     }
-    let offered: Vec<_> = values(headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
+    let offered: Vec<_> = websocket::values(headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
     let spoken = if subresource == "portforward" {
         offered
             .iter()
@@ -333,16 +331,6 @@ fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> 
         "unable to upgrade: unsupported WebSocket subprotocols [{}]; supported are SPDY/3.1, and {WEBSOCKET} over WebSocket",
         offered.join(" ")
     )))
-}
-
-/// A header's values, split at commas.
-fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|value| !value.is_empty())
 }
 
 /// The headers that an upgrade is made of, in both directions.

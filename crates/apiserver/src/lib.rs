@@ -61,6 +61,7 @@ mod tls;
 mod tunnel;
 mod update;
 mod watch;
+mod websocket;
 
 pub use admission::LossToleration;
 pub use auth::identity::Identity;

@@ -185,7 +185,7 @@ async fn subresource_call(
         ("pods", "ephemeralcontainers", "get") => get(server, call).await,
         ("pods", "ephemeralcontainers", "update") => put(server, call, Part::Ephemeral, request).await,
         ("pods", "ephemeralcontainers", "patch") => patch(server, call, Part::Ephemeral, request).await,
-        ("pods", "log", "get") => kubelet::log(server, call).await,
+        ("pods", "log", "get") => kubelet::log(server, call, request).await,
         ("pods", "exec" | "attach" | "portforward", "get" | "create") => {
             kubelet::stream(server, call, subresource, request).await
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -14,6 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::{PODS, Running, client_pair, pod};
 
@@ -213,8 +217,72 @@ async fn a_log_needs_a_container_that_can_be_told() {
         (broken.code, broken.message()),
         (400, "container \"broken\" is waiting to start")
     );
-    assert_eq!(raw.get(&format!("{PODS}/unbound/log")).await.code, 200);
+    assert_eq!(raw.get(&format!("{PODS}/unbound/log")).await.code, 204);
     assert_eq!(raw.get(&format!("{PODS}/none/log")).await.code, 404);
+}
+
+/// The head of a request for a WebSocket.
+fn websocket(path: &str, protocols: &str) -> Request<Empty<Bytes>> {
+    let mut request = upgrade(
+        path,
+        &[
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-protocol", protocols),
+        ],
+    );
+    *request.method_mut() = http::Method::GET;
+    request
+}
+
+#[tokio::test]
+async fn a_log_comes_over_a_websocket_for_who_asks_for_one() {
+    let (running, kubelet) = start().await;
+    let path = format!("{PODS}/one/log?tailLines=3");
+    for (offered, spoken, line) in [
+        ("", None, Message::binary("a line\n")),
+        (
+            "binary.k8s.io",
+            Some("binary.k8s.io"),
+            Message::binary("a line\n"),
+        ),
+        (
+            "x, base64.binary.k8s.io",
+            Some("base64.binary.k8s.io"),
+            Message::text("YSBsaW5lCg=="),
+        ),
+    ] {
+        let mut answer = send(&running, websocket(&path, offered)).await;
+        assert_eq!(answer.status(), 101, "{offered}");
+        let headers = answer.headers();
+        assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let protocol = headers.get("sec-websocket-protocol");
+        assert_eq!(protocol.map(|it| it.to_str().unwrap()), spoken);
+        let stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+        let heard: Vec<_> = socket.map(Result::unwrap).collect().await;
+        assert!(heard[0].is_empty(), "{heard:?}");
+        assert_eq!(heard[1], line);
+        assert!(matches!(heard[2..], [Message::Close(_)]), "{heard:?}");
+        assert_eq!(kubelet.last(), "/containerLogs/default/one/c?tailLines=3");
+    }
+    for (path, protocols, code, words) in [
+        ("one/log", "v4.channel.k8s.io", 403, "not supported"),
+        ("two/log?container=broken", "", 400, "is waiting to start"),
+        ("none/log", "", 404, "not found"),
+        ("unbound/log", "", 204, ""),
+    ] {
+        let refused = send(&running, websocket(&format!("{PODS}/{path}"), protocols)).await;
+        assert_eq!(refused.status(), code, "{path}");
+        let why = text(refused).await;
+        assert!(why.contains(words), "{path}: {why}");
+    }
+    for missing in ["sec-websocket-key", "sec-websocket-version"] {
+        let mut request = websocket(&path, "");
+        request.headers_mut().remove(missing);
+        assert_eq!(send(&running, request).await.status(), 400, "{missing}");
+    }
 }
 
 #[tokio::test]
