@@ -1,5 +1,6 @@
 //! The listener: TLS, HTTP/1.1 and HTTP/2, and an orderly end.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ const PING: Duration = Duration::from_secs(30);
 /// Streams of one HTTP/2 connection. kube clients keep all their watches on one.
 const STREAMS: u32 = 2000;
 
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 impl ApiServer {
     /// Serves the listener until `shutdown`; puts what every cluster has in place before.
     pub async fn serve(
@@ -50,8 +55,9 @@ impl ApiServer {
                 () = shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(self.clone(), acceptor.clone(), stream));
+                Ok((stream, peer)) => {
+                    let peer = Peer(peer.ip().to_canonical());
+                    connections.spawn(connection(self.clone(), acceptor.clone(), stream, peer));
                 }
                 Err(error) if is_passing(&error) => {
                     // Out of file descriptors, or a client that gave up: others may be luckier soon.
@@ -88,7 +94,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 }
 
 /// One connection, from the handshake to its end.
-async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpStream) {
+async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpStream, peer: Peer) {
     // Watch events are small and shouldn't wait for each other.
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
@@ -105,7 +111,8 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, identity) = (server.clone(), identity.clone());
         async move {
-            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            request.extensions_mut().insert(peer);
             Ok::<_, std::convert::Infallible>(server.handle(identity, request).await)
         }
     });

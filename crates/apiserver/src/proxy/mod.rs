@@ -4,8 +4,10 @@
 //! ```text
 //! client ══► server ── place: which address, which port ──► pod, an endpoint of the Service, or the node
 //!               credentials and hop-by-hop headers stay here; upgraded connections pass byte for byte
+//!          ◄── links in pages and redirects lead through the proxy again
 //! ```
 
+mod links;
 mod place;
 mod target;
 
@@ -15,8 +17,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 
+use self::links::Links;
 use crate::path::ResourcePath;
 use crate::reply::{self, AsItIs, Request, Response};
+use crate::serve::Peer;
 use crate::server::ApiServer;
 use crate::status::Failure;
 use crate::tunnel;
@@ -35,6 +39,14 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// What a backend says of who may read its answers is said of another server.
+const CROSS_ORIGIN: [HeaderName; 4] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+];
+
 /// Passes a request on and its answer back.
 pub(crate) async fn handle(
     server: &Arc<ApiServer>,
@@ -46,8 +58,14 @@ pub(crate) async fn handle(
         return Ok(to_folder(&request));
     }
     let place = place::find(server, path)?;
+    let links = Links {
+        base: path.proxy_base(),
+        backend: place.authority(),
+        asked: asked(&request),
+    };
+    let has_body = *request.method() != Method::HEAD;
     let upgrade = request.headers().get(header::UPGRADE).cloned();
-    let outgoing = outward(&mut request, &place.authority(), rest, upgrade.as_ref())?;
+    let outgoing = outward(&mut request, &links, rest, upgrade.as_ref())?;
     let near = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let mut response = target::send(server, &place, outgoing.map(|()| request.into_body())).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -59,10 +77,26 @@ pub(crate) async fn handle(
     }
     let (mut head, body) = response.into_parts();
     remove_hop_by_hop(&mut head.headers);
-    relocate(&mut head.headers, path, &place.authority());
+    for name in CROSS_ORIGIN {
+        head.headers.remove(name);
+    }
+    links.relocate(&mut head.headers);
     head.extensions.insert(AsItIs);
-    let body = body.map_err(Into::into).boxed_unsync();
+    let mut body = body.map_err(Into::into).boxed_unsync();
+    if has_body {
+        body = links.rewrite(&mut head, body);
+    }
     Ok(Response::from_parts(head, body))
+}
+
+/// The server's name, as the client used it.
+fn asked(request: &Request) -> Option<String> {
+    let named = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let named = named.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    named.map(str::to_owned)
 }
 
 /// Relative links need the slash at the end: clients come back with it.
@@ -76,10 +110,10 @@ fn to_folder(request: &Request) -> Response {
     answer
 }
 
-/// The head of the request as the backend gets it.
+/// The head of the request as the backend gets it: the server's name in it is the one that the client used.
 fn outward(
     request: &mut Request,
-    authority: &str,
+    links: &Links,
     rest: &str,
     upgrade: Option<&HeaderValue>,
 ) -> Result<http::Request<()>, Failure> {
@@ -102,10 +136,12 @@ fn outward(
     for name in asserted {
         headers.remove(name);
     }
-    let host = HeaderValue::from_str(authority).map_err(Failure::internal)?;
-    if let Some(original) = headers.insert(header::HOST, host) {
-        headers.insert(HeaderName::from_static("x-forwarded-host"), original);
-    }
+    let host = links.asked.as_ref().unwrap_or(&links.backend);
+    headers.insert(
+        header::HOST,
+        HeaderValue::from_str(host).map_err(Failure::internal)?,
+    );
+    forwarded(&mut headers, request);
     if let Some(upgrade) = upgrade {
         headers.insert(header::UPGRADE, upgrade.clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -130,25 +166,28 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// A redirect to the backend itself leads through the proxy again.
-fn relocate(headers: &mut HeaderMap, path: &ResourcePath, authority: &str) {
-    let Some(location) = headers
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-    else {
+/// Says what the request was here, and whose.
+fn forwarded(headers: &mut HeaderMap, request: &Request) {
+    if let Ok(path) = HeaderValue::from_str(request.uri().path()) {
+        headers.insert(HeaderName::from_static("x-forwarded-uri"), path);
+    }
+    let Some(Peer(peer)) = request.extensions().get() else {
         return;
     };
-    let own = match location.split_once("://") {
-        Some((_, rest)) => match rest.strip_prefix(authority) {
-            Some("") => "/",
-            Some(path) if path.starts_with('/') => path,
-            _ => return,
-        },
-        None if location.starts_with('/') && !location.starts_with("//") => location,
-        None => return,
-    };
-    if let Ok(value) = HeaderValue::from_str(&format!("{}{own}", path.proxy_base())) {
-        headers.insert(header::LOCATION, value);
+    let name = HeaderName::from_static("x-forwarded-for");
+    let before: Vec<_> = headers
+        .get_all(&name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let all = before
+        .into_iter()
+        .map(str::to_owned)
+        .chain([peer.to_string()])
+        .collect::<Vec<_>>()
+        .join(", ");
+    if let Ok(all) = HeaderValue::from_str(&all) {
+        headers.insert(name, all);
     }
 }
 
@@ -156,43 +195,9 @@ fn relocate(headers: &mut HeaderMap, path: &ResourcePath, authority: &str) {
 mod tests {
     use super::*;
 
-    fn path() -> ResourcePath {
-        ResourcePath {
-            version: "v1".into(),
-            namespace: Some("x".into()),
-            resource: "pods".into(),
-            name: Some("http:web:80".into()),
-            ..ResourcePath::default()
-        }
-    }
-
-    #[test]
-    fn redirects_to_the_backend_come_back_through_the_proxy() {
-        for (location, expected) in [
-            ("/login", "/api/v1/namespaces/x/pods/http:web:80/proxy/login"),
-            (
-                "http://10.0.0.1:80/a?b",
-                "/api/v1/namespaces/x/pods/http:web:80/proxy/a?b",
-            ),
-            (
-                "http://10.0.0.1:80",
-                "/api/v1/namespaces/x/pods/http:web:80/proxy/",
-            ),
-            ("http://10.0.0.1:8080/a", "http://10.0.0.1:8080/a"),
-            ("https://example.org/", "https://example.org/"),
-            ("//example.org/", "//example.org/"),
-            ("next", "next"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LOCATION, location.parse().unwrap());
-            relocate(&mut headers, &path(), "10.0.0.1:80");
-            assert_eq!(headers[header::LOCATION], expected);
-        }
-    }
-
     #[test]
     fn credentials_and_the_connections_headers_stay_here() {
-        let mut request = http::Request::get("/ignored?a=1&b=%20")
+        let mut request = http::Request::get("/api/v1/nodes/n/proxy/a%2Fb/?a=1&b=%20")
             .header("authorization", "Bearer x")
             .header("connection", "close, X-Hop")
             .header("x-hop", "1")
@@ -200,13 +205,23 @@ mod tests {
             .header("impersonate-user", "jane")
             .header("cookie", "c")
             .header("host", "server")
+            .header("x-forwarded-for", "192.0.2.1")
+            .extension(Peer([192, 0, 2, 2].into()))
             .body(reply::full(""))
             .unwrap();
-        let outgoing = outward(&mut request, "10.0.0.1:80", "/a%2Fb/", None).unwrap();
+        let links = Links {
+            base: "/api/v1/nodes/n/proxy".into(),
+            backend: "10.0.0.1:80".into(),
+            asked: asked(&request),
+        };
+        let outgoing = outward(&mut request, &links, "/a%2Fb/", None).unwrap();
         assert_eq!(outgoing.uri(), "/a%2Fb/?a=1&b=%20");
         let mut names: Vec<_> = outgoing.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["cookie", "host", "x-forwarded-host"]);
-        assert_eq!(outgoing.headers()["host"], "10.0.0.1:80");
+        assert_eq!(names, ["cookie", "host", "x-forwarded-for", "x-forwarded-uri"]);
+        let headers = outgoing.headers();
+        assert_eq!(headers["host"], "server");
+        assert_eq!(headers["x-forwarded-uri"], "/api/v1/nodes/n/proxy/a%2Fb/");
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1, 192.0.2.2");
     }
 }

@@ -95,7 +95,18 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     requests.lock().unwrap().push(request.uri().to_string());
     let mut response = Response::new(Full::new(Bytes::from_static(b"a line\n")));
-    if request.uri().path().ends_with("/broken") {
+    if request.uri().path() == "/page" {
+        let headers = response.headers_mut();
+        headers.insert("content-type", "text/html".parse().unwrap());
+        headers.insert("access-control-allow-origin", "*".parse().unwrap());
+        *response.body_mut() = Full::new(Bytes::from_static(b"<a href='/x'><a href='x'>"));
+    } else if request.uri().path() == "/moved" {
+        *response.status_mut() = http::StatusCode::FOUND;
+        // To where the request says that this is.
+        let host = request.headers()["host"].to_str().unwrap();
+        let location = format!("https://{host}/page").parse().unwrap();
+        response.headers_mut().insert("location", location);
+    } else if request.uri().path().ends_with("/broken") {
         *response.status_mut() = http::StatusCode::BAD_REQUEST;
         *response.body_mut() = Full::new(Bytes::from_static(b"container \"broken\" is waiting to start"));
     } else if let Some(protocol) = request.headers().get("upgrade").cloned() {

@@ -44,6 +44,27 @@ async fn a_path_without_its_slash_is_asked_to_come_back_with_it() {
 }
 
 #[tokio::test]
+async fn links_and_redirects_lead_through_the_proxy() {
+    let (running, _) = start().await;
+    let get = async |path: &str| {
+        let request = Request::get(format!("{NODE}{path}")).header("host", "server:6443");
+        send(&running, request.body(Empty::new()).unwrap()).await
+    };
+    let page = get("/page").await;
+    assert!(!page.headers().contains_key("access-control-allow-origin"));
+    assert_eq!(text(page).await, format!("<a href='{NODE}/x'><a href='x'>"));
+    let moved = get("/moved").await;
+    assert_eq!(moved.status(), 302);
+    assert_eq!(
+        moved.headers()["location"],
+        format!("https://server:6443{NODE}/page")
+    );
+    let request = Request::head(format!("{NODE}/page")).body(Empty::new()).unwrap();
+    let head = send(&running, request).await;
+    assert_eq!(head.headers()["content-length"], "25");
+}
+
+#[tokio::test]
 async fn an_upgraded_connection_passes_byte_for_byte() {
     let (running, _) = start().await;
     let request = upgrade(&format!("{NODE}/stream"), &[("upgrade", "echo")]);
