@@ -139,6 +139,8 @@ pub struct Seen {
     answers: bool,
     /// The packet may take the shortcut.
     pub direct: bool,
+    /// Whoever sends it isn't waited for any more.
+    pub late: bool,
     /// Who began.
     pub began: Began,
 }
@@ -149,6 +151,7 @@ impl Seen {
         ways: [0; 2],
         answers: false,
         direct: false,
+        late: false,
         began: Began::Unknown,
     };
 }
@@ -164,6 +167,7 @@ pub fn see<F: Family>(packet: &Packet<F::Address>, own: u16) -> Seen {
             ways: found.ways,
             answers: false,
             direct: way & !flow::BEGAN == own,
+            late: way == flow::LATE,
             began: match packet.begins {
                 true => Began::Sender,
                 false => began(found.ways, turned),
@@ -184,6 +188,7 @@ pub fn see<F: Family>(packet: &Packet<F::Address>, own: u16) -> Seen {
                 ways: turned.order([own, opener]),
                 answers: true,
                 direct: true,
+                late: false,
                 began: Began::Receiver,
             }
         }
@@ -236,6 +241,22 @@ fn back<A>(path: &Path<A>) -> u16 {
         end::ELSEWHERE => flow::FROM_WIRE,
         _ => flow::FROM_POD,
     }
+}
+
+/// Who was asked has left, and another is asked in its place: an answer would come too late, until the other's is
+/// there and is learned from. `packet` is the question.
+#[inline(always)]
+pub fn ask_another<F: Family>(packet: &Packet<F::Address>) {
+    let (key, turned) = conversation::<F>(&packet.key);
+    let sought = Sought::<F>::new(&key);
+    let kept = Kept {
+        ways: begun(turned.order([flow::STACK, flow::LATE]), Began::Sender, turned),
+        generation: 0,
+        ends: [[0; 2]; 2],
+        gateway: packet.key.source,
+    };
+    kept::close(&sought);
+    kept::keep(&sought, &kept, true);
 }
 
 /// Learns from a packet that has passed the network stack: `there` is its own direction's way, `back`

@@ -39,21 +39,29 @@ fn slot(socket: u64) -> Option<*mut Named> {
     NAMED.get_ptr_mut(socket as u32 & (size::NAMED - 1))
 }
 
-/// What a slot's words give together. No lock is held: words of two sockets don't give what is kept.
-#[inline(always)]
-fn sum<F: Services>(socket: u64, name: [u32; 4], port: u16, peer: F::Address, peer_port: u16) -> u32 {
-    let mix = Mix::new(socket as u32).word((socket >> 32) as u32);
-    let mix = F::mix(mix.words(name), peer);
-    mix.word(u32::from(port) | u32::from(peer_port) << 16).end()
+/// What a socket connected to.
+pub struct Called {
+    /// The Service's address, IPv4's in its first word.
+    pub address: [u32; 4],
+    pub port: u16,
+    /// The backend that it got; zero if it's none of a Service.
+    pub backend: u32,
 }
 
-/// Keeps the Service that a socket connects to, and the backend that it gets; false if its slot is another's.
+/// What a slot's words give together. No lock is held: words of two sockets don't give what is kept.
 #[inline(always)]
-pub fn keep<F: Services>(socket: u64, (name, port): (F::Address, u16), peer: (F::Address, u16)) -> bool {
+fn sum<F: Services>(socket: u64, called: &Called, peer: F::Address, peer_port: u16) -> u32 {
+    let mix = Mix::new(socket as u32).word((socket >> 32) as u32);
+    let mix = F::mix(mix.words(called.address).word(called.backend), peer);
+    mix.word(u32::from(called.port) | u32::from(peer_port) << 16).end()
+}
+
+/// Keeps what a socket connects to, and whom it gets; false if its slot is another's.
+#[inline(always)]
+pub fn keep<F: Services>(socket: u64, called: &Called, peer: (F::Address, u16)) -> bool {
     let Some(slot) = slot(socket) else {
         return false;
     };
-    let name = F::next_hop(name);
     // SAFETY: the map's value, of which all words are written as wholes; so below.
     unsafe {
         let holder = (&raw const (*slot).socket).read_volatile();
@@ -63,23 +71,29 @@ pub fn keep<F: Services>(socket: u64, (name, port): (F::Address, u16), peer: (F:
         if holder == 0 {
             (*slot).bits = 0;
         }
-        (*slot).address = name;
-        (*slot).port = port;
-        (*slot).sum = sum::<F>(socket, name, port, peer.0, peer.1);
+        (*slot).address = called.address;
+        (*slot).port = called.port;
+        (*slot).backend = called.backend;
+        (*slot).sum = sum::<F>(socket, called, peer.0, peer.1);
         (&raw mut (*slot).socket).write_volatile(socket);
     }
     true
 }
 
-/// The Service that a socket connected to, if that is where it got this peer.
+/// What a socket connected to, if that is where it got this peer.
 #[inline(always)]
-pub fn name<F: Services>(socket: u64, peer: F::Address, peer_port: u16) -> Option<([u32; 4], u16)> {
+pub fn called<F: Services>(socket: u64, peer: F::Address, peer_port: u16) -> Option<Called> {
     let slot = slot(socket)?;
-    let (holder, name, port, kept) = unsafe {
+    let (holder, called, kept) = unsafe {
         let holder = (&raw const (*slot).socket).read_volatile();
-        (holder, (*slot).address, (*slot).port, (*slot).sum)
+        let called = Called {
+            address: (*slot).address,
+            port: (*slot).port,
+            backend: (*slot).backend,
+        };
+        (holder, called, (*slot).sum)
     };
-    (holder == socket && kept == sum::<F>(socket, name, port, peer, peer_port)).then_some((name, port))
+    (holder == socket && kept == sum::<F>(socket, &called, peer, peer_port)).then_some(called)
 }
 
 /// The socket is counted for its backend.

@@ -2,28 +2,30 @@
 //! looked up.
 //!
 //! ```text
-//! from_pod: look ─► ask, if it may be a Service's ─┐
-//! from_wire: look ─────────────────────────────────┼─► judge, if anybody is isolated ─► finish
-//! to_pod: look ────────────────────────────────────┘
+//! from_pod: look ─► lead, if it opens a connection ─► ask, if it may be a Service's ─┐
+//! from_wire: look ───────────────────────────────────────────────────────────────────┼─► judge, if anybody is isolated ─► finish
+//! to_pod: look ──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Each step is a function of its own with a stack of its own, and what they tell each other is on this
 //! processor's desk: one stack hasn't room for it.
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::programs::TcContext;
 use bpf_abi::{Counter, Endpoint, MARK_UNTRANSLATED, end, endpoint, flow as ways};
 
 use crate::ask::{self, Answer, Echo, From, What};
 use crate::flow::{self, Path, Seen};
 use crate::maps::{Family, count, generation};
+use crate::named;
 use crate::neighbour::{Neighbourly, Says, link};
 use crate::packet::{Ethernet, ICMP, ICMPV6, Packet, at};
 use crate::policy::{self, Began, By, Question};
 use crate::rules::Policies;
 use crate::service::Services;
 use crate::subject::Dig;
-use crate::{NEXT, drop, is_own, is_pod, may_hurry, way};
+use crate::{NEXT, drop, is_own, is_pod, may_hurry, opens, way};
 
 /// What is known of the packet at hand, which whoever comes first has put here.
 pub struct Desk<A> {
@@ -67,6 +69,8 @@ pub mod next {
     pub const ASK: i32 = i32::MIN + 1;
     /// Policies are to be asked.
     pub const JUDGE: i32 = i32::MIN + 2;
+    /// It has nothing to say.
+    pub const ON: i32 = i32::MIN + 3;
 }
 
 /// What a pod sends.
@@ -74,6 +78,12 @@ pub mod next {
 pub fn from_pod<F: All>(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     let mut then = look_from_pod::<F>(skb);
+    if then == next::FINISH || then == next::ASK {
+        let led = lead::<F>(skb);
+        if led != next::ON {
+            then = led;
+        }
+    }
     if then == next::ASK {
         then = ask_pods::<F>(skb);
     }
@@ -202,6 +212,45 @@ fn ask_pods<F: All>(skb: *mut __sk_buff) -> i32 {
     next::FINISH
 }
 
+/// An attempt to connect to an endpoint that a Service gave the socket and that has left since: the endpoint's node
+/// has fallen silent, or it's the kernel's next attempt, as nobody answered. Another endpoint of the Service is asked,
+/// by translation on the way, as the socket has its address already.
+#[inline(never)]
+fn lead<F: All>(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let Some(desk) = desk::<F>() else {
+        return TC_ACT_SHOT;
+    };
+    if !opens(&desk.packet) {
+        return next::ON;
+    }
+    let (address, port) = (desk.packet.key.destination, desk.packet.key.destination_port);
+    // SAFETY: the context is valid as long as the program runs.
+    let socket = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    let Some(called) = named::called::<F>(socket, address, port) else {
+        return next::ON;
+    };
+    let is_there = |id| F::backend(id).is_some_and(|one| one.address == address && one.port == port);
+    if called.backend == 0 || is_there(called.backend) {
+        return next::ON;
+    }
+    let service = F::of_words(called.address);
+    (desk.packet.key.destination, desk.packet.key.destination_port) = (service, called.port);
+    let is_own = is_own(F::endpoint(service));
+    let answer = ask::answer::<F>(ctx, &desk.packet, is_own, || From::Pod);
+    (desk.packet.key.destination, desk.packet.key.destination_port) = (address, port);
+    match answer.what {
+        What::Done => return answer.action,
+        What::To => {}
+        _ => return next::ON,
+    }
+    flow::ask_another::<F>(&desk.packet);
+    desk.question.exempt = answer.address == desk.packet.key.source;
+    desk.path.to.place = end::UNKNOWN;
+    desk.answer = answer;
+    next::FINISH
+}
+
 /// Sees whether what a pod sends may take the shortcut, and whether policies are to be asked.
 #[inline(never)]
 fn prepare<F: All>() -> i32 {
@@ -212,6 +261,9 @@ fn prepare<F: All>() -> i32 {
         end::UNKNOWN => Seen::NOTHING,
         _ => flow::see::<F>(&desk.packet, ways::FROM_POD),
     };
+    if desk.seen.late {
+        return drop(Counter::ServiceDropped);
+    }
     desk.question.began = desk.seen.began;
     if !policy::are_enforced() || desk.question.exempt {
         return next::FINISH;
@@ -250,6 +302,9 @@ fn look_from_wire<F: All>(skb: *mut __sk_buff) -> i32 {
         desk.path.gateway = from.gateway;
         desk.answer = Answer::only(What::Nothing, desk.packet.key.source);
         desk.seen = flow::see::<F>(&desk.packet, ways::FROM_WIRE);
+        if desk.seen.late {
+            return drop(Counter::ServiceDropped);
+        }
         desk.question.began = desk.seen.began;
         desk.question.generation = now;
         desk.question.exempt = false;

@@ -22,7 +22,7 @@ use bpf_abi::service::{
 
 use crate::loopback::loopback;
 use crate::maps::{Ipv4, Ipv6};
-use crate::named;
+use crate::named::{self, Called};
 use crate::packet::{TCP, UDP};
 use crate::pick::{Picked, pick};
 use crate::service::{self, Services};
@@ -434,12 +434,13 @@ fn keep_connected<F: Services>(
     id: u32,
     backend: &Backend<F::Address>,
 ) {
-    let has_slot = called.protocol == TCP
-        && named::keep::<F>(
-            socket,
-            (called.address, called.port),
-            (backend.address, backend.port),
-        );
+    let slots = Called {
+        address: F::next_hop(called.address),
+        port: called.port,
+        backend: id,
+    };
+    let has_slot =
+        called.protocol == TCP && named::keep::<F>(socket, &slots, (backend.address, backend.port));
     if !has_slot {
         keep::<F>(socket, called, id, backend);
     }
@@ -497,9 +498,9 @@ fn name6(call: &Call) -> i32 {
 fn name<F: Services>(call: &Call, peer: F::Address) -> Option<([u32; 4], u16)> {
     let (socket, port) = (call.socket(), call.port());
     if call.protocol() == Some(TCP)
-        && let Some(name) = named::name::<F>(socket, peer, port)
+        && let Some(called) = named::called::<F>(socket, peer, port)
     {
-        return Some(name);
+        return Some((called.address, called.port));
     }
     let kept = F::peer(&peer_key(socket, peer, port))?;
     Some((F::next_hop(kept.address), kept.port))

@@ -243,6 +243,8 @@ pub mod flow {
     pub const FROM_POD: u16 = 2;
     /// By the shortcut; a pod of another node sends it.
     pub const FROM_WIRE: u16 = 3;
+    /// Dropped: whoever sends it was asked and has left, and another was asked in its place.
+    pub const LATE: u16 = 4;
 }
 
 /// What is counted: indexes of the map of counters.

@@ -189,6 +189,10 @@ pub struct Named {
     pub port: u16,
     /// [`named`]'s bits.
     pub bits: u16,
+    /// The backend's id; zero if it's none of a Service.
+    pub backend: u32,
+    /// Always zero.
+    pub zero: u32,
 }
 
 /// Bits of [`Named::bits`].

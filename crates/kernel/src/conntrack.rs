@@ -76,7 +76,7 @@ pub enum Which {
     All,
     /// Those whose destination was translated.
     Translated,
-    /// Those of them that nobody has answered.
+    /// Those that nobody has answered, translated or not.
     Unanswered,
 }
 
@@ -101,16 +101,15 @@ impl Conntrack {
 
     /// The connections of both families.
     pub fn connections(&self, which: Which) -> Result<Vec<Connection>> {
-        let mask = match which {
+        // The bits that are asked about, and how they're to be.
+        let status = match which {
             Which::All => None,
-            Which::Translated => Some(DESTINATION_TRANSLATED),
-            Which::Unanswered => Some(DESTINATION_TRANSLATED | ANSWERED),
+            Which::Translated => Some((DESTINATION_TRANSLATED, DESTINATION_TRANSLATED)),
+            Which::Unanswered => Some((ANSWERED, 0)),
         };
         // Kernels before 5.15 don't know the mask and say more: whoever asks looks himself.
-        let attributes = mask.map_or_else(Attributes::new, |mask| {
-            Attributes::new()
-                .be32(STATUS, DESTINATION_TRANSLATED)
-                .be32(STATUS_MASK, mask)
+        let attributes = status.map_or_else(Attributes::new, |(mask, status)| {
+            Attributes::new().be32(STATUS, status).be32(STATUS_MASK, mask)
         });
         let request = message(GET, F_REQUEST | F_DUMP, libc::AF_UNSPEC, &attributes);
         self.netfilter.dump(&request, "read the connections", parse)

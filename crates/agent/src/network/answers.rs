@@ -28,10 +28,11 @@ use crate::ipam::Millis;
 /// In the folder of what the agent last knew.
 const HEARD_FILE: &str = "heard.json";
 /// How often each is asked,
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(200);
 /// and that there are no more than so many questions a second.
 const EACH: Duration = Duration::from_millis(2);
-/// So many questions without an answer are silence.
+/// So many questions without an answer are silence: before a second has passed, after which whoever wasn't answered
+/// tries to connect once more.
 const SILENCE: u32 = 3;
 /// In milliseconds: the API has had its say by then, and whose endpoints still count is one that only we don't hear.
 const DOUBT: Millis = 120_000;

@@ -11,8 +11,8 @@ use super::{DataPlane, Network};
 
 /// How old a count may be.
 const RECOUNT: Duration = Duration::from_secs(2);
-/// How long an endpoint that is gone may take to answer, and half of how long its clients wait for another one.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long an endpoint that is gone may take to answer, and half of how long its clients are kept from another one.
+const ANSWER: Duration = Duration::from_millis(200);
 /// Looking at a great many takes its time: no more than this part of one processor.
 const SHARE: u32 = 20;
 

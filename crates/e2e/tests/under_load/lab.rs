@@ -102,20 +102,29 @@ impl Lab {
         })
     }
 
-    /// Its port on a node.
-    fn node_port(&self, node: &str, service: &str) -> SocketAddr {
+    /// Its port on a node, at an address of each family.
+    pub(crate) fn node_ports(&self, node: &str, service: &str) -> Vec<SocketAddr> {
         let port = self.cluster.get(&["service", service])["spec"]["ports"][0]["nodePort"].as_u64();
         let port = u16::try_from(port.expect("a port")).expect("a port");
-        SocketAddr::new(self.node_address(node), port)
+        let addresses = self.node_addresses(node).into_iter();
+        addresses.map(|address| SocketAddr::new(address, port)).collect()
+    }
+
+    fn node_port(&self, node: &str, service: &str) -> SocketAddr {
+        self.node_ports(node, service)[0]
+    }
+
+    fn node_addresses(&self, node: &str) -> Vec<IpAddr> {
+        let node = self.cluster.get(&["node", node]);
+        let all = node["status"]["addresses"].as_array().expect("a list").iter();
+        let own = all.filter(|one| one["type"] == "InternalIP");
+        own.map(|one| one["address"].as_str().and_then(|ip| ip.parse().ok()))
+            .map(|address| address.expect("the API's addresses are right"))
+            .collect()
     }
 
     pub(crate) fn node_address(&self, node: &str) -> IpAddr {
-        let node = self.cluster.get(&["node", node]);
-        let address = node["status"]["addresses"][0]["address"].as_str();
-        address
-            .expect("an address")
-            .parse()
-            .expect("the API's addresses are right")
+        self.node_addresses(node)[0]
     }
 
     pub(crate) fn ports_are_as_asked_for(&self) {

@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(size_of::<PeerKey<V6>>(), 8 + 16 + 2 + 2);
         assert_eq!(size_of::<Peer<V4>>(), 4 + 2 + 1 + 1 + 4);
         assert_eq!(size_of::<Peer<V6>>(), 16 + 2 + 1 + 1 + 4);
-        assert_eq!(size_of::<service::Named>(), 8 + 16 + 4 + 2 + 2);
+        assert_eq!(size_of::<service::Named>(), 8 + 16 + 4 + 2 + 2 + 4 + 4);
         assert_eq!(size_of::<TalkKey<V4>>(), 8 + 8);
         assert_eq!(size_of::<TalkKey<V6>>(), 8 + 20);
         assert_eq!(size_of::<AffinityKey>(), 16 + 4);

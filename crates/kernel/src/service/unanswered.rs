@@ -2,7 +2,8 @@
 //!
 //! A connection keeps the translation that it began with, and one that nobody answers is remembered for two minutes
 //! after its last attempt. All attempts from the same port of the same client, the kernel's own repetitions before
-//! all, would go the same way, though the endpoint is known to be gone and another one would answer. So they are
+//! all, would go the same way, though the endpoint is known to be gone and another one would answer. So would those
+//! that a socket was led to the endpoint by and that have passed the network stack untranslated. So they are
 //! forgotten, one by one; not at once, as an answer may be on its way from an endpoint that has just left.
 
 use std::collections::HashSet;
@@ -41,7 +42,7 @@ impl Unanswered {
         let connections = conntrack.connections(Which::Unanswered)?.into_iter();
         let waiting = connections.filter(|one| {
             let is_unanswered = one.protocol == Protocol::Tcp.number() && !one.is_answered;
-            is_unanswered && one.is_translated() && !is_there(&one.reply.source)
+            is_unanswered && !is_there(&one.reply.source)
         });
         let (old, new): (Vec<_>, HashSet<_>) = {
             let (old, new): (Vec<_>, Vec<_>) = waiting.partition(|one| self.seen.contains(one));

@@ -9,3 +9,4 @@ mod refusal;
 mod sctp;
 mod tcp;
 mod udp;
+mod unanswered;

@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::thread;
 
-use kernel::NetNs;
-use kernel::conntrack::{Conntrack, Which};
-use kernel::link::LinkChange;
 use kernel::nftables::Nft;
 use kernel::route::Route;
 use model::{
@@ -324,49 +320,6 @@ async fn who_comes_by_a_link_gets_the_endpoint_with_fewer_connections_that_are_o
     clients.extend(connect(10));
     let more = echoes.each_ref().map(accept);
     assert_eq!(more.each_ref().map(Vec::len), [10, 0]);
-}
-
-/// As from a node that has lost its power: no answer, not even a refusal.
-#[rstest]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_whose_endpoint_never_answered_is_led_to_another_from_the_same_port(
-    #[values(false, true)] v6: bool,
-) {
-    let mut cluster = Cluster::running(1, 3, Stack::Dual).await;
-    let echo = Echo::start(&cluster.pods[1].netns);
-    let at = SocketAddr::new(vips()[usize::from(v6)], 80);
-    let web = |cluster: &Cluster, pod| service(cluster, &[pod], Protocol::Tcp, echo.port);
-    cluster.serve(&[("web", web(&cluster, 0))]).await;
-    let dead = SocketAddr::new(alike(&cluster.pods[0].addresses, at.ip()), echo.port);
-    let pod = cluster.pods[0].netns.netlink();
-    let links = pod.links().await.unwrap();
-    let link = links.iter().find(|link| link.name == "eth0").unwrap();
-    let down = LinkChange {
-        up: Some(false),
-        ..LinkChange::default()
-    };
-    pod.set_link(link.index, &down).await.unwrap();
-    let conntrack = Conntrack::open(&cluster.lan.nodes[0].netns).unwrap();
-    let waiting = || {
-        let all = conntrack.connections(Which::Unanswered).unwrap().into_iter();
-        all.filter(|one| one.reply.source == dead).count()
-    };
-    let client = NetNs::open(cluster.pods[2].netns.path()).unwrap();
-    let connect = move || client.run(|| TcpStream::connect_timeout(&at, 10 * PATIENCE));
-    let connecting = thread::spawn(connect);
-    eventually(PATIENCE, || waiting() == 1);
-    let forget = |cluster: &Cluster| cluster.kernels[0].forget_unanswered().unwrap();
-    assert_eq!(
-        [forget(&cluster), forget(&cluster)],
-        [0, 0],
-        "the endpoint is there"
-    );
-    cluster.serve(&[("web", web(&cluster, 1))]).await;
-    assert_eq!(forget(&cluster), 0, "an answer may be on its way");
-    assert_eq!(forget(&cluster), 1);
-    // The kernel's next attempt, in three seconds at most.
-    connecting.join().unwrap().unwrap().unwrap();
-    assert_eq!((waiting(), forget(&cluster)), (0, 0));
 }
 
 #[rstest]

@@ -65,9 +65,9 @@ fn take_all_slots(node: &Node) {
     let pins = node.cluster.lan.nodes[0].netns.pins();
     let pin = versions(&pins)[0].join("named");
     let map = Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap();
-    let mut slots = Array::<_, [u64; 4]>::try_from(map).unwrap();
+    let mut slots = Array::<_, [u64; 5]>::try_from(map).unwrap();
     for slot in 0..slots.len() {
-        slots.set(slot, [u64::MAX, 0, 0, 0], 0).unwrap();
+        slots.set(slot, [u64::MAX, 0, 0, 0, 0], 0).unwrap();
     }
 }
 
