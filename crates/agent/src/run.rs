@@ -224,7 +224,8 @@ pub async fn run_with(
     let settings = ::announce::Settings {
         node: config.node_name.clone(),
     };
-    let elect = ::announce::run(settings, client.clone(), wanted, all.clone());
+    let answering = network.answering();
+    let elect = ::announce::run(settings, client.clone(), wanted, answering, all.clone());
     parts.spawn(async {
         ("the election of announcers", {
             elect.await;

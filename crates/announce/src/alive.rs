@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use crate::EXPIRE;
+use crate::{ANSWERED, EXPIRE};
 
 /// Leases, and when each was seen to be renewed.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct Alive {
     seen: BTreeMap<String, (String, Instant)>,
     /// Those that are alive and don't announce.
     resigned: BTreeSet<String>,
+    /// Those whose kernels answer.
+    answering: BTreeSet<String>,
 }
 
 impl Alive {
@@ -23,6 +25,19 @@ impl Alive {
             None => {
                 self.seen.insert(node.to_owned(), (renewal.to_owned(), now));
             }
+        }
+    }
+
+    /// These nodes' kernels answer, whatever becomes of their agents.
+    pub(crate) fn hear(&mut self, answering: &BTreeSet<String>) {
+        self.answering.clone_from(answering);
+    }
+
+    /// Until when a node is alive, if nothing more is heard of it.
+    fn end(&self, node: &str, seen: Instant) -> Instant {
+        seen + match self.answering.contains(node) {
+            true => ANSWERED,
+            false => EXPIRE,
         }
     }
 
@@ -58,13 +73,16 @@ impl Alive {
     }
 
     pub(crate) fn nodes(&self, now: Instant) -> BTreeSet<String> {
-        let alive = self.seen.iter().filter(|(_, (_, at))| now < *at + EXPIRE);
+        let alive = self
+            .seen
+            .iter()
+            .filter(|(node, (_, at))| now < self.end(node, *at));
         alive.map(|(node, _)| node.clone()).collect()
     }
 
     /// When the next one will have been silent for too long.
     pub(crate) fn next_end(&self, now: Instant) -> Option<Instant> {
-        let ends = self.seen.values().map(|(_, at)| *at + EXPIRE);
+        let ends = self.seen.iter().map(|(node, (_, at))| self.end(node, *at));
         ends.filter(|end| *end > now).min()
     }
 }
@@ -92,5 +110,22 @@ mod tests {
         assert_eq!(alive.nodes(at(6000)).len(), 2);
         alive.forget("a");
         assert_eq!(alive.nodes(at(6000)), ["b".to_owned()].into());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_kernel_answers_may_renew_its_lease_late() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut alive = Alive::default();
+        alive.observe("a", "1", start);
+        alive.observe("b", "1", start);
+        alive.hear(&["a".to_owned()].into());
+        assert_eq!(alive.nodes(at(4999)), ["a".to_owned()].into());
+        assert_eq!(alive.next_end(at(2000)), Some(at(5000)));
+        assert!(alive.nodes(at(5000)).is_empty(), "its agent doesn't come back");
+        // As soon as it doesn't answer the Lease counts.
+        alive.hear(&BTreeSet::new());
+        assert!(alive.nodes(at(2000)).is_empty());
+        assert_eq!(alive.nodes(at(1999)).len(), 2);
     }
 }

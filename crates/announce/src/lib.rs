@@ -23,12 +23,15 @@ mod tell;
 
 use std::time::Duration;
 
-pub use run::{Settings, Wanted, run};
+pub use run::{Answering, Settings, Wanted, run};
 
 /// How often a node renews its Lease.
 const RENEW: Duration = Duration::from_millis(600);
-/// A Lease that isn't renewed for this long is a dead node's.
+/// A Lease that isn't renewed for this long is a dead node's,
 const EXPIRE: Duration = Duration::from_secs(2);
+/// unless its kernel answers: then its agent is slow, or gone, and what it announces goes on. That ends before the
+/// kernel lets go of the addresses, which are held for longer.
+const ANSWERED: Duration = Duration::from_secs(5);
 /// Where the Leases are, and how they are found.
 const NAMESPACE: &str = "kube-system";
 const LABEL: &str = "ripstop.dev/announcer";

@@ -34,8 +34,17 @@ pub struct Settings {
     pub node: String,
 }
 
+/// The nodes whose kernels answer.
+pub type Answering = watch::Receiver<BTreeSet<String>>;
+
 /// Decides until `shutdown`; what was decided last stays.
-pub async fn run(settings: Settings, client: Client, wanted: Wanted, shutdown: CancellationToken) {
+pub async fn run(
+    settings: Settings,
+    client: Client,
+    wanted: Wanted,
+    answering: Answering,
+    shutdown: CancellationToken,
+) {
     let (news, heard) = mpsc::unbounded_channel();
     let (duty, todays) = watch::channel(Duty::None);
     let (renewals, renewed) = watch::channel(None);
@@ -58,7 +67,7 @@ pub async fn run(settings: Settings, client: Client, wanted: Wanted, shutdown: C
         local: BTreeMap::new(),
         ports: Ports::default(),
     };
-    announcer.run(heard, renewed, shutdown).await;
+    announcer.run(heard, renewed, answering, shutdown).await;
 }
 
 struct Announcer {
@@ -80,6 +89,7 @@ impl Announcer {
         mut self,
         mut heard: mpsc::UnboundedReceiver<(Name, Ready)>,
         mut renewed: watch::Receiver<Option<Instant>>,
+        mut answering: Answering,
         shutdown: CancellationToken,
     ) {
         let balanced = watcher::Config::default().fields("spec.type=LoadBalancer");
@@ -93,6 +103,7 @@ impl Announcer {
         let (mut all_services, mut all_leases) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let now = Instant::now();
+            self.state.alive.hear(&answering.borrow_and_update());
             self.decide(now);
             let next = self.state.alive.next_end(now).unwrap_or(now + EXPIRE);
             tokio::select! {
@@ -119,6 +130,8 @@ impl Announcer {
                     Ok(()) => if let Some(at) = *renewed.borrow_and_update() { self.state.renewed(at) },
                     Err(_) => return,
                 },
+                // If nobody listens to them any more the agent is ending.
+                changed = answering.changed() => if changed.is_err() { return },
                 () = sleep_until(next) => {}
             }
         }

@@ -27,6 +27,7 @@ struct Cluster {
 struct Node {
     name: &'static str,
     held: watch::Receiver<Option<BTreeSet<IpAddr>>>,
+    _listener: watch::Sender<BTreeSet<String>>,
     _stop: DropGuard,
 }
 
@@ -56,10 +57,14 @@ impl Cluster {
         let settings = Settings {
             node: name.to_owned(),
         };
-        tokio::spawn(run(settings, self.server.client(identity), wanted, stop.clone()));
+        // None answers: who doesn't renew its Lease is dead.
+        let (listener, answering) = watch::channel(BTreeSet::new());
+        let client = self.server.client(identity);
+        tokio::spawn(run(settings, client, wanted, answering, stop.clone()));
         Node {
             name,
             held,
+            _listener: listener,
             _stop: stop.drop_guard(),
         }
     }

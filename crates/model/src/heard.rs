@@ -33,6 +33,12 @@ impl Heard {
         silent.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Those that do.
+    pub fn answering(&self) -> BTreeSet<String> {
+        let answering = self.nodes.iter().filter(|(_, one)| one.silent_since.is_none());
+        answering.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What of it still holds in that boot: who has ever answered can do so, but silence is of its time.
     #[must_use]
     pub fn in_boot(mut self, boot: &str) -> Heard {
@@ -59,6 +65,7 @@ mod tests {
             nodes: [("a".to_owned(), of(None)), ("b".to_owned(), of(Some(7)))].into(),
         };
         assert_eq!(heard.silent(), ["b".to_owned()].into());
+        assert_eq!(heard.answering(), ["a".to_owned()].into());
         assert_eq!(heard.clone().in_boot("one"), heard);
         let later = heard.clone().in_boot("two");
         assert!(later.silent().is_empty());

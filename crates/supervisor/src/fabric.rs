@@ -150,11 +150,16 @@ async fn default_routes(cluster: &Cluster, inside: &Netlink, link: u32) -> Resul
 /// # Errors
 /// When the kernel refuses.
 pub async fn remove_node(cluster: &Cluster, node: &str) -> Result<(), Error> {
-    // The namespace ends with its last process and takes its links along, some time later; the
-    // port goes now, and the node's end with it.
+    // The namespace ends with its last process and takes its links along, some time later.
+    unplug_node(cluster, node).await?;
+    NetNs::delete_named(&cluster.name.node_netns(node))?;
+    Ok(())
+}
+
+/// Takes a node off the switch: its port goes, and the node's end with it. From then on it's silent.
+pub async fn unplug_node(cluster: &Cluster, node: &str) -> Result<(), Error> {
     let switch = Netlink::open(&NetNs::open_named(&cluster.name.switch_netns())?)?;
     switch.delete_link(node).await?;
-    NetNs::delete_named(&cluster.name.node_netns(node))?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::resolver::Resolver;
 use crate::start::{digest, start, start_node};
 use crate::state::{State, now};
 use crate::unit::Wanted;
-use crate::{ClusterName, Error, Paths, files, forward, log, node, socket, way_out};
+use crate::{ClusterName, Error, Paths, fabric, files, forward, log, node, socket, way_out};
 
 /// How long the server and the agents may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
@@ -191,6 +191,8 @@ impl Supervisor {
 
     async fn cut_power(&self, name: &str) -> Result<(), Error> {
         files::write(&self.paths.node(name).power_off, "", 0o644)?;
+        // Or its kernel would still refuse for processes that are dead already.
+        fabric::unplug_node(&self.cluster, name).await?;
         let crew = self.crew(name);
         crew.dismiss(Wanted::Left);
         // Or what is killed would be started again meanwhile.

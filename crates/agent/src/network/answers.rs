@@ -185,6 +185,12 @@ impl<D: DataPlane> Network<D> {
             }
             answers.judge(&self.kernel.answers(), clock::since_boot());
             let heard = answers.heard(&boot);
+            self.answering.send_if_modified(|held| {
+                let answering = heard.answering();
+                let differs = *held != answering;
+                *held = answering;
+                differs
+            });
             self.tell_unreachable(heard.silent());
             notes.keep(heard).await;
             self.kernel.ask(&answers.ask());
@@ -193,6 +199,11 @@ impl<D: DataPlane> Network<D> {
                 () = tokio::time::sleep(answers.pause()) => {}
             }
         }
+    }
+
+    /// The nodes whose kernels answer.
+    pub(crate) fn answering(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.answering.subscribe()
     }
 
     fn tell_unreachable(&self, silent: BTreeSet<String>) {

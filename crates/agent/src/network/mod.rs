@@ -144,6 +144,8 @@ pub struct Network<D> {
     context: watch::Sender<Option<ServiceContext>>,
     /// Nodes that don't answer.
     unreachable: watch::Sender<BTreeSet<String>>,
+    /// Nodes that do.
+    answering: watch::Sender<BTreeSet<String>>,
     /// What was heard of them, held by whoever listens.
     notes: tokio::sync::Mutex<Notes>,
     left_out: LeftOut,
@@ -182,6 +184,7 @@ impl<D: DataPlane> Network<D> {
             ready: watch::Sender::new(Err("the agent is starting".to_owned())),
             context: watch::Sender::new(None),
             unreachable: watch::Sender::new(notes.silent()),
+            answering: watch::Sender::default(),
             notes: tokio::sync::Mutex::new(notes),
             left_out: LeftOut::default(),
             counters: Counters::default(),
