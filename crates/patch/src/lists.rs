@@ -1,5 +1,7 @@
 //! Lists in strategic merge patches: matching elements by key, and their order.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use crate::PatchError;
@@ -15,6 +17,7 @@ pub(crate) fn merge_objects(
 ) -> Result<(), PatchError> {
     let merge_key = field.merge_key.unwrap_or_default();
     let mut to_merge = Vec::new();
+    let mut to_delete = HashSet::new();
     let mut replace = false;
     for (index, element) in patch.iter().enumerate() {
         let path = format!("{path}[{index}]");
@@ -22,10 +25,7 @@ pub(crate) fn merge_objects(
             return malformed(&path, format!("must be an object with the merge key {merge_key}"));
         };
         match directive(element, &path)? {
-            Some(Directive::Delete) => {
-                let key = key_of(element, merge_key, &path)?;
-                list.retain(|item| item.get(merge_key) != Some(key));
-            }
+            Some(Directive::Delete) => _ = to_delete.insert(key_of(element, merge_key, &path)?),
             // One such element replaces the whole list by the patch's others.
             Some(Directive::Replace) => replace = true,
             Some(Directive::Merge) | None => {
@@ -42,13 +42,31 @@ pub(crate) fn merge_objects(
             .collect();
         return Ok(());
     }
+    list.retain(|item| item.get(merge_key).is_none_or(|key| !to_delete.contains(key)));
+    let mut places = places(list, merge_key);
     for (element, path) in to_merge {
-        match find_match(list, element, field) {
+        let key = key_of(element, merge_key, &path)?;
+        let known = places.get(key).map(Vec::as_slice).unwrap_or_default();
+        match find_match(list, known, element, field).map(|index| &mut list[index]) {
             Some(Value::Object(original)) => merge_map(original, element, field.ty(), &path)?,
-            _ => list.extend(fresh(&Value::Object(element.clone()))),
+            _ => {
+                places.entry(key.clone()).or_default().push(list.len());
+                list.extend(fresh(&Value::Object(element.clone())));
+            }
         }
     }
     Ok(())
+}
+
+/// Where the elements are that have a key, by the key: looking for each of many would cost their square.
+fn places(list: &[Value], merge_key: &str) -> HashMap<Value, Vec<usize>> {
+    let mut places: HashMap<_, Vec<_>> = HashMap::new();
+    for (index, element) in list.iter().enumerate() {
+        if let Some(key) = element.get(merge_key) {
+            places.entry(key.clone()).or_default().push(index);
+        }
+    }
+    places
 }
 
 fn key_of<'a>(element: &'a Map<String, Value>, key: &str, path: &str) -> Result<&'a Value, PatchError> {
@@ -58,17 +76,13 @@ fn key_of<'a>(element: &'a Map<String, Value>, key: &str, path: &str) -> Result<
     }
 }
 
-/// The element that a patch's element means: the one with the same merge key. Where several have it (port
-/// 53 for TCP and for UDP), the first that agrees in what the patch says of the list's other keys.
-fn find_match<'a>(list: &'a mut [Value], patch: &Map<String, Value>, field: &Field) -> Option<&'a mut Value> {
-    let merge_key = field.merge_key?;
+/// The element that a patch's element means, of those with the same merge key. Where several have it (port 53
+/// for TCP and for UDP), the first that agrees in what the patch says of the list's other keys.
+fn find_match(list: &[Value], places: &[usize], patch: &Map<String, Value>, field: &Field) -> Option<usize> {
     let keys = match field.list {
         Some(List::Map(keys)) => keys,
         _ => &[],
     };
-    let candidates: Vec<usize> = (0..list.len())
-        .filter(|&index| list[index].get(merge_key) == patch.get(merge_key))
-        .collect();
     let agrees = |index: &&usize| {
         keys.iter().all(|key| {
             patch
@@ -76,20 +90,17 @@ fn find_match<'a>(list: &'a mut [Value], patch: &Map<String, Value>, field: &Fie
                 .is_none_or(|value| list[**index].get(key) == Some(value))
         })
     };
-    let index = *candidates.iter().find(agrees).or(candidates.first())?;
-    list.get_mut(index)
+    places.iter().find(agrees).or(places.first()).copied()
 }
 
 /// Adds a patch's scalars to a set.
 pub(crate) fn merge_scalars(list: &mut Vec<Value>, patch: &[Value], path: &str) -> Result<(), PatchError> {
-    for item in patch {
-        if item.is_object() || item.is_array() {
-            return malformed(path, "must be a list of scalars");
-        }
-        if !list.contains(item) {
-            list.push(item.clone());
-        }
+    if patch.iter().any(|item| item.is_object() || item.is_array()) {
+        return malformed(path, "must be a list of scalars");
     }
+    let mut known: HashSet<&Value> = list.iter().collect();
+    let new: Vec<Value> = patch.iter().filter(|item| known.insert(item)).cloned().collect();
+    list.extend(new);
     Ok(())
 }
 
@@ -118,19 +129,21 @@ pub(crate) fn check_order(
 /// Puts a list's elements in the order of `order`. Elements that `order` doesn't name keep their place
 /// before the first of the others that they preceded in `before`, the list as the server had it.
 pub(crate) fn set_order(list: &mut Vec<Value>, order: &[Value], before: &[Value], merge_key: Option<&str>) {
-    let position =
-        |list: &[Value], element: &Value| list.iter().position(|other| same(other, element, merge_key));
+    let (order, before) = (positions(order, merge_key), positions(before, merge_key));
+    let place = |positions: &HashMap<&Value, usize>, element: &Value| {
+        identity(element, merge_key).and_then(|identity| positions.get(identity).copied())
+    };
     let (mut ordered, others): (Vec<Value>, Vec<Value>) = std::mem::take(list)
         .into_iter()
-        .partition(|element| position(order, element).is_some());
-    ordered.sort_by_key(|element| position(order, element));
+        .partition(|element| place(&order, element).is_some());
+    ordered.sort_by_key(|element| place(&order, element));
 
     let mut others = others.into_iter().peekable();
     for element in ordered {
-        let place = position(before, &element);
-        while let Some(other) = others.next_if(
-            |other| matches!((position(before, other), place), (Some(other), Some(place)) if other < place),
-        ) {
+        let own = place(&before, &element);
+        while let Some(other) = others
+            .next_if(|other| matches!((place(&before, other), own), (Some(other), Some(own)) if other < own))
+        {
             list.push(other);
         }
         list.push(element);
@@ -138,9 +151,26 @@ pub(crate) fn set_order(list: &mut Vec<Value>, order: &[Value], before: &[Value]
     list.extend(others);
 }
 
-fn same(a: &Value, b: &Value, merge_key: Option<&str>) -> bool {
-    match merge_key {
-        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
-        None => a == b,
+/// Where the first of each element is.
+fn positions<'a>(list: &'a [Value], merge_key: Option<&str>) -> HashMap<&'a Value, usize> {
+    let mut positions = HashMap::new();
+    for (index, element) in list.iter().enumerate() {
+        if let Some(identity) = identity(element, merge_key) {
+            positions.entry(identity).or_insert(index);
+        }
     }
+    positions
+}
+
+/// What makes an element the same as another: its merge key, or all of it.
+fn identity<'a>(element: &'a Value, merge_key: Option<&str>) -> Option<&'a Value> {
+    match merge_key {
+        Some(key) => element.get(key),
+        None => Some(element),
+    }
+}
+
+fn same(a: &Value, b: &Value, merge_key: Option<&str>) -> bool {
+    let identity = identity(a, merge_key);
+    identity.is_some() && identity == self::identity(b, merge_key)
 }

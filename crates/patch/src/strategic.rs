@@ -12,6 +12,8 @@
 //! | `$deleteFromPrimitiveList/f: [x]` | `x` leaves the set `f` |
 //! | `$setElementOrder/f: […]` | the order of `f`'s elements; others keep their place among them |
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use crate::PatchError;
@@ -70,6 +72,7 @@ pub(crate) fn merge_map(
     for (key, to_delete) in with_prefix(patch, DELETE_PREFIX) {
         if let Some(Value::Array(list)) = original.get_mut(key) {
             let to_delete = array(to_delete, path, key, DELETE_PREFIX)?;
+            let to_delete: HashSet<&Value> = to_delete.iter().collect();
             list.retain(|item| !to_delete.contains(item));
         }
     }
@@ -164,7 +167,8 @@ fn retain_keys(
     let Some(retain) = retain.as_array() else {
         return malformed(path, "$retainKeys must be a list of field names");
     };
-    let retained = |key: &str| retain.iter().any(|retained| retained == key);
+    let retain: HashSet<&str> = retain.iter().filter_map(Value::as_str).collect();
+    let retained = |key: &str| retain.contains(key);
     let forgotten = patch
         .iter()
         .find(|(key, value)| !value.is_null() && !is_directive(key) && !retained(key));

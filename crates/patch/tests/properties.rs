@@ -84,6 +84,69 @@ fn pod() -> impl Strategy<Value = Value> {
         })
 }
 
+/// Ports of a container, several of one number among them.
+fn ports(with_directives: bool) -> impl Strategy<Value = Vec<Value>> {
+    let port = (
+        1..4u16,
+        prop::option::of(prop::sample::select(vec!["TCP", "UDP"])),
+        prop::option::of("[ab]"),
+        prop::bool::weighted(if with_directives { 0.2 } else { 0.0 }),
+    );
+    let port = port.prop_map(|(number, protocol, name, deleted)| {
+        let mut port = element("containerPort", number);
+        for (field, value) in [("protocol", protocol.map(str::to_owned)), ("name", name)] {
+            if let Some(value) = value {
+                port[field] = value.into();
+            }
+        }
+        if deleted {
+            port["$patch"] = "delete".into();
+        }
+        port
+    });
+    prop::collection::vec(port, 0..6)
+}
+
+/// What the patch of a list comes to, looked up one by one.
+fn list_model(before: &[Value], patch: &[Value]) -> Vec<Value> {
+    let number = |port: &Value| port["containerPort"].clone();
+    let (deleted, merged): (Vec<&Value>, Vec<&Value>) =
+        patch.iter().partition(|port| port.get("$patch").is_some());
+    let mut list = before.to_vec();
+    list.retain(|port| deleted.iter().all(|other| number(other) != number(port)));
+    for change in merged {
+        let same: Vec<usize> = (0..list.len())
+            .filter(|i| number(&list[*i]) == number(change))
+            .collect();
+        let agrees = |i: &&usize| change["protocol"].is_null() || list[**i]["protocol"] == change["protocol"];
+        match same.iter().find(agrees).or(same.first()) {
+            Some(index) => {
+                for (field, value) in change.as_object().unwrap() {
+                    list[*index][field] = value.clone();
+                }
+            }
+            None => list.push(change.clone()),
+        }
+    }
+    let place = |list: &[Value], port: &Value| list.iter().position(|other| number(other) == number(port));
+    let (mut named, others): (Vec<_>, Vec<_>) =
+        list.into_iter().partition(|port| place(patch, port).is_some());
+    named.sort_by_key(|port| place(patch, port));
+    let mut result = Vec::new();
+    let mut others = others.into_iter().peekable();
+    for port in named {
+        let own = place(before, &port);
+        let precedes =
+            |other: &Value| own.is_some_and(|own| place(before, other).is_some_and(|one| one < own));
+        while let Some(other) = others.next_if(precedes) {
+            result.push(other);
+        }
+        result.push(port);
+    }
+    result.extend(others);
+    result
+}
+
 fn container_names(pod: &Value) -> Vec<&str> {
     pod["spec"]["containers"]
         .as_array()
@@ -140,6 +203,17 @@ proptest! {
         sorted.sort_unstable();
         before.sort_unstable();
         prop_assert_eq!(sorted, before);
+    }
+
+    #[test]
+    fn a_lists_elements_are_found_as_by_looking_at_each(before in ports(false), patch in ports(true)) {
+        let pod = |ports: &[Value]| json!({"apiVersion": "v1", "kind": "Pod",
+            "spec": {"containers": [{"name": "a", "ports": ports}]}});
+        let changed = patch::strategic(&pod(&before), &pod(&patch)).unwrap();
+        prop_assert_eq!(
+            &changed["spec"]["containers"][0]["ports"],
+            &Value::from(list_model(&before, &patch))
+        );
     }
 
     #[test]
