@@ -87,6 +87,7 @@ fn everything(rules: &[&str]) -> Value {
 #[case("self.flag || self.share > 0.5")]
 #[case("self.share < self.count")]
 #[case("self.name.startsWith('web') && self.name.matches('^[a-z0-9]+$') && size(self.name) == 4")]
+#[case(r"!'é'.matches('^\\w$') && 'é'.matches('^\\W$') && !'٣'.matches('\\d') && matches('a_1', '^\\w+$')")]
 #[case("self.name == 'web1' ? self.flag : false")]
 #[case(
     "self.names.all(n, n.size() > 0) && self.names.exists(n, n == 'b') && !self.names.exists_one(n, true)"

@@ -31,6 +31,8 @@ fn add(environment: &mut Env) -> Result<(), cel::DeclarationError> {
         vec![DYN_TYPE, INT_TYPE],
         meter::spend_call,
     )?;
+    let texts = || vec![STRING_TYPE, STRING_TYPE];
+    environment.add_overload(meter::MATCHES, meter::MATCHES, texts(), matches)?;
     let mut method =
         |name: &str, target: Type, args: Vec<Type>, function: cel::common::functions::Function| {
             let id = format!("kubernetes_{name}_{}_{}", target.name(), args.len());
@@ -235,21 +237,26 @@ fn sets<'b, 'v>(
     give(Value::Bool(compare(&list(&args, 0)?, &list(&args, 1)?)?))
 }
 
-fn pattern(args: &Args<'_, '_>) -> Result<Regex, ExecutionError> {
+fn pattern(args: &Args<'_, '_>, function: &str) -> Result<Regex, ExecutionError> {
     let pattern = text(args, 1)?;
     // Compiling one costs far more than a step.
     meter::spend(100)?;
-    expression::compile(&pattern).map_err(|error| ExecutionError::function_error("find", error))
+    expression::compile(&pattern).map_err(|error| ExecutionError::function_error(function, error))
+}
+
+fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let (target, pattern) = (text(&args, 0)?, pattern(&args, "matches")?);
+    give(Value::Bool(pattern.is_match(&target)))
 }
 
 fn find<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let (target, pattern) = (text(&args, 0)?, pattern(&args)?);
+    let (target, pattern) = (text(&args, 0)?, pattern(&args, "find")?);
     let found = pattern.find(&target).map(|found| found.as_str().to_owned());
     give(found.unwrap_or_default().into())
 }
 
 fn find_all<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    let (target, pattern) = (text(&args, 0)?, pattern(&args)?);
+    let (target, pattern) = (text(&args, 0)?, pattern(&args, "find")?);
     let most = match args.len() {
         3 => match take(&args, 2)? {
             Value::Int(most) => usize::try_from(most).unwrap_or(usize::MAX),

@@ -48,6 +48,9 @@ pub(crate) fn spend(cost: u64) -> Result<(), ExecutionError> {
     }
 }
 
+/// `matches` by Go's idea of expressions, instead of the language's own, whose classes know all of Unicode.
+pub(crate) const MATCHES: &str = "@matches";
+
 /// The function that expressions call for it: a value, and how much each of its parts costs.
 pub(crate) const SPEND: &str = "@spend";
 
@@ -112,6 +115,11 @@ pub(crate) fn metered(expression: &mut IdedExpr) {
                 if !is_logical && !reaches_in && !gathers {
                     wrap(arg, 1);
                 }
+            }
+            if call.func_name == "matches" {
+                MATCHES.clone_into(&mut call.func_name);
+                let target = call.target.take();
+                call.args.splice(..0, target.map(|target| *target));
             }
         }
         Expr::Comprehension(comprehension) => {
