@@ -24,6 +24,8 @@ const VERSION: u32 = 1;
 /// A restored store's revision is so much higher than any that may have been given before, and its history begins
 /// there: whoever knows a later state than the snapshot's is told to list again.
 const LEAP: u64 = 1_000_000_000;
+/// No store gets that far, and clients of many languages read revisions as signed numbers.
+const MOST_REVISION: u64 = i64::MAX as u64;
 /// Objects are written in transactions of about this many bytes.
 const BATCH: usize = 8 << 20;
 const MAX_KEY: usize = 64 << 10;
@@ -194,7 +196,12 @@ pub fn restore(from: impl Read, path: &Path, progress: impl FnMut(u64)) -> Resul
     let present = Present::find(path)?;
     let summary = reader.summary();
     let known = present.as_ref().map_or(0, |present| present.revision);
-    let revision = summary.revision.max(known) + LEAP;
+    // Anybody can write a number into a file, and revisions go on from it.
+    let revision = summary.revision.max(known).checked_add(LEAP);
+    let revision = revision.filter(|revision| *revision <= MOST_REVISION);
+    let revision = revision.ok_or(Error::Snapshot(
+        "its revision is higher than any store's: use another",
+    ))?;
     let (new, old) = (beside(path, "restoring"), beside(path, "replaced"));
     remove(&new)?;
     if let Err(error) = build(&mut reader, &new, revision, progress) {
@@ -203,7 +210,9 @@ pub fn restore(from: impl Read, path: &Path, progress: impl FnMut(u64)) -> Resul
         return Err(error);
     }
     if present.is_some() {
-        fs::rename(path, &old)?;
+        // A second name for it: whenever this ends, one of the two is at `path`.
+        remove(&old)?;
+        fs::hard_link(path, &old)?;
     }
     fs::rename(&new, path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use store::{Error, Options, Range, Reader, Restored, Store, Value, restore};
 
 fn open(path: &Path) -> Store {
@@ -151,6 +152,25 @@ async fn what_is_not_a_whole_snapshot_changes_nothing() {
     assert_eq!(objects(&open(&path)), before);
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[tokio::test]
+async fn revisions_that_could_not_go_on_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let mut snapshot = Vec::new();
+    filled(&path, 3).await.save(&mut snapshot).unwrap();
+    let before = objects(&open(&path));
+    for revision in [u64::MAX, u64::MAX - 1_000_000_000, i64::MAX as u64] {
+        let mut other = snapshot.clone();
+        other[20..28].copy_from_slice(&revision.to_le_bytes());
+        let end = other.len() - 32;
+        let digest = Sha256::digest(&other[..end]);
+        other[end..].copy_from_slice(&digest);
+        let error = put(&other, &path).unwrap_err().to_string();
+        assert!(error.contains("higher than any store's"), "{error}");
+    }
+    assert_eq!(objects(&open(&path)), before);
 }
 
 #[tokio::test]
