@@ -17,7 +17,6 @@ mod json;
 mod kind;
 mod labels;
 mod notes;
-mod quantity;
 mod table;
 
 // Kinds that CustomResourceDefinitions make.
@@ -53,5 +52,4 @@ pub use kind::{Column, DecodeError, Decoded, FieldError, FieldText, Generation, 
 pub use labels::selects;
 pub use notes::note;
 pub use pod::qos_class;
-pub use quantity::{NotAQuantity, Quantity};
 pub use table::{all, find, find_kind};

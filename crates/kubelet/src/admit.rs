@@ -67,13 +67,15 @@ fn cannot_do(pod: &Pod, app_armor: bool) -> Option<Failure> {
     None
 }
 
-struct Has {
-    pods: i64,
-    cpu: i64,
-    memory: i64,
+/// What a node has.
+pub(crate) struct Has {
+    pub(crate) pods: i64,
+    pub(crate) cpu: i64,
+    pub(crate) memory: i64,
 }
 
-fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
+/// Why a node that has so much can't run the pod beside others, if so.
+pub(crate) fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
     if let Some(name) = sandbox::forbidden_sysctl(pod) {
         return Some(Failure {
             reason: "SysctlForbidden".to_owned(),
@@ -87,10 +89,8 @@ fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
         });
     }
     let used = |resource: &str| {
-        others
-            .iter()
-            .map(|p| resources::pod_request(p, resource))
-            .sum::<i64>()
+        let requests = others.iter().map(|pod| resources::pod_request(pod, resource));
+        requests.fold(0, i64::saturating_add)
     };
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     let checks = [
@@ -105,7 +105,7 @@ fn refuse_for(has: &Has, pod: &Pod, others: &[&Pod]) -> Option<Failure> {
     ];
     let short = checks
         .into_iter()
-        .find(|(_, wants, used, has)| *wants > 0 && used + wants > *has);
+        .find(|(_, wants, used, has)| *wants > 0 && used.saturating_add(*wants) > *has);
     let (resource, requested, used, capacity) = short?;
     Some(Failure {
         reason: format!("OutOf{resource}"),
@@ -198,6 +198,24 @@ mod tests {
         assert_eq!(reason(whole).as_deref(), Some("PodLevelResourcesNotSupported"));
         let claims = json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}]});
         assert_eq!(reason(claims).as_deref(), Some("ResourceClaimsNotSupported"));
+    }
+
+    #[test]
+    fn a_node_refuses_more_than_can_be_counted() {
+        let has = Has {
+            pods: 9,
+            cpu: 1000,
+            memory: 1 << 30,
+        };
+        let most = json!({"requests": {"memory": i64::MAX.to_string(), "cpu": "9E"}});
+        let one = json!({"name": "a", "resources": most});
+        let pod = pod(
+            json!({"spec": {"initContainers": [one], "containers": [one, one], "overhead": {"cpu": "9E"}}}),
+        );
+        for others in [&[][..], &[&wanting("600m"), &pod]] {
+            let failure = refuse_for(&has, &pod, others).expect("it's too much");
+            assert_eq!(failure.reason, "OutOfcpu");
+        }
     }
 
     #[test]

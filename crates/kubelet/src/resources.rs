@@ -7,6 +7,7 @@ use cri::message::LinuxContainerResources;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kernel::cgroup::Limits;
+use quantity::Quantity as Amount;
 
 use crate::pod;
 
@@ -19,51 +20,12 @@ const MIN_SHARES: i64 = 2;
 
 /// A quantity in thousandths, rounded up; `None` if it isn't one.
 pub(crate) fn millis(quantity: &Quantity) -> Option<i64> {
-    let text = quantity.0.trim();
-    let split = text
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(split);
-    let scale: f64 = match suffix {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "" => 1.0,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        _ => {
-            let power: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            10f64.powi(power)
-        }
-    };
-    let value: f64 = number.parse().ok()?;
-    // The product of two doubles is off by parts in 10^16: don't round that up.
-    let exact = value * scale * 1000.0;
-    let near = exact.round();
-    let rounded = if (exact - near).abs() <= near.abs() * 1e-12 {
-        near
-    } else {
-        exact.ceil()
-    };
-    #[expect(clippy::cast_possible_truncation, reason = "saturates, as wanted")]
-    Some(rounded as i64)
+    Amount::parse(quantity.0.trim()).ok().map(Amount::millis)
 }
 
 /// A quantity in whole units, rounded up.
 pub(crate) fn units(quantity: &Quantity) -> Option<i64> {
-    // Bytes may exceed what thousandths fit into 64 bits: drop to units first.
-    let whole: Option<i64> = quantity.0.trim().parse().ok();
-    whole.or_else(|| millis(quantity).map(|m| m.div_euclid(1000) + i64::from(m.rem_euclid(1000) > 0)))
+    Amount::parse(quantity.0.trim()).ok().map(Amount::units)
 }
 
 fn amount(list: Option<&BTreeMap<String, Quantity>>, resource: &str) -> Option<i64> {
@@ -89,14 +51,14 @@ pub(crate) fn request(container: &Container, resource: &str) -> Option<i64> {
 
 /// What a pod asks for as a whole.
 pub(crate) fn pod_request(pod: &Pod, resource: &str) -> i64 {
-    peak(pod, |c| request(c, resource)) + overhead(pod, resource)
+    peak(pod, |c| request(c, resource)).saturating_add(overhead(pod, resource))
 }
 
 /// What a pod may take as a whole, if each of its containers has a limit.
 fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
     let has = |c: &Container| limit(c, resource).is_some_and(|most| most > 0);
     let all = pod::all_containers(pod).all(has);
-    all.then(|| peak(pod, |c| limit(c, resource)) + overhead(pod, resource))
+    all.then(|| peak(pod, |c| limit(c, resource)).saturating_add(overhead(pod, resource)))
 }
 
 fn overhead(pod: &Pod, resource: &str) -> i64 {
@@ -107,18 +69,17 @@ fn overhead(pod: &Pod, resource: &str) -> i64 {
 /// container, whichever is more.
 fn peak(pod: &Pod, of: impl Fn(&Container) -> Option<i64>) -> i64 {
     let of = |c: &Container| of(c).unwrap_or(0);
-    let mut sidecars = 0;
+    let mut sidecars: i64 = 0;
     let mut peak = 0;
     for container in pod::init_containers(pod) {
+        let with_it = sidecars.saturating_add(of(container));
         if pod::is_sidecar(container) {
-            sidecars += of(container);
-            peak = peak.max(sidecars);
-        } else {
-            peak = peak.max(sidecars + of(container));
+            sidecars = with_it;
         }
+        peak = peak.max(with_it);
     }
-    let together: i64 = pod::spec(pod).containers.iter().map(of).sum();
-    peak.max(together + sidecars)
+    let containers = pod::spec(pod).containers.iter().map(of);
+    peak.max(containers.fold(sidecars, i64::saturating_add))
 }
 
 /// How a pod fares when the node runs short.
@@ -167,8 +128,8 @@ fn oom_score_adj(pod: &Pod, container: &Container, machine_memory: i64) -> i64 {
         QosClass::BestEffort => 1000,
         QosClass::Burstable => {
             let request = request(container, "memory").unwrap_or(0);
-            let share = 1000 - (1000 * request) / machine_memory.max(1);
-            share.clamp(3, 999)
+            let used = request.saturating_mul(1000) / machine_memory.max(1);
+            (1000 - used).clamp(3, 999)
         }
     }
 }
@@ -187,12 +148,12 @@ pub(crate) fn pod_limits(pod: &Pod) -> Limits {
 
 /// Thousandths of a processor as shares.
 fn shares(millis: i64) -> i64 {
-    (millis * 1024 / 1000).max(MIN_SHARES)
+    (millis.saturating_mul(1024) / 1000).max(MIN_SHARES)
 }
 
 /// Thousandths of a processor as microseconds a period.
 fn quota(millis: i64) -> i64 {
-    (millis * CPU_PERIOD / 1000).max(MIN_QUOTA)
+    (millis.saturating_mul(CPU_PERIOD) / 1000).max(MIN_QUOTA)
 }
 
 /// What the kernel is told about one container.
@@ -219,6 +180,24 @@ mod tests {
     use crate::pod::tests::pod;
     use rstest::rstest;
     use serde_json::json;
+
+    #[test]
+    fn limits_beyond_what_can_be_counted_are_the_most_that_can() {
+        let resources =
+            json!({"limits": {"cpu": "9E", "memory": "9E"}, "requests": {"cpu": "9E", "memory": "8E"}});
+        let container = json!({"name": "a", "resources": resources});
+        let pod = pod(json!({"spec": {"containers": [container, container]}}));
+        let limits = pod_limits(&pod);
+        assert_eq!(limits.memory, Some(i64::MAX as u64));
+        assert!(
+            limits
+                .cpu_quota
+                .is_some_and(|(quota, period)| quota > 1000 * period)
+        );
+        let told = linux_resources(&pod, &pod.spec.as_ref().unwrap().containers[0], 1 << 30);
+        assert!(told.cpu_shares > 1024 && told.cpu_quota > CPU_PERIOD);
+        assert_eq!(told.oom_score_adj, 3);
+    }
 
     #[rstest]
     #[case("100m", 100)]

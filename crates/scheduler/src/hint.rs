@@ -7,8 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::cluster::View;
 use crate::info::Info;
-use crate::quantity::milli;
-use crate::requests::{CPU, MEMORY};
+use crate::requests::{CPU, MEMORY, milli};
 
 /// A sentence about the first resource of which no node has enough, not even an empty one.
 pub(crate) fn too_large(info: &Info, view: &View<'_>) -> Option<String> {

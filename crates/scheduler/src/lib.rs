@@ -19,13 +19,13 @@ mod driver;
 mod filter;
 #[cfg(test)]
 mod fixture;
+pub mod fuzz;
 mod hint;
 mod info;
 mod line;
 mod outcome;
 mod pod_affinity;
 mod preempt;
-mod quantity;
 mod requests;
 mod score;
 mod spread;

@@ -4,12 +4,21 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-use crate::quantity;
+use quantity::Quantity as Amount;
 
 pub(crate) const CPU: &str = "cpu";
 pub(crate) const MEMORY: &str = "memory";
 pub(crate) const PODS: &str = "pods";
+
+/// What cannot be read, which the API server doesn't let in, is nothing.
+fn amount(quantity: &Quantity) -> Option<Amount> {
+    Amount::parse(&quantity.0).ok()
+}
+
+/// A quantity in thousandths.
+pub(crate) fn milli(quantity: &Quantity) -> i64 {
+    amount(quantity).map_or(0, Amount::millis)
+}
 
 /// Amounts by resource: CPU in thousandths, everything else in units.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,8 +28,8 @@ impl Amounts {
     pub(crate) fn of(quantities: Option<&BTreeMap<String, Quantity>>) -> Self {
         let amount = |(name, quantity): (&String, &Quantity)| {
             let amount = match name.as_str() {
-                CPU => quantity::milli(quantity),
-                _ => quantity::units(quantity),
+                CPU => milli(quantity),
+                _ => amount(quantity).map_or(0, Amount::units),
             };
             (name.clone(), amount)
         };

@@ -1,7 +1,7 @@
 //! The RuntimeClass plugin: a pod's class has to be there, and adds what its pods cost and where they can run
 //! (KEP-585, KEP-688).
 
-use kinds::Quantity;
+use quantity::Quantity;
 use serde_json::{Map, Value};
 
 use super::Refusal;

@@ -49,7 +49,7 @@ pub(super) fn count(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], scale: i32,
         _ => ("True", "SufficientPods"),
     };
     let soonest = disrupted.values().map(|time| time.0).min();
-    let again = soonest.map(|time| (time + DELETION).duration_since(now));
+    let again = soonest.map(|time| time.duration_since(now) + DELETION);
     let status = PodDisruptionBudgetStatus {
         conditions: Some(with_condition(budget, whether, reason, "", now)),
         current_healthy: Some(healthy),
@@ -111,7 +111,7 @@ fn disrupted(
     for pod in pods.iter().filter(|pod| !pods::is_leaving(pod)) {
         let name = pod.metadata.name.clone().unwrap_or_default();
         match before.and_then(|before| before.get(&name)) {
-            Some(time) if time.0 + DELETION > now => {
+            Some(time) if now.duration_since(time.0) < DELETION => {
                 disrupted.insert(name, time.clone());
             }
             Some(_) => overdue.push(name),
@@ -224,6 +224,18 @@ mod tests {
         assert_eq!(left, ["a"]);
         assert_eq!(counted.overdue, ["b"]);
         assert_eq!(counted.again, Some(SignedDuration::from_secs(100)));
+    }
+
+    #[test]
+    fn an_eviction_at_the_end_of_time_is_one_like_any() {
+        let budget = budget(
+            json!({ "minAvailable": 1 }),
+            json!({ "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1, "disruptionsAllowed": 0,
+                "disruptedPods": { "a": "9999-12-30T22:00:00Z" } }),
+        );
+        let counted = count(&budget, &[pod("a", true, false)], 0, at(0));
+        assert_eq!(counted.status.current_healthy, Some(0));
+        assert!(counted.again.is_some_and(|again| again.as_hours() > 1_000_000));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What must hold of an autoscaler, in the version that is kept.
 
+use quantity::Quantity;
 use serde_json::Value;
 
 use crate::autoscaling::metrics::{self, SOURCES};
 use crate::check::errors::{Errors, Field};
 use crate::check::{names, reference};
 use crate::json::{at, int, list, text};
-use crate::quantity::Quantity;
 
 /// The longest period that a policy may look at, in seconds.
 const LONGEST_PERIOD: i64 = 1800;

@@ -1,5 +1,6 @@
 //! LimitRange.
 
+use quantity::Quantity;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::LimitRange;
@@ -11,7 +12,6 @@ use crate::columns::{self, column};
 use crate::entry::Entry;
 use crate::json::{entries, list, list_mut, set_default, text};
 use crate::kind::{DecodeError, Decoded};
-use crate::quantity::Quantity;
 use crate::{decode, pod};
 
 pub(crate) const KIND: Entry = Entry {
@@ -150,14 +150,14 @@ fn orders(errors: &mut Errors, limit: &Value, name: &str, path: &Field) {
         let (Some(low), Some(high)) = (amount(low), amount(high)) else {
             continue;
         };
-        if low.millis() > high.millis() {
+        if low > high {
             let (low, high) = (low.canonical(), high.canonical());
             let found = amount(at).map(Quantity::canonical).unwrap_or_default();
             let detail = format!("{low_text} {low} is greater than {high_text} {high}");
             errors.invalid(&path.child(at).key(name), found, &detail);
         }
     }
-    if let Some(ratio) = amount("maxLimitRequestRatio").filter(|ratio| ratio.millis() < 1000) {
+    if let Some(ratio) = amount("maxLimitRequestRatio").filter(|ratio| *ratio < Quantity::whole(1)) {
         let ratio = ratio.canonical();
         let detail = format!("ratio {ratio} is less than 1");
         errors.invalid(&path.child("maxLimitRequestRatio").key(name), ratio, &detail);

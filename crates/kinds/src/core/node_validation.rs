@@ -1,5 +1,6 @@
 //! The rules of Nodes.
 
+use quantity::Quantity;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -7,7 +8,6 @@ use serde_json::Value;
 use crate::check::errors::{Errors, Field};
 use crate::check::{addresses, names};
 use crate::json::{entries, list, text};
-use crate::quantity::Quantity;
 
 pub(crate) fn rules(errors: &mut Errors, node: &Value, old: Option<&Value>) {
     let spec = Field::root().child("spec");

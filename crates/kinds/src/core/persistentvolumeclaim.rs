@@ -1,6 +1,7 @@
 //! PersistentVolumeClaim.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::check::errors::{Errors, Field};
@@ -10,7 +11,6 @@ use crate::core::volume_claim::{self, access_modes, modes_text, or_unset, positi
 use crate::entry::Entry;
 use crate::json::{at, object_mut, set, set_default, set_default_text, text};
 use crate::kind::{Column, DecodeError};
-use crate::quantity::Quantity;
 use crate::{decode, pod};
 
 pub(crate) const KIND: Entry = Entry {

@@ -1,10 +1,10 @@
 //! What PersistentVolumes and claims to them have in common.
 
+use quantity::Quantity;
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 use crate::json::{entries, list, text};
-use crate::quantity::Quantity;
 
 const ACCESS_MODES: [&str; 4] = [
     "ReadOnlyMany",

@@ -1,9 +1,9 @@
 //! A pod's quality of service class, from its containers' requests and limits.
 
+use quantity::Quantity;
 use serde_json::Value;
 
 use crate::json::list;
-use crate::quantity::Quantity;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.
 pub fn qos_class(pod: &Value) -> &'static str {

@@ -1,10 +1,10 @@
 //! The quantities of a pod, put in their canonical form when it is decoded.
 
+use quantity::Quantity;
 use serde_json::Value;
 
 use crate::json::{list_mut, object_mut};
 use crate::kind::DecodeError;
-use crate::quantity::Quantity;
 
 /// Canonical quantities in everything a pod's spec holds.
 pub(crate) fn pod_spec(spec: &mut Value, path: &str) -> Result<(), DecodeError> {

@@ -1,11 +1,11 @@
 //! The rules of resource requests and limits.
 
+use quantity::Quantity;
 use serde_json::Value;
 
 use crate::check::errors::{Errors, Field};
 use crate::check::names;
 use crate::json::entries;
-use crate::quantity::Quantity;
 
 /// Checks `resources` of a container or of a pod as a whole.
 pub(crate) fn requirements(errors: &mut Errors, value: &Value, path: &Field) {

@@ -1,5 +1,6 @@
 //! The rules of volumes.
 
+use quantity::Quantity;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -9,7 +10,6 @@ use crate::check::names;
 use crate::json::{at, int, list, text};
 use crate::pod::container::{local_path, no_backsteps};
 use crate::pod::env::{field_ref, resource_ref};
-use crate::quantity::Quantity;
 
 const FIELDS: [&str; 5] = [
     "metadata.annotations",

@@ -65,7 +65,7 @@ pub(super) async fn serve(
     Ok(response)
 }
 
-fn options(query: &Query) -> Result<Options, Refusal> {
+pub(super) fn options(query: &Query) -> Result<Options, Refusal> {
     let since = match (query.text("sinceTime"), query.number::<i64>("sinceSeconds")?) {
         (Some(_), Some(_)) => {
             return Err(Refusal::bad_request(
@@ -79,7 +79,10 @@ fn options(query: &Query) -> Result<Options, Refusal> {
         (None, Some(seconds)) if seconds < 1 => {
             return Err(Refusal::bad_request("sinceSeconds must be greater than 0"));
         }
-        (None, Some(seconds)) => Some(Timestamp::now() - SignedDuration::from_secs(seconds)),
+        // Before time began is as good as everything.
+        (None, Some(seconds)) => Timestamp::now()
+            .checked_sub(SignedDuration::from_secs(seconds))
+            .ok(),
         (None, None) => None,
     };
     Ok(Options {
@@ -155,4 +158,23 @@ fn alive(ctx: &Context, id: String) -> Alive {
             }
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_log_is_newer_than_time() {
+        let since = |text: &str| options(&Query::parse(Some(text))).map(|options| options.since);
+        assert!(matches!(since("sinceSeconds=9223372036854775807"), Ok(None)));
+        assert!(matches!(since("sinceSeconds=60"), Ok(Some(_))));
+        for wrong in [
+            "sinceSeconds=0",
+            "sinceTime=x",
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+        ] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! where; the client's upgrade is passed on to it, byte for byte, so whatever
 //! protocol both speak (SPDY or WebSocket) works.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use cri::message::{AttachRequest, ExecRequest};
@@ -23,7 +24,7 @@ use crate::runtime::Observed;
 
 /// Which ends of a stream are wanted. The API server's names and the user's
 /// are both understood.
-struct Ends {
+pub(super) struct Ends {
     stdin: bool,
     stdout: bool,
     stderr: bool,
@@ -31,7 +32,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(query: &Query) -> Result<Self, Refusal> {
+    pub(super) fn of(query: &Query) -> Result<Self, Refusal> {
         let tty = query.flag(&["tty"]);
         let ends = Self {
             stdin: query.flag(&["input", "stdin"]),
@@ -101,19 +102,21 @@ pub(super) async fn port_forward(
     name: &str,
     request: Request<Incoming>,
 ) -> Answer {
-    let query = Query::parse(request.uri().query());
-    let ports = query
-        .all("port")
-        .iter()
-        .chain(query.all("ports"))
-        .flat_map(|p| p.split(','));
-    let ports: Result<Vec<i32>, _> = ports.map(str::parse).collect();
-    let ports = ports.map_err(|_| Refusal::bad_request("port must be a number"))?;
+    let ports = ports(&Query::parse(request.uri().query()))?;
     let (_, observed) = find::pod(ctx, namespace, name).await?;
     let sandbox = observed
         .sandbox()
         .ok_or_else(|| Refusal::bad_request(format!("pod {name:?} is not running: it has no sandbox")))?;
     tunnel(ctx.cri.port_forward(&sandbox.id, ports).await, request).await
+}
+
+/// The ports that are named in a query; none where they come with the streams.
+pub(super) fn ports(query: &Query) -> Result<Vec<i32>, Refusal> {
+    let ports = query.all("port").iter().chain(query.all("ports"));
+    let ports = ports.flat_map(|ports| ports.split(','));
+    let ports: Result<Vec<NonZeroU16>, _> = ports.map(str::parse).collect();
+    let ports = ports.map_err(|_| Refusal::bad_request("port must be a number from 1 to 65535"))?;
+    Ok(ports.into_iter().map(|port| port.get().into()).collect())
 }
 
 /// The id of a container's run that can be streamed to.
@@ -209,4 +212,19 @@ fn onward(url: &Uri, request: &Request<Incoming>) -> Result<Request<Empty<bytes:
     onward
         .body(Empty::new())
         .map_err(|error| Refusal::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_numbers_that_ports_have() {
+        let of = |text: &str| ports(&Query::parse(Some(text))).ok();
+        assert_eq!(of("port=80&ports=443,8080"), Some(vec![80, 443, 8080]));
+        assert_eq!(of(""), Some(vec![]));
+        for wrong in ["port=0", "port=-1", "port=65536", "port=x", "port="] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -144,7 +144,8 @@ impl Worker {
         }
         let seconds = pod::spec(&self.pod).active_deadline_seconds?;
         let started = self.pod.status.as_ref()?.start_time.as_ref()?.0;
-        Some(started + SignedDuration::from_secs(seconds))
+        // A moment that time doesn't reach never comes.
+        started.checked_add(SignedDuration::from_secs(seconds)).ok()
     }
 
     /// A probe may have a grace period of its own for its container.

@@ -1,5 +1,6 @@
 //! Quantities in rules.
 
+use quantity::Quantity;
 use std::cmp::Ordering;
 
 use cel::common::functions::Function;
@@ -9,7 +10,6 @@ use cel::objects::Opaque;
 use cel::{DeclarationError, ExecutionError, Value};
 
 use super::functions::{give, opaque, take};
-use crate::quantity::Quantity;
 
 /// A quantity. Those of the same amount are equal, however they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

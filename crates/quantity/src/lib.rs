@@ -74,13 +74,19 @@ impl Quantity {
         self.nanos % NANOS == 0
     }
 
-    /// Thousandths, rounded up: millicores of a CPU quantity.
-    pub fn millis(self) -> i128 {
-        div_up(self.nanos, NANOS / 1000)
+    /// Thousandths, rounded up and capped: millicores of a CPU quantity.
+    pub fn millis(self) -> i64 {
+        let millis = div_up(self.nanos, NANOS / 1000);
+        i64::try_from(millis.clamp(i64::MIN.into(), i64::MAX.into())).expect("it is clamped")
+    }
+
+    /// Whole ones, rounded up: bytes of an amount of memory.
+    pub fn units(self) -> i64 {
+        i64::try_from(div_up(self.nanos, NANOS)).expect("amounts are capped")
     }
 
     /// A whole number.
-    pub(crate) fn whole(number: i64) -> Quantity {
+    pub fn whole(number: i64) -> Quantity {
         Quantity {
             nanos: i128::from(number) * NANOS,
             format: Format::Decimal,
@@ -88,17 +94,17 @@ impl Quantity {
     }
 
     /// The whole number that it is, if it is one.
-    pub(crate) fn as_whole(self) -> Option<i64> {
+    pub fn as_whole(self) -> Option<i64> {
         i64::try_from(self.nanos / NANOS).ok().filter(|_| self.is_whole())
     }
 
     /// About the same number.
-    pub(crate) fn as_f64(self) -> f64 {
+    pub fn as_f64(self) -> f64 {
         self.nanos as f64 / NANOS as f64
     }
 
     /// The sum of two, capped.
-    pub(crate) fn plus(self, other: Quantity) -> Quantity {
+    pub fn plus(self, other: Quantity) -> Quantity {
         Quantity {
             nanos: (self.nanos + other.nanos).clamp(-MAX, MAX),
             ..self
@@ -106,7 +112,7 @@ impl Quantity {
     }
 
     /// The same below zero, or above.
-    pub(crate) fn negated(self) -> Quantity {
+    pub fn negated(self) -> Quantity {
         Quantity {
             nanos: -self.nanos,
             ..self
@@ -114,9 +120,9 @@ impl Quantity {
     }
 
     /// The same amount without anything finer than a thousandth, rounded up.
-    pub(crate) fn round_up_to_millis(self) -> Quantity {
+    pub fn round_up_to_millis(self) -> Quantity {
         Quantity {
-            nanos: self.millis() * (NANOS / 1000),
+            nanos: div_up(self.nanos, NANOS / 1000) * (NANOS / 1000),
             ..self
         }
     }
@@ -281,7 +287,25 @@ mod tests {
         assert!(quantity("1G") < quantity("1Gi"));
         assert!(quantity("100m") < quantity("0.2"));
         assert_eq!(quantity("0.1m").round_up_to_millis().canonical(), "1m");
-        assert_eq!(quantity("250m").millis(), 250);
+    }
+
+    #[rstest]
+    #[case("250m", 250, 1)]
+    #[case("0.1", 100, 1)]
+    #[case("100n", 1, 1)]
+    #[case("1001m", 1001, 2)]
+    #[case("-1500m", -1500, -1)]
+    #[case("1.5Gi", 1_610_612_736_000, 1_610_612_736)]
+    #[case("1e30", i64::MAX, i64::MAX)]
+    #[case("-12E", i64::MIN, -i64::MAX)]
+    #[case("9223372036854775807", i64::MAX, i64::MAX)]
+    fn whole_ones_and_thousandths_are_rounded_up_and_capped(
+        #[case] text: &str,
+        #[case] millis: i64,
+        #[case] units: i64,
+    ) {
+        let quantity = Quantity::parse(text).unwrap();
+        assert_eq!((quantity.millis(), quantity.units()), (millis, units));
     }
 
     proptest::proptest! {
