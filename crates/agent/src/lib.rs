@@ -26,6 +26,7 @@ mod config;
 pub mod conflist;
 mod file;
 mod flows;
+pub mod fuzz;
 pub mod ipam;
 pub mod network;
 pub mod opt_out;

@@ -6,11 +6,12 @@ use kinds::Kind;
 use serde_json::Value;
 
 use crate::auth::authenticate::{self, Wanted};
+use crate::auth::tokens;
 use crate::delete;
 use crate::document::Document;
 use crate::path::{Query, Route};
 use crate::selector::Selection;
-use crate::{apply, input, list, managed, negotiate, object, watch};
+use crate::{apply, input, kubelet, list, managed, negotiate, object, watch};
 
 /// Seconds since the epoch: rows show ages.
 const NOW: i64 = 1_767_225_600;
@@ -106,6 +107,12 @@ pub fn request(head: &[u8]) {
     parameters(kind, &query, &headers);
     authenticate::bearer_token(&headers);
     let _ = Wanted::read(&headers);
+    kubelet::fuzz::request(&query, &headers);
+}
+
+/// A bearer token: these bytes, and a token whose claims they are.
+pub fn token(bytes: &[u8]) {
+    tokens::fuzz::token(bytes);
 }
 
 fn parameters(kind: &Kind, query: &Query, headers: &HeaderMap) {

@@ -7,6 +7,8 @@
 //!          stdin= stdout= …                    input= output= …
 //! ```
 
+pub(crate) mod fuzz;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use supervisor::{ClusterName, Error, Paths, files};
 use crate::failure::Failure;
 use crate::output::out;
 
-mod document;
+pub(crate) mod document;
 mod file;
 
 use file::Target;

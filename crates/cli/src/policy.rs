@@ -32,7 +32,7 @@ pub(crate) async fn run(command: args::Policy) -> Result<(), Failure> {
             "policies select pods",
         ));
     };
-    let shown = Shown::new(&world, &name)?;
+    let (text, json) = told(&world, &name)?;
     match output {
         Output::Table => {
             for what in &world.assumed {
@@ -41,11 +41,17 @@ pub(crate) async fn run(command: args::Policy) -> Result<(), Failure> {
             for what in &world.problems {
                 note!("warning: {what}");
             }
-            out!("{}", shown.text().trim_end());
+            out!("{}", text.trim_end());
         }
-        Output::Json => out!("{:#}", shown.json(&world)),
+        Output::Json => out!("{json:#}"),
     }
     Ok(())
+}
+
+/// What is told of a pod's policies, as text and as JSON.
+pub(crate) fn told(world: &World, pod: &NamespacedName) -> Result<(String, Value), Failure> {
+    let shown = Shown::new(world, pod)?;
+    Ok((shown.text(), shown.json(world)))
 }
 
 /// What is shown of a pod.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use model::{NamespacedName, Packet, ServiceName};
+use model::{NamespacedName, Packet, ServiceName, Transport};
 use plan::{Denial, Hop, Passed, PolicyPlan, Question, Trace, Verdict};
 use serde_json::{Value, json};
 
@@ -27,6 +27,31 @@ pub(crate) async fn run(args: args::Trace) -> Result<(), Failure> {
     };
     let (from, to) = (names.find(&args.from)?, names.find(&args.to)?);
     let transport = names.transport(&to, args.port.as_ref())?;
+    let answers = answers(&world, &from, &to, transport);
+    if answers.is_empty() {
+        let what = format!("{} and {} have no address of the same family", from.name, to.name);
+        return Err(Failure::usage(
+            what,
+            "`kubectl get pods,services -o wide` shows their addresses",
+        ));
+    }
+    let passes = answers.iter().all(Answer::passes);
+    match args.output {
+        Output::Table => print(&world, &answers),
+        Output::Json => out!("{:#}", json(&world, (&args.from, &args.to), &answers, passes)),
+    }
+    if passes { Ok(()) } else { Err(Failure::silent()) }
+}
+
+/// What is told of packets between two places, as JSON.
+pub(crate) fn told(world: &World, from: &Place, to: &Place, transport: Transport) -> Value {
+    let answers = answers(world, from, to, transport);
+    let passes = answers.iter().all(Answer::passes);
+    json(world, (&from.name, &to.name), &answers, passes)
+}
+
+/// A packet of each family that both have.
+fn answers(world: &World, from: &Place, to: &Place, transport: Transport) -> Vec<Answer> {
     let mut policies = BTreeMap::new();
     let mut answers = Vec::new();
     for source in &from.addresses {
@@ -42,21 +67,9 @@ pub(crate) async fn run(args: args::Trace) -> Result<(), Failure> {
             destination: *destination,
             transport,
         };
-        answers.push(answer(&world, &to, &packet, &mut policies));
+        answers.push(answer(world, to, &packet, &mut policies));
     }
-    if answers.is_empty() {
-        let what = format!("{} and {} have no address of the same family", from.name, to.name);
-        return Err(Failure::usage(
-            what,
-            "`kubectl get pods,services -o wide` shows their addresses",
-        ));
-    }
-    let passes = answers.iter().all(Answer::passes);
-    match args.output {
-        Output::Table => print(&world, &answers),
-        Output::Json => out!("{:#}", json(&world, (&args.from, &args.to), &answers, passes)),
-    }
-    if passes { Ok(()) } else { Err(Failure::silent()) }
+    answers
 }
 
 fn answer(world: &World, to: &Place, packet: &Packet, policies: &mut BTreeMap<String, PolicyPlan>) -> Answer {

@@ -20,8 +20,8 @@ use crate::progress::seconds;
 use crate::up::steps::Steps;
 use crate::{down, kubeconfig, status};
 
-mod config;
-mod manifests;
+pub(crate) mod config;
+pub(crate) mod manifests;
 mod plan;
 mod ready;
 mod steps;

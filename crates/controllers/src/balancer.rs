@@ -10,6 +10,7 @@
 //! matter. All of it works with the public API, and the rights in `deploy/load-balancer-rbac.yaml`.
 
 mod driver;
+pub(crate) mod fuzz;
 mod install;
 mod object;
 mod pool;

@@ -27,6 +27,7 @@ mod dns;
 mod endpoints;
 mod error;
 mod expectations;
+pub mod fuzz;
 mod gc;
 pub mod informer;
 mod manager;

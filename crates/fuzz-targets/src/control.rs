@@ -1,6 +1,7 @@
 //! Bytes that clients of the API server send.
 
 use patch::apply::{self, Author, Managers, Scope, Shape};
+use quantity::Quantity;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,6 +15,25 @@ pub(crate) fn protobuf(input: &[u8]) {
     let bytes = protobuf::encode(&object).expect("what was read can be written");
     let again = protobuf::decode(&bytes, None).expect("what was written can be read");
     assert_eq!(again, object);
+}
+
+/// An amount, as the server, the scheduler and the kubelet read it.
+pub(crate) fn quantity(text: &[u8]) {
+    let Ok(text) = str::from_utf8(text) else { return };
+    let Ok(quantity) = Quantity::parse(text) else {
+        return;
+    };
+    let canonical = quantity.canonical();
+    let again = Quantity::parse(&canonical).expect("what is written can be read");
+    assert_eq!(again, quantity, "{canonical} is as much");
+    assert_eq!(again.canonical(), canonical);
+    let (millis, units) = (quantity.millis(), quantity.units());
+    let is_least = millis == i64::MIN;
+    assert!(
+        is_least || i128::from(units) * 1000 >= i128::from(millis),
+        "both are rounded up"
+    );
+    assert_eq!(quantity.round_up_to_millis().millis(), millis);
 }
 
 #[derive(Deserialize)]

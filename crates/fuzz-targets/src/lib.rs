@@ -1,7 +1,7 @@
 //! What fuzzing runs: a function for each place where the program reads bytes that somebody else wrote.
 //!
 //! ```text
-//! fuzz/fuzz_targets/NAME.rs (libFuzzer, by hand) ─┐
+//! fuzz/fuzz_targets/any.rs (libFuzzer, by hand) ──┐
 //!                                                 ├─► a target here ─► the crate that reads such bytes
 //! tests/fuzz.rs (every test run, for a moment) ───┘        ▲
 //!                    fuzz/corpus/NAME ─► mutate ───────────┘
@@ -11,6 +11,7 @@
 //! gives the same again, defaults are complete the first time. What fuzzing found stays in the corpus.
 
 mod control;
+mod files;
 mod mutate;
 mod network;
 
@@ -40,6 +41,10 @@ pub const TARGETS: &[Target] = &[
         run: apiserver::fuzz::request,
     },
     Target {
+        name: "token",
+        run: apiserver::fuzz::token,
+    },
+    Target {
         name: "patch",
         run: control::patch,
     },
@@ -56,6 +61,30 @@ pub const TARGETS: &[Target] = &[
         run: control::rule,
     },
     Target {
+        name: "quantity",
+        run: control::quantity,
+    },
+    Target {
+        name: "snapshot",
+        run: files::snapshot,
+    },
+    Target {
+        name: "cluster",
+        run: cli::fuzz::cluster,
+    },
+    Target {
+        name: "manifests",
+        run: cli::fuzz::objects,
+    },
+    Target {
+        name: "kubeconfig",
+        run: cli::fuzz::kubeconfig,
+    },
+    Target {
+        name: "journal",
+        run: agent::fuzz::journal,
+    },
+    Target {
         name: "dns",
         run: network::dns,
     },
@@ -64,12 +93,32 @@ pub const TARGETS: &[Target] = &[
         run: network::cni,
     },
     Target {
+        name: "flows",
+        run: agent::fuzz::flows,
+    },
+    Target {
         name: "services",
         run: network::services,
     },
     Target {
         name: "policies",
         run: network::policies,
+    },
+    Target {
+        name: "pools",
+        run: controllers::fuzz::pools,
+    },
+    Target {
+        name: "schedule",
+        run: scheduler::fuzz::schedule,
+    },
+    Target {
+        name: "pod",
+        run: kubelet::fuzz::pod,
+    },
+    Target {
+        name: "kubelet",
+        run: kubelet::fuzz::request,
     },
 ];
 

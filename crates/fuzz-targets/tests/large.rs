@@ -88,3 +88,19 @@ fn definition(schema: &str) -> String {
 fn a_rule(#[case] text: String) {
     fuzz_targets::run("rule", text.as_bytes());
 }
+
+#[rstest]
+#[case::as_it_is(&volumes("a"), &volumes("a"))]
+#[case::others(&volumes("a"), &volumes("b"))]
+#[case::deleted(&volumes("a"), &volumes("a").replace("emptyDir\":{}", "$patch\":\"delete\""))]
+#[case::a_set(&format!(r#""metadata":{{"finalizers":[{}]}}"#, many(r##""a/b#""##)), &format!(r#""metadata":{{"finalizers":[{}]}}"#, many(r##""a/c#""##)))]
+#[case::kept_keys(&format!(r#""data":{{{}}}"#, many(r##""a#":"""##)), &format!(r#""data":{{"$retainKeys":[{}]}}"#, many(r##""b#""##)))]
+fn a_patch(#[case] object: &str, #[case] patch: &str) {
+    let text = format!(r#"{{"object":{{"apiVersion":"v1","kind":"Pod",{object}}},"patch":{{{patch}}}}}"#);
+    fuzz_targets::run("patch", text.as_bytes());
+}
+
+fn volumes(name: &str) -> String {
+    let volumes = many(&r##"{"name":"N#","emptyDir":{}}"##.replace('N', name));
+    format!(r#""spec":{{"volumes":[{volumes}]}}"#)
+}

@@ -36,6 +36,7 @@ mod env;
 mod error;
 mod events;
 mod expand;
+pub mod fuzz;
 mod garbage;
 mod handler;
 mod hosts;

@@ -226,7 +226,7 @@ impl Ticket {
 
 /// Reads a journal of this boot. A last record without its end is one that was never acknowledged;
 /// damage anywhere else means that the disk or somebody else changed the file.
-fn read(bytes: &[u8], boot: &str, path: &Path) -> Result<Replay, Error> {
+pub(super) fn read(bytes: &[u8], boot: &str, path: &Path) -> Result<Replay, Error> {
     let mut records = Vec::new();
     let mut offset = 0;
     let mut torn = 0;

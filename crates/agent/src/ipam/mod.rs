@@ -38,6 +38,7 @@
 //! - **One agent**: `attachments.lock` is held for as long as the process lives.
 
 mod block;
+pub(crate) mod fuzz;
 mod journal;
 mod pool;
 mod record;

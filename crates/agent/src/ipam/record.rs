@@ -31,7 +31,7 @@ impl Record {
     /// `CRC32 JSON`, and a line feed. The sum is over the JSON's bytes, in eight hex digits.
     pub(super) fn to_line(&self) -> String {
         let json = serde_json::to_string(self).expect("a record is plain data with string keys");
-        format!("{:08x} {json}\n", crc32(json.as_bytes()))
+        line(&json)
     }
 
     /// The record of a line without its line feed; none if the line is damaged.
@@ -43,6 +43,11 @@ impl Record {
         }
         serde_json::from_slice(json).ok()
     }
+}
+
+/// A line that says this.
+pub(super) fn line(json: &str) -> String {
+    format!("{:08x} {json}\n", crc32(json.as_bytes()))
 }
 
 /// CRC-32 as in zlib, PNG and Ethernet (reflected, polynomial 0xEDB88320).

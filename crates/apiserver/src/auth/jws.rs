@@ -69,8 +69,7 @@ impl Signer {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &random)
                 .map_err(|error| refuse(WHAT, format!("not an ECDSA key over P-256 ({error})")))?;
-        let point = pair.public_key().as_ref().try_into();
-        let point = point.map_err(|_| refuse(WHAT, "its public half is no point of P-256"))?;
+        let point = point(&pair).ok_or_else(|| refuse(WHAT, "its public half is no point of P-256"))?;
         Ok(Signer {
             id: key_id(&point),
             pair,
@@ -151,6 +150,26 @@ impl Verifier {
             .collect();
         json!({ "keys": keys })
     }
+}
+
+fn point(pair: &EcdsaKeyPair) -> Option<[u8; POINT]> {
+    pair.public_key().as_ref().try_into().ok()
+}
+
+/// A key that was never anybody's, and its public half: for fuzzing.
+pub(super) fn generate() -> (Signer, Verifier) {
+    let random = SystemRandom::new();
+    let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
+    let made = made.expect("the system has random numbers");
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, made.as_ref(), &random);
+    let pair = pair.expect("what was made is a key");
+    let point = point(&pair).expect("its public half is a point");
+    let id = key_id(&point);
+    let keys = vec![PublicKey {
+        id: id.clone(),
+        point,
+    }];
+    (Signer { pair, random, id }, Verifier { keys })
 }
 
 /// A key's name: a digest of its public half, written as X.509 does.

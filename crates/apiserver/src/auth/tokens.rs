@@ -4,6 +4,8 @@
 //! uid. All of these are looked up at every use: a token dies with its pod at once, not when it expires. Only
 //! the signature, which can't change, is remembered.
 
+pub(crate) mod fuzz;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 

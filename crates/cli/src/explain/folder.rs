@@ -9,7 +9,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Objects;
 use crate::failure::Failure;
@@ -34,7 +34,17 @@ pub(super) fn read(folder: &Path, namespace: &str) -> Result<Objects, Failure> {
     for file in files {
         reader.file(&file)?;
     }
-    reader.finish()
+    Ok(reader.finish())
+}
+
+/// The objects of one file's text.
+pub(crate) fn of_text(text: &str, namespace: &str) -> Result<Objects, String> {
+    let mut reader = Reader {
+        namespace: namespace.to_owned(),
+        ..Reader::default()
+    };
+    reader.text(text)?;
+    Ok(reader.finish())
 }
 
 #[derive(Default)]
@@ -54,9 +64,13 @@ impl Reader {
             )
         };
         let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-        for document in documents(&text) {
-            let value: Value = serde_saphyr::from_str(&document).map_err(|error| failed(&error))?;
-            self.object(value).map_err(|error| failed(&error))?;
+        self.text(&text).map_err(|error| failed(&error))
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), String> {
+        for document in documents(text) {
+            let value = serde_saphyr::from_str(&document).map_err(|error| error.to_string())?;
+            self.object(value)?;
         }
         Ok(())
     }
@@ -75,7 +89,8 @@ impl Reader {
         }
         let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if !matches!(kind.as_str(), "Namespace" | "Node") && value["metadata"]["namespace"].is_null() {
-            value["metadata"]["namespace"] = self.namespace.as_str().into();
+            let metadata = metadata(&mut value).map_err(|error| format!("{kind} {name}: {error}"))?;
+            metadata.insert("namespace".to_owned(), self.namespace.as_str().into());
         }
         let objects = &mut self.objects;
         match kind.as_str() {
@@ -111,14 +126,15 @@ impl Reader {
         namespace: &Value,
     ) -> Result<(), String> {
         let mut pod = template.clone();
-        pod["metadata"]["name"] = name.into();
-        pod["metadata"]["namespace"] = namespace.clone();
+        let metadata = metadata(&mut pod).map_err(|error| format!("{kind} {name}: its template: {error}"))?;
+        metadata.insert("name".to_owned(), name.into());
+        metadata.insert("namespace".to_owned(), namespace.clone());
         self.objects.pods.push(parse(kind, name, pod)?);
         self.templates.push(format!("pod/{name}"));
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Objects, Failure> {
+    fn finish(mut self) -> Objects {
         if !self.templates.is_empty() {
             let names = self.templates.join(", ");
             self.assume(format!("each workload has one pod, of its own name: {names}"));
@@ -132,7 +148,7 @@ impl Reader {
             let kinds: Vec<String> = std::mem::take(&mut self.ignored).into_iter().collect();
             self.assume(format!("of no matter to packets: {}", kinds.join(", ")));
         }
-        Ok(self.objects)
+        self.objects
     }
 
     fn assume(&mut self, what: impl Into<String>) {
@@ -282,6 +298,49 @@ fn slices_of(service: &Service, namespace: &Option<String>, pods: &[Pod]) -> Vec
     selected.enumerate().filter_map(slice).collect()
 }
 
+/// An object's metadata, to be completed.
+fn metadata(object: &mut Value) -> Result<&mut Map<String, Value>, &'static str> {
+    let fields = |value: &mut Value| {
+        if value.is_null() {
+            *value = Value::Object(Map::new());
+        }
+    };
+    fields(object);
+    let object = object
+        .as_object_mut()
+        .ok_or("it has no fields, as in `metadata:`")?;
+    let metadata = object.entry("metadata").or_insert(Value::Null);
+    fields(metadata);
+    metadata
+        .as_object_mut()
+        .ok_or("metadata has no fields, as in `name:`")
+}
+
 fn parse<T: DeserializeOwned>(kind: &str, name: &str, value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| format!("{kind} {name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_object_is_told_with_its_place() {
+        for (text, says) in [
+            ("kind: Pod\nmetadata: web\n", "Pod : metadata has no fields"),
+            (
+                "kind: Job\nmetadata: {name: a}\nspec: {template: [a]}\n",
+                "Job a: its template: it has no fields",
+            ),
+            (
+                "kind: Job\nmetadata: {name: a}\nspec: {template: {metadata: b}}\n",
+                "Job a: its template: metadata has",
+            ),
+            ("- a\n", "an object without a kind"),
+            ("kind: List\nitems: 1\n", "invalid type"),
+        ] {
+            let error = of_text(text, "default").expect_err("refused");
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! ```
 
 mod api;
-mod folder;
+pub(crate) mod folder;
 mod near;
 mod objects;
 mod place;

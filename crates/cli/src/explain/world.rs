@@ -47,7 +47,7 @@ pub(crate) fn is_dns(service: &Service) -> bool {
 }
 
 impl World {
-    pub(super) fn new(objects: Objects) -> World {
+    pub(crate) fn new(objects: Objects) -> World {
         let mut world = World {
             snapshot: Snapshot::default(),
             pods: BTreeMap::new(),

@@ -6,7 +6,7 @@ const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
 const CURRENT: &str = "current-context";
 
 /// `old` with the entries of `new` in place of those of the same name, `context` being current.
-pub(super) fn merge(old: Value, new: &Value, context: &str) -> Result<Value, String> {
+pub(crate) fn merge(old: Value, new: &Value, context: &str) -> Result<Value, String> {
     let mut merged = object(old)?;
     for list in LISTS {
         let entries = new.get(list).and_then(Value::as_array).into_iter().flatten();
@@ -23,7 +23,7 @@ pub(super) fn merge(old: Value, new: &Value, context: &str) -> Result<Value, Str
 }
 
 /// `old` without the entries called `context`, in all three lists.
-pub(super) fn remove(old: Value, context: &str) -> Result<Value, String> {
+pub(crate) fn remove(old: Value, context: &str) -> Result<Value, String> {
     let mut rest = object(old)?;
     for list in LISTS {
         if rest.get(list).is_some_and(Value::is_array) {

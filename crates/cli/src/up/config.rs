@@ -52,7 +52,7 @@ fn folder(file: &Path) -> PathBuf {
 }
 
 /// Paths in the file are relative to the folder that it is in.
-fn parse(text: &str, folder: &Path) -> Result<Wish, Vec<Mistake>> {
+pub(crate) fn parse(text: &str, folder: &Path) -> Result<Wish, Vec<Mistake>> {
     let file: File = serde_saphyr::from_str(text).map_err(|error| vec![Mistake::of(&error)])?;
     check::check(file, folder)
 }

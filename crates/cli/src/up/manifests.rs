@@ -40,17 +40,24 @@ pub(super) fn read<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Manif
             )
         };
         let text = std::fs::read_to_string(&file).map_err(|error| failed(&error))?;
-        for document in manifests::documents(&text) {
-            let value: Value = serde_saphyr::from_str(&document).map_err(|error| failed(&error))?;
-            for object in split(value) {
-                let object = parse(object).map_err(|error| failed(&error))?;
-                objects.push((file.clone(), object));
-            }
-        }
+        let of_file = of_text(&text).map_err(|error| failed(&error))?;
+        objects.extend(of_file.into_iter().map(|object| (file.clone(), object)));
     }
     // What others are in comes before them.
     objects.sort_by_key(|(_, object)| rank(object));
     Ok(Manifests(objects))
+}
+
+/// The objects of one file's text.
+pub(crate) fn of_text(text: &str) -> Result<Vec<DynamicObject>, String> {
+    let mut objects = Vec::new();
+    for document in manifests::documents(text) {
+        let value = serde_saphyr::from_str(&document).map_err(|error| error.to_string())?;
+        for object in split(value) {
+            objects.push(parse(object)?);
+        }
+    }
+    Ok(objects)
 }
 
 /// The items of a list.

@@ -56,7 +56,7 @@ impl Reconcile for Controller {
 }
 
 /// A pool's status; `None` if the table doesn't know the pool.
-fn status(table: &Table, object: &LoadBalancerPool, now: Time) -> Option<Status> {
+pub(super) fn status(table: &Table, object: &LoadBalancerPool, now: Time) -> Option<Status> {
     let pool = table.pool(object.metadata.name.as_deref()?)?;
     let small = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
     let family = |ipv4| {

@@ -18,6 +18,7 @@
 mod access;
 mod answer;
 mod find;
+pub(crate) mod fuzz;
 mod identity;
 mod log;
 mod query;
@@ -131,17 +132,15 @@ async fn answer(ctx: &Arc<Context>, caller: &Caller, request: Request<Incoming>)
     answer.unwrap_or_else(Refusal::into_response)
 }
 
+/// A path's parts, as they were meant.
+fn parts(path: &str) -> Vec<String> {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    let decode = |part| percent_encoding::percent_decode_str(part).decode_utf8_lossy();
+    parts.map(|part| decode(part).into_owned()).collect()
+}
+
 async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
-    let path = request.uri().path().to_owned();
-    let parts: Vec<String> = path
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            percent_encoding::percent_decode_str(part)
-                .decode_utf8_lossy()
-                .into_owned()
-        })
-        .collect();
+    let parts = parts(request.uri().path());
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
     let streams = is_get || request.method() == Method::POST;

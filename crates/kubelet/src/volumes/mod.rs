@@ -8,9 +8,9 @@ mod atomic;
 mod host_path;
 mod mount;
 mod owner;
-mod payload;
+pub(crate) mod payload;
 mod subpath;
-mod token;
+pub(crate) mod token;
 
 use std::fs;
 use std::io;

@@ -9,7 +9,7 @@ use crate::explain::nearest;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(crate) struct Mistake {
     /// Line and column, from 1.
     at: Option<(u64, u64)>,
     what: String,
@@ -72,7 +72,7 @@ impl Mistake {
     }
 
     /// As it is told.
-    pub(super) fn problem(&self, path: &Path) -> Problem {
+    pub(crate) fn problem(&self, path: &Path) -> Problem {
         let place = self.at.map(|(line, column)| format!(":{line}:{column}"));
         Problem {
             what: format!("{}{}: {}", path.display(), place.unwrap_or_default(), self.what),
