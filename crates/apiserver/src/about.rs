@@ -55,6 +55,7 @@ pub(crate) fn index(custom: &[Kind]) -> Value {
         "/healthz/ping",
         "/livez",
         "/livez/ping",
+        "/metrics",
         "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",

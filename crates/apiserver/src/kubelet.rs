@@ -31,7 +31,7 @@ use crate::reply::{self, Body, Request, Response};
 use crate::server::ApiServer;
 use crate::status::Failure;
 use crate::tls::ClientTls;
-use crate::{tunnel, websocket};
+use crate::{metrics, tunnel, websocket};
 
 /// The kubelet's port, where a node doesn't say otherwise.
 const PORT: u16 = 10250;
@@ -183,13 +183,14 @@ pub(crate) async fn stream(
     let path = stream_path(&place.pod, call, subresource)?;
     let headers = upgrade_headers(request.headers());
     let outgoing = outward(&place, request.method().clone(), &path, headers)?;
+    let held = metrics::held(&request);
     let near = hyper::upgrade::on(&mut request);
     let mut response = kubelets(server)?.send(&place, outgoing).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(response).await);
     }
     let far = hyper::upgrade::on(&mut response);
-    tunnel::join(server, near, far);
+    tunnel::join(server, held, near, far);
     let mut answer = http::Response::new(reply::full(""));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = upgrade_headers(response.headers());

@@ -8,7 +8,7 @@
 //!                    ├─► server ─► path ─► auth ─► limits ─► resource ─► create · update · delete   ─► store
 //! client (in process)┘      │                                  │          apply · managed
 //!                           ├─► discovery, openapi             │          list · watch             ◄─ store
-//!                           └─► about (health …)               ├─► scale, pods (binding, eviction)
+//!                           └─► about (health …), metrics      ├─► scale, pods (binding, eviction)
 //!                                                              ├─► auth (reviews, tokens)
 //!                                                              └─► kubelet (log, exec, attach, portforward)
 //! ```
@@ -41,6 +41,7 @@ mod labels;
 mod limits;
 mod list;
 mod managed;
+mod metrics;
 mod negotiate;
 mod object;
 mod openapi_documents;

@@ -17,6 +17,8 @@ pub(crate) enum Route {
         check: Option<String>,
     },
     Version,
+    /// `/metrics`.
+    Metrics,
     /// `/api`.
     CoreVersions,
     /// `/apis`.
@@ -94,6 +96,7 @@ impl Route {
                 check: check.first().map(|check| (*check).to_owned()),
             },
             ["version"] => Route::Version,
+            ["metrics"] => Route::Metrics,
             ["api"] => Route::CoreVersions,
             ["apis"] => Route::Groups,
             ["apis", group] => Route::Group((*group).to_owned()),
@@ -315,7 +318,7 @@ mod tests {
     fn a_segment_that_hides_a_slash_leads_nowhere() {
         assert_eq!(Route::parse("/api/v1/nodes/a%2Fb"), Route::Unknown);
         assert_eq!(Route::parse("/api/v1/nodes/%ff"), Route::Unknown);
-        assert_eq!(Route::parse("/metrics"), Route::Unknown);
+        assert_eq!(Route::parse("/nothing"), Route::Unknown);
     }
 
     proptest::proptest! {

@@ -99,8 +99,14 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
-        Err(_) => return tracing::debug!("TLS handshake took too long"),
+        Ok(Err(error)) => {
+            server.metrics.handshake_failed();
+            return tracing::debug!(%error, "TLS handshake");
+        }
+        Err(_) => {
+            server.metrics.handshake_failed();
+            return tracing::debug!("TLS handshake took too long");
+        }
     };
     let identity = stream
         .get_ref()

@@ -23,6 +23,7 @@ use crate::definitions::Definitions;
 use crate::error::Error;
 use crate::kubelet::Kubelets;
 use crate::limits::Limits;
+use crate::metrics::{About, Metrics};
 use crate::negotiate::{self, DiscoveryForm};
 use crate::openapi_documents::{Form, OpenApi};
 use crate::path::Route;
@@ -31,7 +32,7 @@ use crate::reply::{self, Request, Response};
 use crate::services::ServiceConfig;
 use crate::status::Failure;
 use crate::tls::ClientTls;
-use crate::{about, compress, create, discovery, object, resource, snapshot};
+use crate::{about, compress, create, discovery, metrics, object, resource, snapshot};
 
 /// What the server needs to know.
 #[derive(Debug, Clone)]
@@ -65,6 +66,9 @@ pub struct ApiServer {
     pub(crate) definitions: Definitions,
     /// Cancelled when the server shuts down: watches and streams end then.
     pub(crate) stopping: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The store's file.
+    pub(crate) path: PathBuf,
     openapi: OpenApi,
 }
 
@@ -97,6 +101,8 @@ impl ApiServer {
             store,
             limits: Limits::default(),
             stopping: CancellationToken::new(),
+            metrics: Arc::default(),
+            path: config.store.clone(),
             openapi: OpenApi::default(),
         }))
     }
@@ -152,7 +158,14 @@ impl ApiServer {
     }
 
     /// Answers a request, whoever sent it. `connection` is who showed a certificate, if anybody did.
-    pub(crate) async fn handle(self: Arc<Self>, connection: Option<Identity>, request: Request) -> Response {
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        connection: Option<Identity>,
+        mut request: Request,
+    ) -> Response {
+        let route = Route::parse(request.uri().path());
+        let about = About::of(&self, &route, &request);
+        let started = self.metrics.start(about, &mut request);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let encoding = negotiate::encoding(request.headers());
         let gzip = compress::accepted(request.headers());
@@ -160,11 +173,12 @@ impl ApiServer {
         let response = match authenticate(&self, connection, request.headers()) {
             Ok(identity) => {
                 user.clone_from(&identity.user);
-                self.answer(identity, request).await
+                self.answer(identity, route, request).await
             }
             Err(failure) => Err(failure),
         };
         let response = response.unwrap_or_else(|failure| reply::failure(encoding, &failure));
+        let response = started.answered(response);
         tracing::debug!(%method, path, user, status = response.status().as_u16(), "request");
         if gzip {
             compress::gzip(response).await
@@ -173,8 +187,12 @@ impl ApiServer {
         }
     }
 
-    async fn answer(self: Arc<Self>, identity: Identity, request: Request) -> Result<Response, Failure> {
-        let route = Route::parse(request.uri().path());
+    async fn answer(
+        self: Arc<Self>,
+        identity: Identity,
+        route: Route,
+        request: Request,
+    ) -> Result<Response, Failure> {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         if let Route::Resource(path) = route {
             return resource::handle(&self, identity, path, request).await;
@@ -196,6 +214,9 @@ impl ApiServer {
         }
         if route == Route::Snapshot {
             return Ok(snapshot::send(self));
+        }
+        if route == Route::Metrics {
+            return metrics::answer(self).await;
         }
         self.document(route, &request)
     }
@@ -231,7 +252,7 @@ impl ApiServer {
                 let document = openapi::v3(path, &custom).ok_or_else(Failure::no_such_path)?;
                 return Ok(tagged(headers, "application/json", document));
             }
-            Route::Resource(_) | Route::Snapshot | Route::Unknown => None,
+            Route::Resource(_) | Route::Snapshot | Route::Metrics | Route::Unknown => None,
         };
         let document = document.ok_or_else(Failure::no_such_path)?;
         Ok(tagged(headers, "application/json", document.to_string()))

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::metrics;
 use crate::reply::{self, Body, Request, Response};
 use crate::server::ApiServer;
 use crate::status::Failure;
@@ -55,10 +56,12 @@ pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
 /// Sends what a body brings, a message for each piece of it, and closes the WebSocket at its end. What the
 /// client says doesn't matter, only that it goes.
 pub(crate) fn tell(server: &ApiServer, request: Request, body: Body) -> Result<Response, Failure> {
+    let held = metrics::held(&request);
     let (answer, opening) = accept(request, &[BINARY, BASE64])?;
     let base64 = opening.protocol == Some(BASE64);
     let stopping = server.stopping.clone();
     tokio::spawn(async move {
+        let _held = held;
         let telling = async {
             let mut socket = opening.finish().await.map_err(std::io::Error::other)?;
             copy(&mut socket, body, base64).await?;

@@ -23,7 +23,7 @@ use crate::reply::{self, AsItIs, Request, Response};
 use crate::serve::Peer;
 use crate::server::ApiServer;
 use crate::status::Failure;
-use crate::tunnel;
+use crate::{metrics, tunnel};
 
 pub(crate) use target::Insecure;
 
@@ -66,12 +66,13 @@ pub(crate) async fn handle(
     let has_body = *request.method() != Method::HEAD;
     let upgrade = request.headers().get(header::UPGRADE).cloned();
     let outgoing = outward(&mut request, &links, rest, upgrade.as_ref())?;
+    let held = metrics::held(&request);
     let near = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let mut response = target::send(server, &place, outgoing.map(|()| request.into_body())).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let near = near.ok_or_else(|| Failure::internal("the backend upgraded what wasn't asked to be"))?;
         let far = hyper::upgrade::on(&mut response);
-        tunnel::join(server, near, far);
+        tunnel::join(server, held, near, far);
         let (head, _) = response.into_parts();
         return Ok(Response::from_parts(head, reply::full("")));
     }

@@ -15,6 +15,7 @@ mod kubectl;
 mod kubelet;
 mod limits;
 mod lists;
+mod metrics;
 mod objects;
 mod operator;
 mod owners;
