@@ -8,6 +8,7 @@
 //! | `/stats/…` | `stats` |
 //! | `/metrics/…` | `metrics` |
 //! | `/healthz` | `healthz` |
+//! | `/logs/…` | `log` |
 //! | `/pods` | `pods` |
 //! | everything else | `proxy` |
 //!
@@ -129,6 +130,7 @@ fn subresource(path: &str) -> &'static str {
         Some("stats") => "stats",
         Some("metrics") => "metrics",
         Some("healthz") => "healthz",
+        Some("logs") => "log",
         Some("pods") => "pods",
         _ => "proxy",
     }
@@ -239,6 +241,7 @@ mod tests {
     #[case("/metrics/resource", "metrics")]
     #[case("/healthz", "healthz")]
     #[case("/pods", "pods")]
+    #[case("/logs/a/b", "log")]
     #[case("/exec/a/b/c", "proxy")]
     #[case("/", "proxy")]
     fn each_path_is_a_subresource(#[case] path: &str, #[case] expected: &str) {

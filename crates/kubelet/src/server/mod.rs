@@ -8,6 +8,7 @@
 //! | `/containerLogs/NAMESPACE/POD/CONTAINER` | a container's log |
 //! | `/exec`, `/attach` `/NAMESPACE/POD/CONTAINER` | streams, tunnelled to the runtime |
 //! | `/portForward/NAMESPACE/POD` | likewise |
+//! | `/logs/` | the node's `/var/log` |
 //! | `/metrics` | a few numbers for Prometheus |
 //! | `/metrics/resource`, `/stats/summary` | what the node, its pods and their containers use |
 //! | `/flows` | conversations of the node's pods, as the network tells of them |
@@ -21,6 +22,7 @@ mod find;
 pub(crate) mod fuzz;
 mod identity;
 mod log;
+mod node_logs;
 mod query;
 mod stream;
 
@@ -154,6 +156,7 @@ async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
         ["stats", "summary"] if is_get => answer::summary(ctx).await,
         ["flows"] if is_get => answer::flows(ctx, request.uri().query()),
         ["pods"] if is_get => answer::pods(ctx),
+        ["logs", below @ ..] if is_get => node_logs::serve(below, &request).await,
         ["containerLogs", namespace, pod, container] if is_get => {
             log::serve(ctx, namespace, pod, container, request.uri().query()).await
         }
@@ -167,7 +170,7 @@ async fn route(ctx: &Arc<Context>, request: Request<Incoming>) -> Answer {
             stream::port_forward(ctx, namespace, pod, request).await
         }
         [
-            "healthz" | "metrics" | "stats" | "flows" | "pods" | "containerLogs" | "exec" | "attach"
+            "healthz" | "metrics" | "stats" | "flows" | "pods" | "logs" | "containerLogs" | "exec" | "attach"
             | "portForward",
             ..,
         ] => Err(Refusal::new(

@@ -53,6 +53,10 @@ fn the_kubelets_api_lets_only_its_callers_in() {
         assert_eq!(ask(lab, Some(&node), "/pods").await.0, 403);
         assert_eq!(ask(lab, Some(&server), "/healthz").await.0, 200);
         assert_eq!(ask(lab, Some(&server), "/nothing").await.0, 404);
+        let (status, logs) = ask(lab, Some(&server), "/logs/").await;
+        assert!(status == 200 && logs.contains("<pre>"), "{logs}");
+        assert_eq!(ask(lab, Some(&server), "/logs/%2E%2E/passwd").await.0, 400);
+        assert_eq!(ask(lab, Some(&node), "/logs/").await.0, 403);
         let (status, metrics) = ask(lab, Some(&server), "/metrics").await;
         assert!(
             status == 200 && metrics.contains("kubelet_running_pods"),
