@@ -1,5 +1,7 @@
 //! The JSONPath of Kubernetes' tools, as printer columns have it: `.status.conditions[?(@.type=="Ready")].status`.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 /// A path, parsed.
@@ -62,7 +64,14 @@ impl Path {
     /// Every value that the path leads to.
     pub(crate) fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
         self.0.iter().fold(vec![value], |values, step| {
-            values.into_iter().flat_map(|value| step.of(value)).collect()
+            let mut found: Vec<_> = values.into_iter().flat_map(|value| step.of(value)).collect();
+            if matches!(step, Step::Deep) {
+                // What is in one of the values and in another that is in it is there once. Otherwise each further
+                // `..` of a path would multiply what there is.
+                let mut seen = HashSet::new();
+                found.retain(|value| seen.insert(std::ptr::from_ref(*value)));
+            }
+            found
         })
     }
 }
@@ -400,5 +409,17 @@ mod tests {
                 path.find(&json!({ "a": [1, { "a": "0" }] }));
             }
         }
+    }
+
+    #[test]
+    fn what_is_deep_inside_is_found_once_however_often_is_looked() {
+        let mut object = json!({ "x": 1 });
+        for _ in 0..40 {
+            object = json!({ "a": object });
+        }
+        let path = format!("{}x", "..*".repeat(12) + "..");
+        assert_eq!(Path::parse(&path).unwrap().find(&object), [&json!(1)]);
+        let path = Path::parse("..a..x").unwrap();
+        assert_eq!(path.find(&object), [&json!(1)]);
     }
 }
