@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -47,6 +47,12 @@ const OLDER: [&str; 3] = [
     "base64.channel.k8s.io",
     "v4.base64.channel.k8s.io",
 ];
+
+/// The protocol of kubelets' streams that clients with SPDY speak.
+const SPDY: &str = "SPDY/3.1";
+/// SPDY's bytes in a WebSocket's messages, of port-forward: what kubectl begins with since 1.31.
+const SPDY_IN_WEBSOCKET: &str = "SPDY/3.1+portforward.k8s.io";
+const PORT_FORWARD: &str = "portforward.k8s.io";
 
 /// How to reach kubelets.
 pub(crate) struct Kubelets {
@@ -181,6 +187,9 @@ pub(crate) async fn stream(
         Failure::bad_request(format!("pod {name} does not have a host assigned"))
     })?;
     let path = stream_path(&place.pod, call, subresource)?;
+    if subresource == "portforward" && offers(request.headers(), SPDY_IN_WEBSOCKET) {
+        return forward_in_messages(server, &place, &path, request).await;
+    }
     let headers = upgrade_headers(request.headers());
     let outgoing = outward(&place, request.method().clone(), &path, headers)?;
     let held = metrics::held(&request);
@@ -195,6 +204,30 @@ pub(crate) async fn stream(
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = upgrade_headers(response.headers());
     Ok(answer)
+}
+
+/// `portforward` over a WebSocket that ends here: the kubelet is spoken to in SPDY, whose bytes its messages carry.
+async fn forward_in_messages(
+    server: &ApiServer,
+    place: &Place,
+    path: &str,
+    request: Request,
+) -> Result<Response, Failure> {
+    let headers = HeaderMap::from_iter([
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static(SPDY)),
+        (
+            HeaderName::from_static("x-stream-protocol-version"),
+            HeaderValue::from_static(PORT_FORWARD),
+        ),
+    ]);
+    let outgoing = outward(place, http::Method::POST, path, headers)?;
+    let mut response = kubelets(server)?.send(place, outgoing).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(response).await);
+    }
+    let far = hyper::upgrade::on(&mut response);
+    websocket::carry(server, request, SPDY_IN_WEBSOCKET, far)
 }
 
 /// Where the call's pod runs; `None` when it isn't bound to a node.
@@ -310,7 +343,7 @@ fn stream_path(pod: &Value, call: &Call, subresource: &str) -> Result<String, Fa
 /// Whether the upgrade is one that kubelets speak. Newer WebSocket protocols are refused without an upgrade:
 /// clients that have them then fall back to SPDY.
 fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> {
-    let spdy = |protocol: &str| protocol.eq_ignore_ascii_case("SPDY/3.1");
+    let spdy = |protocol: &str| protocol.eq_ignore_ascii_case(SPDY);
     if websocket::values(headers, &header::UPGRADE).any(spdy) {
         return Ok(());
     }
@@ -319,9 +352,9 @@ fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> 
     }
     let offered: Vec<_> = websocket::values(headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
     let spoken = if subresource == "portforward" {
-        offered
+        [WEBSOCKET, PORT_FORWARD, SPDY_IN_WEBSOCKET]
             .iter()
-            .any(|protocol| *protocol == WEBSOCKET || *protocol == "portforward.k8s.io")
+            .any(|protocol| offered.contains(protocol))
     } else {
         offered
             .iter()
@@ -334,6 +367,10 @@ fn check_upgrade(headers: &HeaderMap, subresource: &str) -> Result<(), Failure> 
         "unable to upgrade: unsupported WebSocket subprotocols [{}]; supported are SPDY/3.1, and {WEBSOCKET} over WebSocket",
         offered.join(" ")
     )))
+}
+
+fn offers(headers: &HeaderMap, protocol: &str) -> bool {
+    websocket::values(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == protocol)
 }
 
 /// The headers that an upgrade is made of, in both directions.

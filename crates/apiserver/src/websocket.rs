@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -75,6 +75,68 @@ pub(crate) fn tell(server: &ApiServer, request: Request, body: Body) -> Result<R
         }
     });
     Ok(answer)
+}
+
+/// Carries the bytes of another connection in messages, both ways, until one of both ends.
+pub(crate) fn carry(
+    server: &ApiServer,
+    request: Request,
+    protocol: &'static str,
+    far: OnUpgrade,
+) -> Result<Response, Failure> {
+    let held = metrics::held(&request);
+    let (answer, opening) = accept(request, &[protocol])?;
+    let stopping = server.stopping.clone();
+    tokio::spawn(async move {
+        let _held = held;
+        let carrying = async {
+            let (socket, far) = tokio::try_join!(opening.finish(), far).map_err(std::io::Error::other)?;
+            exchange(socket, TokioIo::new(far)).await
+        };
+        tokio::select! {
+            outcome = carrying => if let Err(error) = outcome {
+                tracing::debug!(%error, "WebSocket");
+            },
+            () = stopping.cancelled() => {}
+        }
+    });
+    Ok(answer)
+}
+
+/// Messages' bytes to `far`, and a message for each piece of what comes from there.
+async fn exchange<S, T>(socket: WebSocketStream<S>, far: T) -> tungstenite::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite,
+{
+    let (mut send, mut receive) = socket.split();
+    let (mut read, mut write) = tokio::io::split(far);
+    let there = async {
+        while let Some(message) = receive.next().await {
+            match message? {
+                Message::Binary(bytes) => write.write_all(&bytes).await?,
+                Message::Close(_) => break,
+                // Pings are answered by whoever reads; text isn't part of this.
+                _ => {}
+            }
+        }
+        write.shutdown().await?;
+        Ok::<_, tungstenite::Error>(())
+    };
+    let back = async {
+        let mut buffer = BytesMut::with_capacity(BUFFER);
+        while read.read_buf(&mut buffer).await? > 0 {
+            send.send(Message::binary(buffer.split().freeze())).await?;
+            buffer.reserve(BUFFER);
+        }
+        Ok::<_, tungstenite::Error>(())
+    };
+    tokio::select! {
+        outcome = there => outcome?,
+        outcome = back => outcome?,
+    }
+    let mut socket = send.reunite(receive).expect("both are halves of one socket");
+    close(&mut socket).await
 }
 
 /// A WebSocket that is agreed upon and opens when the answer has been sent.
@@ -182,11 +244,8 @@ where
         code: CloseCode::Normal,
         reason: "".into(),
     };
-    match socket.close(Some(normal)).await {
-        // The client was the first to go.
-        Ok(()) | Err(tungstenite::Error::ConnectionClosed) => {}
-        Err(error) => return Err(error),
-    }
+    // This fails if the client was the first to go.
+    let _ = socket.close(Some(normal)).await;
     let gone = async { while let Some(Ok(_)) = socket.next().await {} };
     let _ = tokio::time::timeout(GOODBYE, gone).await;
     Ok(socket.get_mut().shutdown().await?)

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -297,6 +297,41 @@ async fn a_log_comes_over_a_websocket_for_who_asks_for_one() {
 }
 
 #[tokio::test]
+async fn ports_are_forwarded_in_messages_for_who_asks_so() {
+    let (running, kubelet) = start().await;
+    let protocol = "SPDY/3.1+portforward.k8s.io";
+    let path = format!("{PODS}/one/portforward?ports=80");
+    let mut answer = send(&running, websocket(&path, protocol)).await;
+    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+    assert_eq!(kubelet.last(), "/portForward/default/one?port=80");
+    let stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    let (mut send, mut receive) = socket.split();
+    let sent: Vec<u8> = (0..300_000u32).map(|i| i.to_le_bytes()[0] ^ 0x5a).collect();
+    let writing = async {
+        for piece in sent.chunks(10_000) {
+            send.send(Message::binary(piece.to_vec())).await.unwrap();
+        }
+    };
+    let mut received = Vec::new();
+    let receiving = async {
+        while received.len() < sent.len() {
+            let piece = receive.next().await.expect("more comes").unwrap();
+            received.extend_from_slice(&piece.into_data());
+        }
+    };
+    tokio::join!(writing, receiving);
+    assert!(received == sent);
+    send.close().await.unwrap();
+    let last: Vec<_> = receive.map(Result::unwrap).collect().await;
+    assert!(matches!(last[..], [Message::Close(_)]), "{last:?}");
+    let refused = websocket(&format!("{PODS}/unbound/portforward"), protocol);
+    let refused = self::send(&running, refused).await;
+    assert_eq!(refused.status(), 400);
+}
+
+#[tokio::test]
 async fn a_stream_passes_through_byte_for_byte() {
     let (running, kubelet) = start().await;
     for (path, asked) in [
@@ -360,11 +395,7 @@ async fn newer_websocket_protocols_are_refused_so_that_clients_fall_back() {
         assert_eq!(taken.status(), 101, "{older}");
     }
     let forward = format!("{PODS}/one/portforward");
-    let refused = send(
-        &running,
-        upgrade(&forward, &websocket("SPDY/3.1+portforward.k8s.io")),
-    )
-    .await;
+    let refused = send(&running, upgrade(&forward, &websocket("SPDY/3.1+else.k8s.io"))).await;
     assert_eq!(refused.status(), 400);
     let plain = send(&running, upgrade(&path, &[])).await;
     assert_eq!(plain.status(), 400);

@@ -255,7 +255,7 @@ impl Kubectl {
             // Its cache of what servers can do would be another test's.
             .env("HOME", self.config.parent().unwrap())
             .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", self.websockets.to_string())
-            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false")
+            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", self.websockets.to_string())
             .kill_on_drop(true);
         command
     }
@@ -341,18 +341,21 @@ fn kubectl_runs_commands_attaches_and_forwards_ports() {
         let (code, text) = kubectl.run(&["exec", "web", "--", "nothing"], "").await;
         assert!(code != 0 && text.contains("nothing"), "{code} {text}");
 
-        let mut forward = kubectl.command(&["port-forward", "web", "18080:8080"]);
-        let mut forward = forward.stdout(Stdio::piped()).spawn().unwrap();
-        let answer = lab
-            .eventually("the port is forwarded", || async {
-                let mut stream = tokio::net::TcpStream::connect("127.0.0.1:18080").await.ok()?;
-                stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
-                let mut text = String::new();
-                stream.read_to_string(&mut text).await.ok()?;
-                text.contains("200 OK").then_some(text)
-            })
-            .await;
-        assert!(answer.ends_with("served\n"), "{answer}");
-        forward.kill().await.unwrap();
+        for (websockets, port) in [(true, 18080), (false, 18081)] {
+            kubectl.websockets = websockets;
+            let mut forward = kubectl.command(&["port-forward", "web", &format!("{port}:8080")]);
+            let mut forward = forward.stdout(Stdio::piped()).spawn().unwrap();
+            let answer = lab
+                .eventually("the port is forwarded", || async {
+                    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+                    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
+                    let mut text = String::new();
+                    stream.read_to_string(&mut text).await.ok()?;
+                    text.contains("200 OK").then_some(text)
+                })
+                .await;
+            assert!(answer.ends_with("served\n"), "{answer}");
+            forward.kill().await.unwrap();
+        }
     });
 }
