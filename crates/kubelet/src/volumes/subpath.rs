@@ -62,9 +62,9 @@ fn open_below(volume: &Path, sub: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Makes the folders of `sub` one by one, with the volume's own mode, and
-/// opens the last.
+/// opens the last. A volume whose files go to its group has folders that do so too.
 fn make_below(volume: &Path, base: OwnedFd, sub: &Path) -> io::Result<OwnedFd> {
-    let mode = fs::metadata(volume)?.permissions().mode() & 0o777;
+    let mode = fs::metadata(volume)?.permissions().mode() & 0o2777;
     let mut at = base;
     for part in sub.components() {
         let Component::Normal(name) = part else { continue };
@@ -115,5 +115,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         open_below(folder.path(), Path::new("a/b")).unwrap();
         assert!(folder.path().join("a/b").is_dir());
+    }
+
+    #[test]
+    fn what_is_made_has_the_volumes_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2777)).unwrap();
+        open_below(folder.path(), Path::new("a/b")).unwrap();
+        for made in ["a", "a/b"] {
+            let mode = fs::metadata(folder.path().join(made))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o7777, 0o2777, "{made}");
+        }
     }
 }
