@@ -29,6 +29,8 @@ pub(crate) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Success,
+    /// It says yes, and the text is for an event all the same.
+    Warning(String),
     /// It says no; the text is for the event.
     Failure(String),
     /// It couldn't be asked.
@@ -96,7 +98,10 @@ impl Target {
             Err(why) => return Outcome::Broken(why),
         };
         match http_get::get(&what, limit).await {
-            Ok((status, _)) if status.is_success() || status.is_redirection() => Outcome::Success,
+            Ok((status, _)) if status.is_success() => Outcome::Success,
+            Ok((status, body)) if status.is_redirection() => {
+                Outcome::Warning(format!("Probe terminated redirects, Response body: {body}"))
+            }
             Ok((status, _)) => {
                 Outcome::Failure(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
             }
@@ -302,6 +307,25 @@ mod tests {
             target("127.0.0.1").probe(&probe).await,
             Outcome::Failure(_)
         ));
+    }
+
+    #[tokio::test]
+    async fn being_sent_elsewhere_is_a_yes_that_is_told() {
+        use tokio::io::AsyncWriteExt;
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer =
+                "HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/\r\ncontent-length: 5\r\n\r\nFound";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let probe: Probe = serde_json::from_value(json!({"httpGet": {"port": port}})).unwrap();
+        assert_eq!(
+            target("127.0.0.1").probe(&probe).await,
+            Outcome::Warning("Probe terminated redirects, Response body: Found".into())
+        );
     }
 
     /// A health service that says of `well` that it serves and of `ill` that it doesn't; it knows no other.

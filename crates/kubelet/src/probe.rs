@@ -278,13 +278,17 @@ impl Task {
             ticks.tick().await;
             let passed = match self.target.probe(&self.probe).await {
                 Outcome::Success => true,
+                Outcome::Warning(what) => {
+                    self.warn("ProbeWarning", &format!("warning: {what}"));
+                    true
+                }
                 Outcome::Failure(output) => {
-                    self.unhealthy(&format!("failed: {output}")).await;
+                    self.warn("Unhealthy", &format!("failed: {output}"));
                     false
                 }
                 Outcome::Broken(why) => {
                     // Nothing was learned about the container.
-                    self.unhealthy(&format!("errored: {why}")).await;
+                    self.warn("Unhealthy", &format!("errored: {why}"));
                     continue;
                 }
             };
@@ -303,11 +307,11 @@ impl Task {
         }
     }
 
-    async fn unhealthy(&self, what: &str) {
+    fn warn(&self, reason: &'static str, what: &str) {
         let mut name = self.check.name().to_owned();
         name[..1].make_ascii_uppercase();
         self.events
-            .warning(&self.about, "Unhealthy", format!("{name} probe {what}"));
+            .warning(&self.about, reason, format!("{name} probe {what}"));
     }
 }
 
