@@ -11,7 +11,7 @@ use crate::delete;
 use crate::document::Document;
 use crate::path::{Query, Route};
 use crate::selector::Selection;
-use crate::{apply, input, kubelet, list, managed, negotiate, object, watch};
+use crate::{apply, input, kubelet, list, managed, negotiate, object, proxy, watch};
 
 /// Seconds since the epoch: rows show ages.
 const NOW: i64 = 1_767_225_600;
@@ -108,6 +108,11 @@ pub fn request(head: &[u8]) {
     authenticate::bearer_token(&headers);
     let _ = Wanted::read(&headers);
     kubelet::fuzz::request(&query, &headers);
+}
+
+/// A page of a proxied backend, or a link.
+pub fn page(bytes: &[u8]) {
+    proxy::links::fuzz::page(bytes);
 }
 
 /// A bearer token: these bytes, and a token whose claims they are.

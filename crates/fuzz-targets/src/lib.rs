@@ -41,6 +41,10 @@ pub const TARGETS: &[Target] = &[
         run: apiserver::fuzz::request,
     },
     Target {
+        name: "page",
+        run: apiserver::fuzz::page,
+    },
+    Target {
         name: "token",
         run: apiserver::fuzz::token,
     },

@@ -46,6 +46,7 @@ fn nothing_panics_over_inputs(
         "protobuf",
         "object",
         "request",
+        "page",
         "token",
         "patch",
         "apply",

@@ -1,6 +1,8 @@
 //! Links of what is proxied: in HTML and in `Location`, those to the backend are made to lead through the proxy
 //! again. What is rewritten is what Kubernetes' proxy rewrites.
 
+pub(crate) mod fuzz;
+
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io::{Read, Write};

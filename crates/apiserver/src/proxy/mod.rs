@@ -7,7 +7,7 @@
 //!          ◄── links in pages and redirects lead through the proxy again
 //! ```
 
-mod links;
+pub(crate) mod links;
 mod place;
 mod target;
 
