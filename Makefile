@@ -58,7 +58,7 @@ bench: deps build ## the figures, beside the bars they are held to (docs/bench.m
 	@scripts/as-root.sh "$(RELEASE)/ripstop-bench" $(ARGS)
 
 fmt: ## formats the code
-	@cargo fmt --all
+	@for workspace in . bpf fuzz; do (cd $$workspace && cargo fmt); done
 
 clean: ## removes what was built
 	@cargo clean

@@ -14,6 +14,7 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 step "format"
 cargo fmt --all --check
+(cd fuzz && cargo fmt --check)
 
 step "lints"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

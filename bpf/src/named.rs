@@ -53,7 +53,8 @@ pub struct Called {
 fn sum<F: Services>(socket: u64, called: &Called, peer: F::Address, peer_port: u16) -> u32 {
     let mix = Mix::new(socket as u32).word((socket >> 32) as u32);
     let mix = F::mix(mix.words(called.address).word(called.backend), peer);
-    mix.word(u32::from(called.port) | u32::from(peer_port) << 16).end()
+    mix.word(u32::from(called.port) | u32::from(peer_port) << 16)
+        .end()
 }
 
 /// Keeps what a socket connects to, and whom it gets; false if its slot is another's.
