@@ -2,11 +2,11 @@
 //!
 //! | modules | for |
 //! | --- | --- |
-//! | [`args`] | what can be typed, and its help |
-//! | [`up`], [`down`], [`status`], [`image`], [`node`], [`snapshot`], [`check`], [`flows`], [`kubeconfig`] | commands of people |
-//! | [`trace`], [`policy`], [`explain`] | commands that explain |
-//! | [`server`], [`routes`], [`agent`], [`dns`], [`supervise`] | the processes of a cluster |
-//! | [`failure`], [`progress`], [`table`] | how results look |
+//! | `args` | what can be typed, and its help |
+//! | `up`, `down`, `status`, `image`, `node`, `snapshot`, `check`, `flows`, `kubeconfig` | commands of people |
+//! | `trace`, `policy`, `explain` | commands that explain |
+//! | `server`, `routes`, `agent`, `dns`, `supervise` | the processes of a cluster |
+//! | `failure`, `progress`, `table` | how results look |
 //!
 //! Exit status: 0 it is done, 1 it isn't, 2 it was asked for wrongly.
 
