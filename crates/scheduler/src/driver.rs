@@ -23,7 +23,7 @@ use crate::info::Info;
 use crate::line::Line;
 use crate::outcome::{Nominated, Why};
 use crate::preempt::{self, Budget, Sacrifice};
-use crate::score::best;
+use crate::score::choose;
 
 /// The name under which pods ask for this scheduler; it is the default.
 pub(crate) const NAME: &str = "default-scheduler";
@@ -297,18 +297,14 @@ impl Scheduler {
         let mut cluster = self.cluster();
         let view = cluster.view();
         let question = Question::new(pod, info, &view);
-        let (mut fitting, mut verdicts) = (Vec::new(), Vec::new());
-        for (name, state) in &view.nodes {
-            match question.filter(state) {
-                Ok(()) => fitting.push((*name, *state)),
-                Err(why) => verdicts.push(why),
+        let verdicts = match choose(&question, &view) {
+            Ok(chosen) => {
+                let chosen = chosen.to_owned();
+                cluster.assume(pod, &chosen);
+                return Decision::Node(chosen);
             }
-        }
-        if let Some(chosen) = best(&question, &fitting, &view) {
-            let chosen = chosen.to_owned();
-            cluster.assume(pod, &chosen);
-            return Decision::Node(chosen);
-        }
+            Err(verdicts) => verdicts,
+        };
         let message = summary(view.nodes.len(), &verdicts);
         if view.nodes.is_empty() {
             return Decision::None(message, Room::No);

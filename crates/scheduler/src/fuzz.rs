@@ -12,7 +12,7 @@ use crate::filter::{Question, summary};
 use crate::hint;
 use crate::info::Info;
 use crate::preempt::{self, Budget};
-use crate::score::best;
+use crate::score::choose;
 
 /// Nodes, Namespaces, PodDisruptionBudgets and Pods, a list of them: each pod without a node gets one, or the reason
 /// why not.
@@ -50,19 +50,19 @@ fn decide(cluster: &mut Cluster, pod: &Pod, budgets: &[Budget]) {
     let info = Info::of(pod);
     let view = cluster.view();
     let question = Question::new(pod, &info, &view);
-    let (mut fitting, mut verdicts) = (Vec::new(), Vec::new());
-    for (name, state) in &view.nodes {
-        match question.filter(state) {
-            Ok(()) => fitting.push((*name, *state)),
-            Err(why) => verdicts.push(why),
+    let verdicts = match choose(&question, &view) {
+        Ok(chosen) => {
+            let chosen = chosen.to_owned();
+            cluster.assume(pod, &chosen);
+            return;
         }
-    }
-    if let Some(chosen) = best(&question, &fitting, &view) {
-        let chosen = chosen.to_owned();
-        cluster.assume(pod, &chosen);
-        return;
-    }
-    assert!(fitting.is_empty(), "one of those that fit is the best");
+        Err(verdicts) => verdicts,
+    };
+    assert_eq!(
+        verdicts.len(),
+        view.nodes.len(),
+        "one of those that fit is the best"
+    );
     summary(view.nodes.len(), &verdicts);
     hint::too_large(&info, &view);
     let nominated = cluster.nomination(&info.uid);

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::affinity;
 use crate::cluster::{NodeState, View};
-use crate::filter::{Question, tolerates_all};
+use crate::filter::{Question, Reason, tolerates_all};
 use crate::requests::{CPU, MEMORY, Requests};
 
 /// How much each consideration weighs; each gives 0 to 100.
@@ -18,12 +18,20 @@ const LEAST_ALLOCATED: i64 = 1;
 const LEAST_CPU: i64 = 100;
 const LEAST_MEMORY: i64 = 200 << 20;
 
+/// The best of the nodes that can have a pod; or, of each node, why it can't.
+pub(crate) fn choose<'a>(question: &Question<'_>, view: &View<'a>) -> Result<&'a str, Vec<Vec<Reason>>> {
+    let (mut fitting, mut verdicts) = (Vec::new(), Vec::new());
+    for (name, state) in &view.nodes {
+        match question.filter(state) {
+            Ok(()) => fitting.push((*name, *state)),
+            Err(why) => verdicts.push(why),
+        }
+    }
+    best(question, &fitting, view).ok_or(verdicts)
+}
+
 /// The best of the nodes that can have a pod. Equals are told apart by how few pods they have, then by name.
-pub(crate) fn best<'a>(
-    question: &Question<'_>,
-    nodes: &[(&'a str, &NodeState)],
-    view: &View<'_>,
-) -> Option<&'a str> {
+fn best<'a>(question: &Question<'_>, nodes: &[(&'a str, &NodeState)], view: &View<'_>) -> Option<&'a str> {
     let scores = scores(question, nodes, view);
     let ranked = nodes.iter().zip(scores);
     let best = ranked.max_by(|((a_name, a), a_score), ((b_name, b), b_score)| {
