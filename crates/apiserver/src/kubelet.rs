@@ -194,10 +194,7 @@ pub(crate) async fn stream(
     let outgoing = outward(&place, request.method().clone(), &path, headers)?;
     let held = metrics::held(&request);
     let near = hyper::upgrade::on(&mut request);
-    let mut response = kubelets(server)?.send(&place, outgoing).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
-    }
+    let mut response = upgraded(server, &place, outgoing).await?;
     let far = hyper::upgrade::on(&mut response);
     tunnel::join(server, held, near, far);
     let mut answer = http::Response::new(reply::full(""));
@@ -222,12 +219,22 @@ async fn forward_in_messages(
         ),
     ]);
     let outgoing = outward(place, http::Method::POST, path, headers)?;
-    let mut response = kubelets(server)?.send(place, outgoing).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
-    }
+    let mut response = upgraded(server, place, outgoing).await?;
     let far = hyper::upgrade::on(&mut response);
     websocket::carry(server, request, SPDY_IN_WEBSOCKET, far)
+}
+
+/// The kubelet's answer to a request that it is to upgrade.
+async fn upgraded(
+    server: &ApiServer,
+    place: &Place,
+    request: Request,
+) -> Result<http::Response<Incoming>, Failure> {
+    let response = kubelets(server)?.send(place, request).await?;
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => Ok(response),
+        _ => Err(refusal(response).await),
+    }
 }
 
 /// Where the call's pod runs; `None` when it isn't bound to a node.

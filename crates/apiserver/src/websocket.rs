@@ -21,6 +21,7 @@ use crate::metrics;
 use crate::reply::{self, Body, Request, Response};
 use crate::server::ApiServer;
 use crate::status::Failure;
+use crate::tunnel;
 
 /// Messages are the bytes of a stream as they are. So they are where no protocol is named.
 const BINARY: &str = "binary.k8s.io";
@@ -59,20 +60,10 @@ pub(crate) fn tell(server: &ApiServer, request: Request, body: Body) -> Result<R
     let held = metrics::held(&request);
     let (answer, opening) = accept(request, &[BINARY, BASE64])?;
     let base64 = opening.protocol == Some(BASE64);
-    let stopping = server.stopping.clone();
-    tokio::spawn(async move {
-        let _held = held;
-        let telling = async {
-            let mut socket = opening.finish().await.map_err(std::io::Error::other)?;
-            copy(&mut socket, body, base64).await?;
-            close(&mut socket).await
-        };
-        tokio::select! {
-            outcome = telling => if let Err(error) = outcome {
-                tracing::debug!(%error, "WebSocket");
-            },
-            () = stopping.cancelled() => {}
-        }
+    tunnel::keep(server, held, async move {
+        let mut socket = opening.finish().await.map_err(std::io::Error::other)?;
+        copy(&mut socket, body, base64).await?;
+        close(&mut socket).await
     });
     Ok(answer)
 }
@@ -86,19 +77,9 @@ pub(crate) fn carry(
 ) -> Result<Response, Failure> {
     let held = metrics::held(&request);
     let (answer, opening) = accept(request, &[protocol])?;
-    let stopping = server.stopping.clone();
-    tokio::spawn(async move {
-        let _held = held;
-        let carrying = async {
-            let (socket, far) = tokio::try_join!(opening.finish(), far).map_err(std::io::Error::other)?;
-            exchange(socket, TokioIo::new(far)).await
-        };
-        tokio::select! {
-            outcome = carrying => if let Err(error) = outcome {
-                tracing::debug!(%error, "WebSocket");
-            },
-            () = stopping.cancelled() => {}
-        }
+    tunnel::keep(server, held, async move {
+        let (socket, far) = tokio::try_join!(opening.finish(), far).map_err(std::io::Error::other)?;
+        exchange(socket, TokioIo::new(far)).await
     });
     Ok(answer)
 }

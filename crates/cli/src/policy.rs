@@ -32,7 +32,7 @@ pub(crate) async fn run(command: args::Policy) -> Result<(), Failure> {
             "policies select pods",
         ));
     };
-    let (text, json) = told(&world, &name)?;
+    let shown = Shown::new(&world, &name)?;
     match output {
         Output::Table => {
             for what in &world.assumed {
@@ -41,14 +41,14 @@ pub(crate) async fn run(command: args::Policy) -> Result<(), Failure> {
             for what in &world.problems {
                 note!("warning: {what}");
             }
-            out!("{}", text.trim_end());
+            out!("{}", shown.text().trim_end());
         }
-        Output::Json => out!("{json:#}"),
+        Output::Json => out!("{:#}", shown.json(&world)),
     }
     Ok(())
 }
 
-/// What is told of a pod's policies, as text and as JSON.
+/// All that is told of a pod's policies, as text and as JSON.
 pub(crate) fn told(world: &World, pod: &NamespacedName) -> Result<(String, Value), Failure> {
     let shown = Shown::new(world, pod)?;
     Ok((shown.text(), shown.json(world)))

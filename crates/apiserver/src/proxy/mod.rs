@@ -176,18 +176,10 @@ fn forwarded(headers: &mut HeaderMap, request: &Request) {
         return;
     };
     let name = HeaderName::from_static("x-forwarded-for");
-    let before: Vec<_> = headers
-        .get_all(&name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let all = before
-        .into_iter()
-        .map(str::to_owned)
-        .chain([peer.to_string()])
-        .collect::<Vec<_>>()
-        .join(", ");
-    if let Ok(all) = HeaderValue::from_str(&all) {
+    let before = headers.get_all(&name).iter();
+    let before = before.filter_map(|value| Some(value.to_str().ok()?.to_owned()));
+    let all: Vec<String> = before.chain([peer.to_string()]).collect();
+    if let Ok(all) = HeaderValue::from_str(&all.join(", ")) {
         headers.insert(name, all);
     }
 }
